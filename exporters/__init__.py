@@ -1,0 +1,1 @@
+"""Turns graph descriptions into ONNX graphs and TensorRT engines; knows no model family."""

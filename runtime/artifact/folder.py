@@ -1,0 +1,89 @@
+"""Opening an artifact: the manifest is read, every file is there in full, and nothing is trusted before that."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from vlmc.runtime.artifact.digest import digest_of_files, sha256_file
+from vlmc.runtime.artifact.manifest import SCHEMA_VERSION, Manifest
+from vlmc.runtime.errors import InputError
+
+MANIFEST = "manifest.json"
+EXTRAS = ("onnx/", "tensorrt/", "reports/", "README.md")  # what later steps add: no part of the model's digest
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact on disk; `root` is its folder."""
+
+    root: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, root: Path | str) -> "Artifact":
+        """Read the manifest and check that every file is there with the size that it promises.
+
+        Raises:
+            InputError: no such folder, no artifact, a manifest that cannot be read, a file missing or cut short.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise InputError(f"no artifact at {root}: make one with 'vlmc compress --out {root}'")
+        if not (root / MANIFEST).is_file():
+            raise InputError(f"{root} is no vlmc artifact: it has no {MANIFEST}")
+        artifact = cls(root, _read_manifest(root / MANIFEST))
+        artifact._check_sizes()
+        return artifact
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the model's files as the manifest lists them; graphs, reports and the card do not count."""
+        return digest_of_files({path: file.sha256 for path, file in self.manifest.files.items() if is_model(path)})
+
+    def verify_files(self, prefix: str = "") -> None:
+        """Hash every file whose path starts with `prefix` and compare with the manifest.
+
+        Raises:
+            InputError: a file's bytes are not those that the manifest lists.
+        """
+        for path, file in self.manifest.files.items():
+            if path.startswith(prefix) and sha256_file(self.root / path) != file.sha256:
+                raise InputError(
+                    f"{self.root / path} is not the file that the manifest lists (SHA-256 differs): "
+                    "copy the artifact again or make it anew"
+                )
+
+    def _check_sizes(self) -> None:
+        for path, file in self.manifest.files.items():
+            on_disk = self.root / path
+            if not on_disk.is_file():
+                raise InputError(f"{on_disk} is missing: copy the artifact again or make it anew")
+            if on_disk.stat().st_size != file.size:
+                raise InputError(
+                    f"{on_disk} has {on_disk.stat().st_size} bytes, the manifest says {file.size}: "
+                    "copy the artifact again or make it anew"
+                )
+
+
+def is_model(path: str) -> bool:
+    """Whether the file belongs to the model itself rather than to what was added around it."""
+    return not path.startswith(EXTRAS)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}; restore it or make the artifact anew") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise InputError(f"{path} has schema version {version}, this vlmc reads {SCHEMA_VERSION}: upgrade vlmc")
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        raise InputError(f"{path} is not valid at {where}: {first['msg']}; restore it or make the artifact anew") from None

@@ -1,0 +1,115 @@
+"""The manifest: what an artifact holds, where it came from, and what it promises."""
+
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from vlmc.runtime.artifact.pixels import ImagePipeline
+from vlmc.runtime.sparsity import SparsityPattern
+
+SCHEMA_VERSION = 1
+
+
+class Part(StrEnum):
+    """Where in a vision-language model a layer sits."""
+
+    VISION = "vision"
+    INTERFACE = "interface"
+    LANGUAGE = "language"
+
+
+def _relative(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
+        raise ValueError(f"path {path!r} must be relative and stay inside the artifact")
+    return path
+
+
+def _pattern(text: str) -> str:
+    return str(SparsityPattern.parse(text))
+
+
+RelativePath = Annotated[str, AfterValidator(_relative)]
+PatternText = Annotated[str, AfterValidator(_pattern)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class File(_Strict):
+    """Size in bytes and SHA-256 of one file."""
+
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Layer(_Strict):
+    """A pruned layer: its module's name is the key; `tensor` is its weight's name in the safetensors files."""
+
+    tensor: str
+    pattern: PatternText
+    part: Part
+
+    @property
+    def sparsity(self) -> SparsityPattern:
+        return SparsityPattern.parse(self.pattern)
+
+
+class Origin(_Strict):
+    """The dense model that the artifact was made from: as the user named it, and the digest of its files."""
+
+    model: str
+    digest: Sha256
+
+
+class Step(_Strict):
+    """One line of history: a stage, its whole configuration, the digest that it started from, and what it measured."""
+
+    stage: str
+    config: dict[str, Any]
+    parent: Sha256
+    measures: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
+class Serving(_Strict):
+    """All that the runtime needs to turn a picture and a question into tokens and tokens into an answer.
+
+    `prompt` is the template of the model's input, with `{prompt}` for the question and `image_slot` once for the picture
+    (None: the model has no template, the user writes the whole input). `image_position` says where the picture's
+    `image_tokens` copies of `image_token_id` go: `inline`, in the place of the slot, or `front`, before the whole text
+    with its special tokens (BLIP-2).
+    """
+
+    image: ImagePipeline
+    image_slot: str = "<image>"
+    image_token_id: int
+    image_tokens: int = Field(gt=0)
+    image_position: Literal["inline", "front"]
+    prompt: str | None
+    eos_token_ids: tuple[int, ...]
+    max_positions: int = Field(gt=0)
+
+
+class Manifest(_Strict):
+    """`manifest.json`; see docs/format.md.
+
+    `state` is the furthest step done: `pruned`, `adapted` (an adapter waits to be merged) or `merged`.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    family: str
+    state: Literal["pruned", "adapted", "merged"]
+    origin: Origin
+    layers: dict[str, Layer]
+    serving: Serving
+    history: tuple[Step, ...]
+    files: dict[RelativePath, File] = {}
+
+    def to_json(self) -> str:
+        """Return the text of `manifest.json`: sorted, indented, the same for equal content."""
+        return self.model_dump_json(indent=2) + "\n"

@@ -1,0 +1,113 @@
+"""Writing an artifact so that a killed run leaves the old one or the new one, never a half."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vlmc.runtime.artifact.digest import sha256_file
+from vlmc.runtime.artifact.folder import MANIFEST, Artifact
+from vlmc.runtime.artifact.manifest import File, Manifest
+from vlmc.runtime.errors import InputError
+
+
+class Draft:
+    """An artifact that is being written, in a folder beside its destination; `seal` makes it whole."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest: Manifest | None = None
+
+    def seal(self, manifest: Manifest) -> None:
+        """Give the manifest; its file list is made here, from the files that stand in the draft."""
+        self.manifest = manifest.model_copy(update={"files": _list_files(self.root)})
+
+
+@contextmanager
+def write(destination: Path, *, force: bool = False) -> Iterator[Draft]:
+    """Yield a draft; when the block ends with a sealed draft, move it to `destination` in one step.
+
+    Nothing appears at the destination when the block raises. With `force` an artifact that stands there is replaced;
+    a folder that is no artifact never is.
+
+    Raises:
+        InputError: something stands at the destination and may not be replaced.
+    """
+    check_destination(destination, force=force)
+    partial = destination.with_name(destination.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        draft = Draft(partial)
+        yield draft
+        if draft.manifest is None:
+            raise RuntimeError(f"the draft of {destination} was never sealed")
+        write_text(partial / MANIFEST, draft.manifest.to_json())
+        replace_folder(partial, destination)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def extend(artifact: Artifact, folder: str) -> Iterator[Path]:
+    """Yield an empty folder to fill; then put it into the artifact as `folder/`, replacing one of that name.
+
+    The manifest forgets the old folder first and lists the new one last: a killed run leaves an artifact without it.
+    """
+    partial = artifact.root / f".{folder}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        kept = {path: file for path, file in artifact.manifest.files.items() if not path.startswith(f"{folder}/")}
+        added = {f"{folder}/{path}": file for path, file in _list_files(partial).items()}
+        update_manifest(artifact, artifact.manifest.model_copy(update={"files": kept}))
+        replace_folder(partial, artifact.root / folder)
+        update_manifest(artifact, artifact.manifest.model_copy(update={"files": dict(sorted((kept | added).items()))}))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def update_manifest(artifact: Artifact, manifest: Manifest) -> None:
+    """Replace the artifact's manifest in one step."""
+    write_text(artifact.root / MANIFEST, manifest.to_json())
+
+
+def check_destination(destination: Path, *, force: bool) -> None:
+    """Raise InputError unless `destination` is free, or an artifact that `force` allows to replace."""
+    if not destination.exists() and not destination.is_symlink():
+        return
+    if not (destination / MANIFEST).is_file():
+        raise InputError(f"{destination} exists and is no vlmc artifact: name another folder with --out or move it away")
+    if not force:
+        raise InputError(f"{destination} exists: add --force to replace it or name another folder with --out")
+
+
+def replace_folder(new: Path, destination: Path) -> None:
+    """Rename `new` to `destination`; what stood there is set aside first and deleted last."""
+    previous = destination.with_name(destination.name + ".previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if destination.exists():
+        destination.rename(previous)
+    new.rename(destination)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file in one step: to a sibling first, flushed to the disk, then renamed."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def _list_files(root: Path) -> dict[str, File]:
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): File(size=path.stat().st_size, sha256=sha256_file(path))
+        for path in paths
+        if path.name != MANIFEST
+    }

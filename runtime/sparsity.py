@@ -1,0 +1,99 @@
+"""Sparsity patterns: N:M along the reduction axis, or a percentage of every row.
+
+Shapes: O out features, I in features; a weight is `weight_OI` as in `torch.nn.Linear`. Groups of M run along I, the axis
+that sparse tensor cores reduce over. Every function takes numpy arrays and torch tensors alike and stays on their device.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from vlmc.runtime.errors import InputError
+
+Array = Any  # numpy.ndarray or torch.Tensor: the runtime must not import torch to name its type
+
+_N_M = re.compile(r"(\d+):(\d+)")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
+
+
+@dataclass(frozen=True)
+class SparsityPattern:
+    """Which weights may stay: `n` of every `m` consecutive ones, or all but a fraction of every row.
+
+    Exactly one of (`n`, `m`) and `fraction` is set; build it with `parse`.
+    """
+
+    n: int | None = None
+    m: int | None = None
+    fraction: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "SparsityPattern":
+        """Read `"2:4"`, `"4:8"` or `"50%"` (percentage of zeros).
+
+        Raises:
+            InputError: the text is none of these, or N is not below M, or the percentage is not between 0 and 100.
+        """
+        if found := _N_M.fullmatch(text.strip()):
+            n, m = int(found[1]), int(found[2])
+            if 0 < n < m:
+                return cls(n=n, m=m)
+        if (found := _PERCENT.fullmatch(text.strip())) and 0 < float(found[1]) < 100:
+            return cls(fraction=float(found[1]) / 100)
+        raise InputError(f"unknown sparsity {text!r}: give N:M with 0 < N < M such as 2:4, or a percentage such as 50%")
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m}" if self.fraction is None else f"{self.fraction * 100:g}%"
+
+    @property
+    def density(self) -> float:
+        """The fraction of weights that stay."""
+        return 1 - self.fraction if self.fraction is not None else self._n / self._m
+
+    @property
+    def _n(self) -> int:
+        assert self.n is not None
+        return self.n
+
+    @property
+    def _m(self) -> int:
+        assert self.m is not None
+        return self.m
+
+    def divides(self, columns: int) -> bool:
+        """Whether a row of that many weights falls into whole groups."""
+        return self.fraction is not None or columns % self._m == 0
+
+    def zeros(self, columns: int) -> int:
+        """The number of zeros that a row of that many weights must have."""
+        if self.fraction is not None:
+            return math.floor(columns * self.fraction + 1e-9)
+        return columns // self._m * (self._m - self._n)
+
+    def mask(self, scores_OI: Array) -> Array:
+        """Return the boolean keep-mask (O, I) of the highest scores: per group for N:M, per row for a percentage.
+
+        Ties keep the earlier column, so equal input gives an equal mask on every machine.
+        """
+        if self.fraction is not None:
+            return keep_highest(scores_OI, scores_OI.shape[-1] - self.zeros(scores_OI.shape[-1]))
+        groups = scores_OI.reshape(scores_OI.shape[0], -1, self._m)
+        return keep_highest(groups, self._n).reshape(scores_OI.shape)
+
+    def violations(self, zero_OI: Array) -> Array:
+        """Return which groups (O, I/M), or rows (O, 1), hold too few zeros, given the boolean map of zeros (O, I)."""
+        if self.fraction is not None:
+            return (zero_OI.sum(-1) < self.zeros(zero_OI.shape[-1])).reshape(-1, 1)
+        groups = zero_OI.reshape(zero_OI.shape[0], -1, self._m)
+        return groups.sum(-1) < self._m - self._n
+
+    def holds(self, weight_OI: Array) -> bool:
+        """Whether the weight's zeros satisfy the pattern; a weight that does not fall into whole groups never does."""
+        return self.divides(weight_OI.shape[-1]) and not bool(self.violations(weight_OI == 0).any())
+
+
+def keep_highest(scores: Array, count: int) -> Array:
+    """Return a boolean mask of the `count` highest scores along the last axis; ties keep the earlier one."""
+    order = (-scores).argsort(axis=-1, stable=True)
+    return order.argsort(axis=-1, stable=True) < count

@@ -1,0 +1,1 @@
+"""Compression: prune, repair, merge, verify, evaluate, and the command line that drives them."""

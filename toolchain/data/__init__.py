@@ -1,0 +1,1 @@
+"""Data sets: where questions, images and answers come from."""

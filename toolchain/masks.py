@@ -1,0 +1,42 @@
+"""Keep-masks on disk: one bit per weight, in `masks.safetensors`, named like the weights that they belong to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vlmc.runtime.artifact import Manifest
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.tensors import TensorFile, open_weights
+
+MASKS = "masks.safetensors"
+
+
+def save_masks(folder: Path, masks: Mapping[str, Tensor]) -> None:
+    """Write boolean masks (O, I), keyed by tensor name, as rows of packed bits (O, ceil(I / 8)), high bit first."""
+    packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy(), axis=1)) for name, mask in sorted(masks.items())}
+    save_file(packed, folder / MASKS)
+
+
+def load_masks(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
+    """Read the boolean masks (O, I) of every layer that the manifest lists, keyed by the layer's module name.
+
+    Raises:
+        InputError: the file is missing or damaged, or a mask does not fit its weight.
+    """
+    if not (folder / MASKS).is_file():
+        raise InputError(f"{folder / MASKS} is missing: prune the model again")
+    packed, weights = TensorFile(folder / MASKS), open_weights(folder)
+    masks = {}
+    for name, layer in manifest.layers.items():
+        if layer.tensor not in packed or layer.tensor not in weights:
+            raise InputError(f"{folder} has no mask or no weight called {layer.tensor}: prune the model again")
+        rows, columns = weights[layer.tensor][layer.tensor].shape
+        bits = packed[layer.tensor]
+        if bits.shape != (rows, -(-columns // 8)):
+            raise InputError(f"{folder / MASKS}: the mask of {layer.tensor} does not fit its weight")
+        masks[name] = torch.from_numpy(np.unpackbits(bits, axis=1, count=columns).astype(bool))
+    return masks

@@ -1,0 +1,134 @@
+"""Finding and loading a model: a demo by name, a folder on disk, or a hub id."""
+
+import json
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from vlmc.runtime.artifact import Artifact, digest_of_files, sha256_file
+from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.tensors import open_weights
+from vlmc.toolchain import families
+from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain.families.base import Family, Processor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on disk in transformers' layout; `name` is what the user called it."""
+
+    name: str
+    folder: Path
+
+    @classmethod
+    def find(cls, name: str) -> "Checkpoint":
+        """Resolve a demo's name, a local folder or a hub id.
+
+        Raises:
+            InputError: the folder is missing, holds no model, or a file of it is damaged.
+            EnvironmentLacks: a hub id that is not cached while the hub cannot be reached.
+        """
+        if name in checkpoints.NAMES:
+            return cls(name, checkpoints.locate(name))
+        folder = Path(name)
+        if not folder.exists() and _is_hub_id(name):
+            folder = _download(name)
+        if not folder.is_dir():
+            raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder} holds no model: it has no config.json")
+        return cls(name, folder)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the model's files; an artifact's is its own digest."""
+        if self.artifact is not None:
+            return self.artifact.digest
+        paths = [path for path in sorted(self.folder.iterdir()) if path.suffix in {".json", ".safetensors", ".model"}]
+        return digest_of_files({path.name: sha256_file(path) for path in paths})
+
+    @cached_property
+    def artifact(self) -> Artifact | None:
+        """The artifact that this folder is, if it is one."""
+        return Artifact.open(self.folder) if (self.folder / "manifest.json").is_file() else None
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of config.json."""
+        try:
+            return dict(json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise InputError(f"{self.folder / 'config.json'} is not valid JSON: {error}") from None
+
+    @property
+    def family(self) -> Family:
+        """The family that knows this model.
+
+        Raises:
+            InputError: vlmc has no family for it.
+        """
+        return families.find(str(self.config.get("model_type")), where=self.name)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The type that the checkpoint's weights are stored in; float32 where its config does not say."""
+        name = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
+        found = getattr(torch, str(name), None)
+        return found if isinstance(found, torch.dtype) else torch.float32
+
+    def load(self) -> nn.Module:
+        """Load the model in float32 on the CPU, in evaluation mode.
+
+        Raises:
+            InputError: the weights are damaged or do not fit the configuration.
+        """
+        from transformers import AutoModelForImageTextToText
+
+        open_weights(self.folder)
+        try:
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                self.folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
+        except (SafetensorError, OSError, ValueError, RuntimeError, struct.error) as error:
+            raise InputError(f"{self.folder} cannot be loaded: {_one_line(error)}") from None
+        if report["missing_keys"]:
+            raise InputError(f"{self.folder} lacks weights, the first of them {sorted(report['missing_keys'])[0]}")
+        loaded: nn.Module = model.eval()
+        return loaded
+
+    def load_processor(self) -> Processor:
+        """Load the processor: the tokenizer and the picture pipeline."""
+        from transformers import AutoProcessor
+
+        try:
+            return AutoProcessor.from_pretrained(self.folder, local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{self.folder} holds no usable processor: {_one_line(error)}") from None
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") <= 1 and not name.startswith((".", "/", "~")) and "\\" not in name
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    if "/" not in name:
+        raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except (RepositoryNotFoundError, HFValidationError):
+        raise InputError(f"no model called {name}, neither as a folder nor on the hub") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise EnvironmentLacks(f"the hub cannot be reached for {name} ({_one_line(error)}): give a local folder") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

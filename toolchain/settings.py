@@ -1,0 +1,83 @@
+"""The options of every step, each written once: a field and its docstring make the flag, its help and the recipe's key."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PruneMethod = Literal["magnitude", "wanda", "sparsegpt"]
+RepairMethod = Literal["ressa"]
+Direction = Literal["forward", "reverse"]
+
+
+class Settings(BaseModel):
+    """Base of all option groups: frozen, and a key that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class PruneSettings(Settings):
+    """How to prune."""
+
+    target: str = "2:4"
+    """Sparsity: N:M such as 2:4 or 4:8, or a percentage of zeros per row such as 50%."""
+    vision: str | None = None
+    """Sparsity of the vision tower alone, or none to leave it dense. [default: the target]"""
+    language: str | None = None
+    """Sparsity of the language model alone, or none to leave it dense. [default: the target]"""
+    method: PruneMethod = "wanda"
+    """How weights are chosen: magnitude, wanda or sparsegpt."""
+    calibration: int = Field(default=128, ge=1)
+    """Samples to calibrate on."""
+    data: str = "demo"
+    """Data set to calibrate on: demo, or a JSON / JSONL file of LLaVA conversations."""
+
+
+class RepairSettings(Settings):
+    """How to repair."""
+
+    method: RepairMethod = "ressa"
+    """Repair method: ressa (SparseLoRA on pruned layers, LoRA on the interface, distillation from the dense model)."""
+    data: str = "demo"
+    """Data set to train on: demo, or a JSON / JSONL file of LLaVA conversations."""
+    steps: int = Field(default=1000, ge=1)
+    """Optimiser steps."""
+    batch: int = Field(default=64, ge=1)
+    """Samples per step."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate; it falls to a tenth along a cosine."""
+    rank: int = Field(default=16, ge=1)
+    """Rank of the adapters."""
+    alpha: float = Field(default=16.0, gt=0)
+    """Scale of the adapters: an update is alpha / rank times B A."""
+    task_weight: float = Field(default=0.5, ge=0, le=1)
+    """lambda: the share of the task loss; the rest is distillation from the dense model."""
+    kl: Direction = "forward"
+    """Direction of the distillation: forward (teacher to student) or reverse."""
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Steps between checkpoints, from which a killed run goes on."""
+
+
+class ExportSettings(Settings):
+    """How to export."""
+
+    precision: Literal["fp32", "fp16"] | None = None
+    """Type of the graph's weights. [default: fp32 for onnx, fp16 for tensorrt]"""
+    gpu: str = "sm86,sm89"
+    """GPU architectures to build engines for, where no GPU is at hand (TensorRT-RTX)."""
+
+
+class RunSettings(Settings):
+    """How to answer."""
+
+    max_new_tokens: int = Field(default=32, ge=1)
+    """Longest answer in tokens."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature; 0 takes the likeliest token."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample from the likeliest tokens that together have this probability."""
+
+
+def path_text(path: Path) -> str:
+    """Return a path as it goes into recipes and histories: with forward slashes on every system."""
+    return path.as_posix()

@@ -1,0 +1,1 @@
+"""The steps of the chain: each reads one artifact and writes another."""
