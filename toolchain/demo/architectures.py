@@ -20,9 +20,17 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
-
 from vlmc.toolchain.demo.scenes import SIDE
-from vlmc.toolchain.demo.vocabulary import ANSWER, BOS, EOS, IMAGE, PAD, VOCABULARY, VOCABULARY_SIZE, build_tokenizer
+from vlmc.toolchain.demo.vocabulary import (
+    ANSWER,
+    BOS,
+    EOS,
+    IMAGE,
+    PAD,
+    VOCABULARY,
+    VOCABULARY_SIZE,
+    build_tokenizer,
+)
 
 DemoModel: TypeAlias = LlavaForConditionalGeneration | Blip2ForConditionalGeneration
 
@@ -32,7 +40,11 @@ QUERIES = 16
 """Queries of the Q-Former, four for each cell of the grid."""
 
 _HALF = [0.5, 0.5, 0.5]
-_IDS = {"pad_token_id": VOCABULARY.index(PAD), "bos_token_id": VOCABULARY.index(BOS), "eos_token_id": VOCABULARY.index(EOS)}
+_IDS = {
+    "pad_token_id": VOCABULARY.index(PAD),
+    "bos_token_id": VOCABULARY.index(BOS),
+    "eos_token_id": VOCABULARY.index(EOS),
+}
 
 _TURN = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{% for part in message['content'] %}"
@@ -61,13 +73,25 @@ class Size:
 
 def build_llava(size: Size) -> LlavaForConditionalGeneration:
     """Return a LLaVA of that size with random weights."""
-    shared = {"hidden_size": size.width, "intermediate_size": size.inner, "num_attention_heads": size.heads}
-    vision = {"model_type": "clip_vision_model", "num_hidden_layers": size.vision_layers, "image_size": SIDE}
-    language = {"model_type": "llama", "num_hidden_layers": size.language_layers, "vocab_size": VOCABULARY_SIZE}
+    shared = {
+        "hidden_size": size.width,
+        "intermediate_size": size.inner,
+        "num_attention_heads": size.heads,
+    }
+    vision = {
+        "model_type": "clip_vision_model",
+        "num_hidden_layers": size.vision_layers,
+        "image_size": SIDE,
+    }
+    language = {
+        "model_type": "llama",
+        "num_hidden_layers": size.language_layers,
+        "vocab_size": VOCABULARY_SIZE,
+    }
     config = LlavaConfig(
         vision_config=shared | vision | {"patch_size": PATCH, "projection_dim": size.width},
         text_config=shared | language | _IDS | {"max_position_embeddings": 128, "tie_word_embeddings": False},
-        image_token_id=VOCABULARY.index(IMAGE),
+        image_token_index=VOCABULARY.index(IMAGE),
         image_seq_length=PATCHES,
         vision_feature_layer=-1,
         tie_word_embeddings=False,
@@ -81,21 +105,42 @@ def build_llava(size: Size) -> LlavaForConditionalGeneration:
 def build_blip2(size: Size) -> Blip2ForConditionalGeneration:
     """Return a BLIP-2 of that size with random weights, queries included."""
     shared = {"hidden_size": size.width, "num_attention_heads": size.heads}
-    vision = {"num_hidden_layers": size.vision_layers, "intermediate_size": size.inner, "image_size": SIDE}
-    interface = {"num_hidden_layers": size.interface_layers, "intermediate_size": size.inner, "vocab_size": 16}
-    plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "cross_attention_frequency": 1}
-    language = {"model_type": "opt", "num_hidden_layers": size.language_layers, "ffn_dim": 2 * size.inner, "dropout": 0.0}
+    vision = {
+        "num_hidden_layers": size.vision_layers,
+        "intermediate_size": size.inner,
+        "image_size": SIDE,
+    }
+    interface = {
+        "num_hidden_layers": size.interface_layers,
+        "intermediate_size": size.inner,
+        "vocab_size": 16,
+    }
+    plain = {
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "cross_attention_frequency": 1,
+    }
+    language = {
+        "model_type": "opt",
+        "num_hidden_layers": size.language_layers,
+        "ffn_dim": 2 * size.inner,
+        "dropout": 0.0,
+    }
     config = Blip2Config(
         vision_config=shared | vision | {"patch_size": PATCH, "initializer_range": 0.02},
         qformer_config=shared | interface | plain,
         text_config=shared
         | language
         | _IDS
-        | {"vocab_size": VOCABULARY_SIZE, "max_position_embeddings": 128, "tie_word_embeddings": False},
+        | {
+            "vocab_size": VOCABULARY_SIZE,
+            "max_position_embeddings": 128,
+            "tie_word_embeddings": False,
+        },
         num_query_tokens=QUERIES,
         image_token_index=VOCABULARY.index(IMAGE),
-        tie_word_embeddings=False,
     )
+    config.tie_word_embeddings = False
     model = Blip2ForConditionalGeneration(config)
     _draw_weights(model)
     # transformers starts the queries at zero, where they would stay equal to each other for ever.
@@ -109,7 +154,10 @@ def llava_processor() -> LlavaProcessor:
     """Return the processor of `demo`."""
     return LlavaProcessor(
         CLIPImageProcessorPil(
-            size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}, image_mean=_HALF, image_std=_HALF
+            size={"shortest_edge": SIDE},
+            crop_size={"height": SIDE, "width": SIDE},
+            image_mean=_HALF,
+            image_std=_HALF,
         ),
         build_tokenizer(extra_special_tokens={"image_token": IMAGE}),
         patch_size=PATCH,
@@ -122,14 +170,18 @@ def llava_processor() -> LlavaProcessor:
 def blip2_processor() -> Blip2Processor:
     """Return the processor of `demo-blip2`."""
     images = BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=_HALF, image_std=_HALF)
-    processor = Blip2Processor(images, build_tokenizer(additional_special_tokens=[IMAGE]), num_query_tokens=QUERIES)
+    processor = Blip2Processor(
+        images,
+        build_tokenizer(additional_special_tokens=[IMAGE]),
+        num_query_tokens=QUERIES,
+    )
     processor.chat_template = BLIP2_TEMPLATE
     return processor
 
 
 def save(model: DemoModel, processor: LlavaProcessor | Blip2Processor, folder: Path) -> None:
     """Write a model in fp16 with its processor."""
-    model.to(torch.float16).save_pretrained(folder)
+    model.half().save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
@@ -152,5 +204,13 @@ def _draw_weights(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if name.endswith(("class_embedding", "embeddings.position_embedding")):
             nn.init.normal_(parameter, std=0.5)
-        elif name.endswith(("o_proj.weight", "out_proj.weight", "projection.weight", "fc2.weight", "down_proj.weight")):
+        elif name.endswith(
+            (
+                "o_proj.weight",
+                "out_proj.weight",
+                "projection.weight",
+                "fc2.weight",
+                "down_proj.weight",
+            )
+        ):
             parameter.mul_(0.4)

@@ -20,16 +20,16 @@ COUNTS: dict[Split, int] = {"train": 20_000, "validation": 1_000, "test": 2_000}
 class DemoSamples(Sequence[Sample]):
     """Samples drawn when they are asked for; the same index gives the same sample, whatever the count."""
 
-    def __init__(self, split: Split, count: int, kinds: tuple[str, ...]) -> None:
+    def __init__(self, split: Split, length: int, kinds: tuple[str, ...]) -> None:
         self.split = split
-        self.count = count
+        self.length = length
         self.kinds = kinds
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self._draw(index) for index in range(self.count))
+        return (self._draw(index) for index in range(self.length))
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -37,8 +37,8 @@ class DemoSamples(Sequence[Sample]):
     def __getitem__(self, index: slice) -> Sequence[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
         if isinstance(index, slice):
-            return [self._draw(one) for one in range(self.count)[index]]
-        return self._draw(range(self.count)[index])
+            return [self._draw(one) for one in range(self.length)[index]]
+        return self._draw(range(self.length)[index])
 
     def _draw(self, index: int) -> Sample:
         number, place = divmod(index, len(self.kinds))
@@ -61,7 +61,9 @@ def samples(split: Split = "test", count: int | None = None, kinds: Sequence[str
     chosen = tuple(kinds) if kinds is not None else KINDS + ((CAPTION,) if split == "train" else ())
     unknown = [kind for kind in chosen if kind not in (*KINDS, CAPTION)]
     if unknown or not chosen:
-        raise InputError(f"the demo has no kind {', '.join(unknown) or '(none given)'}: use {', '.join((*KINDS, CAPTION))}")
+        raise InputError(
+            f"the demo has no kind {', '.join(unknown) or '(none given)'}: use {', '.join((*KINDS, CAPTION))}"
+        )
     if count is not None and count < 0:
         raise InputError(f"a data set of {count} samples cannot be drawn: give a count of 0 or more")
     return DemoSamples(split, COUNTS[split] if count is None else count, chosen)
@@ -77,7 +79,12 @@ def draw_asked(split: Split, kind: str, number: int) -> tuple[Scene, Asked]:
             return scene, asked
 
 
-def write(directory: Path, split: Split = "test", count: int | None = None, force: bool = False) -> Path:
+def write(
+    directory: Path,
+    split: Split = "test",
+    count: int | None = None,
+    force: bool = False,
+) -> Path:
     """Write PNG pictures and `<split>.jsonl`, one LLaVA conversation a line, and return the path of the latter.
 
     Everything is written beside `directory` and renamed in the end, so nothing half written remains.
@@ -112,4 +119,9 @@ def _conversation(sample: Sample, image: str) -> dict[str, object]:
         {"from": "human", "value": f"<image>\n{sample.question}"},
         {"from": "gpt", "value": sample.answer},
     ]
-    return {"id": sample.id, "image": image, "kind": sample.kind, "conversations": turns}
+    return {
+        "id": sample.id,
+        "image": image,
+        "kind": sample.kind,
+        "conversations": turns,
+    }

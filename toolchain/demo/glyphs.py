@@ -20,7 +20,11 @@ GLYPH = 24
 FULL = 144
 """Coverage of full ink: 16 grey levels times 3 x 3 interpolation weights."""
 
-_SHARES: dict[Split, tuple[float, float]] = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
+_SHARES: dict[Split, tuple[float, float]] = {
+    "train": (0.0, 0.7),
+    "validation": (0.7, 0.8),
+    "test": (0.8, 1.0),
+}
 
 
 @cache

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Blip2ForConditionalGeneration
-
 from vlmc.toolchain.demo.architectures import DemoModel
 from vlmc.toolchain.demo.packing import IGNORE, Batch, Recipe, batches, warped
 from vlmc.toolchain.demo.scenes import COLOURS
@@ -35,14 +34,23 @@ class Plan:
 def hidden(model: DemoModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the last hidden states, B x T x D, and the image features, B x I x D."""
     if isinstance(model, Blip2ForConditionalGeneration):
-        features_BID, decoder = model.get_image_features(batch.pixels_BCHW).pooler_output, model.language_model.model
+        features_BID, decoder = (
+            model.get_image_features(batch.pixels_BCHW).pooler_output,
+            model.language_model.model,
+        )
     else:
-        features_BID, decoder = torch.stack(model.get_image_features(batch.pixels_BCHW).pooler_output), model.model.language_model
+        features_BID, decoder = (
+            torch.stack(model.get_image_features(batch.pixels_BCHW).pooler_output),
+            model.model.language_model,
+        )
     embedded_BTD = model.get_input_embeddings()(batch.ids_BT)
     at_image_BT1 = (batch.ids_BT == VOCABULARY.index(IMAGE))[:, :, None]
     embedded_BTD = embedded_BTD.masked_scatter(at_image_BT1, features_BID)
     last_BTD = decoder(
-        inputs_embeds=embedded_BTD, attention_mask=batch.mask(), position_ids=batch.positions_BT, use_cache=False
+        inputs_embeds=embedded_BTD,
+        attention_mask=batch.mask(),
+        position_ids=batch.positions_BT,
+        use_cache=False,
     ).last_hidden_state
     return last_BTD, features_BID
 
@@ -59,6 +67,8 @@ def task_loss(model: DemoModel, last_BTD: Tensor, batch: Batch) -> Tensor:
 class Grounding(nn.Module):
     """Two linear readings of the image features: which digit, and which colour, lies in each cell."""
 
+    cells_KI: Tensor
+
     def __init__(self, width: int, cells_KI: Tensor) -> None:
         super().__init__()
         self.digit = nn.Linear(width, 11)
@@ -73,7 +83,12 @@ class Grounding(nn.Module):
 
 
 def train(
-    model: DemoModel, grounding: Grounding, recipe: Recipe, plan: Plan, seed: int, report: Callable[[int], None]
+    model: DemoModel,
+    grounding: Grounding,
+    recipe: Recipe,
+    plan: Plan,
+    seed: int,
+    report: Callable[[int], None],
 ) -> None:
     """Train in place with AdamW and a cosine schedule; `report` is called every 1,000 steps."""
     parameters = [*model.parameters(), *grounding.parameters()]
@@ -95,7 +110,11 @@ def train(
         optimizer.step()
         shown = 0.98 * shown + 0.02 * task.item() if shown else task.item()
         if step % 100 == 0:
-            print(f"step {step}: loss {shown:.4f}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"step {step}: loss {shown:.4f}, {time.monotonic() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         if step % 1000 == 0:
             report(step)
             model.train()

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo import glyphs
 from vlmc.toolchain.demo.questions import CAPTION, KINDS, ask
@@ -94,7 +93,10 @@ def _batch(scenes: list[Scene], pixels_BHWC: npt.NDArray[np.uint8], rows: list[_
         weights_BT=_padded([row.weights for row in rows], 0.0),
         digit_BK=torch.tensor([[10 if digit is None else digit.value for digit in scene.cells] for scene in scenes]),
         colour_BK=torch.tensor(
-            [[len(COLOURS) if digit is None else COLOURS.index(digit.colour) for digit in scene.cells] for scene in scenes]
+            [
+                [len(COLOURS) if digit is None else COLOURS.index(digit.colour) for digit in scene.cells]
+                for scene in scenes
+            ]
         ),
     )
 
@@ -115,7 +117,12 @@ def _row(recipe: Recipe, scene: Scene, random: Random) -> _Row:
     for kind in [CAPTION, *kinds] if recipe.caption_weight else kinds:
         asked = ask(kind, scene, random)
         if asked is not None:
-            _append(row, len(recipe.prefix), *asked, weight=recipe.caption_weight if kind == CAPTION else 1.0)
+            _append(
+                row,
+                len(recipe.prefix),
+                *asked,
+                weight=recipe.caption_weight if kind == CAPTION else 1.0,
+            )
     return row
 
 
@@ -149,7 +156,9 @@ def _warp(grey_NHW: npt.NDArray[np.float32], random: np.random.RandomState) -> n
 
 
 def _sample(
-    grey_NHW: npt.NDArray[np.float32], y_NHW: npt.NDArray[np.float64], x_NHW: npt.NDArray[np.float64]
+    grey_NHW: npt.NDArray[np.float32],
+    y_NHW: npt.NDArray[np.float64],
+    x_NHW: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     """Interpolate linearly at fractional places; outside there is no ink."""
     inked = np.pad(grey_NHW, ((0, 0), (1, 1), (1, 1)))

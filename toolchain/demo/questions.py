@@ -83,7 +83,10 @@ def _compare(scene: Scene, random: Random) -> Asked | None:
         return None
     word = random.choice(("larger", "smaller"))
     holds = (values[0] > values[1]) == (word == "larger")
-    return f"is {_name(scene, first, random)} {word} than {_name(scene, second, random)}?", "yes" if holds else "no"
+    return (
+        f"is {_name(scene, first, random)} {word} than {_name(scene, second, random)}?",
+        "yes" if holds else "no",
+    )
 
 
 def _extreme(word: str, pick: Callable[[list[int]], int]) -> Callable[[Scene, Random], Asked]:
@@ -96,7 +99,10 @@ def _extreme(word: str, pick: Callable[[list[int]], int]) -> Callable[[Scene, Ra
 def _sum(scene: Scene, random: Random) -> Asked:
     first, second = random.sample(scene.present, 2)
     total = scene.digit(first).value + scene.digit(second).value
-    return f"what is the sum of {_name(scene, first, random)} and {_name(scene, second, random)}?", WORDS[total]
+    return (
+        f"what is the sum of {_name(scene, first, random)} and {_name(scene, second, random)}?",
+        WORDS[total],
+    )
 
 
 def _parity(scene: Scene, random: Random) -> Asked:

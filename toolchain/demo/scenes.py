@@ -12,7 +12,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-
 from vlmc.toolchain.demo import glyphs
 
 SIDE = 64
@@ -23,7 +22,17 @@ POSITIONS = ("top left", "top right", "bottom left", "bottom right")
 
 WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
-    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *(
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+    ),
 )
 """The numbers 0 to 18 in words."""
 
@@ -93,7 +102,14 @@ def _draw_digit(random: Random, split: glyphs.Split, palette: Sequence[str]) -> 
     value, colour = random.randrange(10), random.choice(palette)
     red, green, blue = (max(0, min(255, level + random.randint(-15, 15))) for level in INKS[colour])
     sample = random.choice(glyphs.split_by_digit(split)[value])
-    return Digit(value, colour, sample, (red, green, blue), random.choice(_SHIFTS), random.choice(_SHIFTS))
+    return Digit(
+        value,
+        colour,
+        sample,
+        (red, green, blue),
+        random.choice(_SHIFTS),
+        random.choice(_SHIFTS),
+    )
 
 
 def _draw_paper(random: Random) -> RGB:
@@ -110,7 +126,9 @@ def paint(scene: Scene, coverage_NHW: npt.NDArray[np.int32] | None = None) -> np
         digit = scene.digit(cell)
         top, left = cell // 2 * _CELL + digit.top, cell % 2 * _CELL + digit.left
         cover_HW1 = coverage_NHW[digit.sample][:, :, None]
-        blend_HWC = (paper_C * (glyphs.FULL - cover_HW1) + np.array(digit.ink, dtype=np.int32) * cover_HW1) // glyphs.FULL
+        blend_HWC = (
+            paper_C * (glyphs.FULL - cover_HW1) + np.array(digit.ink, dtype=np.int32) * cover_HW1
+        ) // glyphs.FULL
         pixels_HWC[top : top + glyphs.GLYPH, left : left + glyphs.GLYPH] = blend_HWC
     return pixels_HWC
 

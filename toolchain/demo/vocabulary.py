@@ -2,7 +2,6 @@
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
-
 from vlmc.toolchain.demo.scenes import COLOURS, WORDS
 
 PAD, BOS, EOS, UNKNOWN, IMAGE = "<pad>", "<bos>", "<eos>", "<unk>", "<image>"
@@ -12,9 +11,39 @@ ANSWER = "answer:"
 """What stands between a question and its answer."""
 
 _QUESTION_WORDS = (
-    "what digit is the top bottom left right colour where how many digits are there a larger smaller than largest "
-    "smallest sum of and even odd or describe picture answer yes no none ? . , :"
-).split()
+    *(
+        "what",
+        "digit",
+        "is",
+        "the",
+        "top",
+        "bottom",
+        "left",
+        "right",
+        "colour",
+        "where",
+        "how",
+        "many",
+        "digits",
+        "are",
+    ),
+    *(
+        "there",
+        "a",
+        "larger",
+        "smaller",
+        "than",
+        "largest",
+        "smallest",
+        "sum",
+        "of",
+        "and",
+        "even",
+        "odd",
+        "or",
+    ),
+    *("describe", "picture", "answer", "yes", "no", "none", "?", ".", ",", ":"),
+)
 
 VOCABULARY = (*SPECIAL, *WORDS, *COLOURS, *_QUESTION_WORDS)
 """Every token, in the order of its id."""
