@@ -1,10 +1,10 @@
 """The options of every step, each written once: a field and its docstring make the flag, its help and the recipe's key."""
 
-from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Group = TypeVar("Group", bound="Settings")
 PruneMethod = Literal["magnitude", "wanda", "sparsegpt"]
 RepairMethod = Literal["ressa"]
 Direction = Literal["forward", "reverse"]
@@ -33,11 +33,9 @@ class PruneSettings(Settings):
     """Data set to calibrate on: demo, or a JSON / JSONL file of LLaVA conversations."""
 
 
-class RepairSettings(Settings):
-    """How to repair."""
+class TrainingSettings(Settings):
+    """How the repair is trained."""
 
-    method: RepairMethod = "ressa"
-    """Repair method: ressa (SparseLoRA on pruned layers, LoRA on the interface, distillation from the dense model)."""
     data: str = "demo"
     """Data set to train on: demo, or a JSON / JSONL file of LLaVA conversations."""
     steps: int = Field(default=1000, ge=1)
@@ -56,6 +54,27 @@ class RepairSettings(Settings):
     """Direction of the distillation: forward (teacher to student) or reverse."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints, from which a killed run goes on."""
+
+
+class RepairSettings(TrainingSettings):
+    """How to repair."""
+
+    method: RepairMethod = "ressa"
+    """Repair method: ressa (SparseLoRA on pruned layers, LoRA on the interface, distillation from the dense model)."""
+
+
+class CompressSettings(PruneSettings, TrainingSettings):
+    """The whole chain: how to prune, and how to repair."""
+
+    repair: Literal["ressa", "none"] = "ressa"
+    """Repair method: ressa, or none to stop after pruning."""
+    data: str = "demo"
+    """Data set to calibrate and train on: demo, or a JSON / JSONL file of LLaVA conversations."""
+
+    def of(self, group: type[Group]) -> Group:
+        """Return the options of one step."""
+        shared = {name: value for name, value in self.model_dump().items() if name in group.model_fields}
+        return group(**shared | ({"method": self.repair} if issubclass(group, RepairSettings) else {}))
 
 
 class ExportSettings(Settings):
@@ -78,6 +97,21 @@ class RunSettings(Settings):
     """Sample from the likeliest tokens that together have this probability."""
 
 
-def path_text(path: Path) -> str:
-    """Return a path as it goes into recipes and histories: with forward slashes on every system."""
-    return path.as_posix()
+class EvalSettings(Settings):
+    """What to evaluate on."""
+
+    data: str = "demo"
+    """Data set: demo, or a JSON / JSONL file of LLaVA conversations."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Split of the demo's data: train, validation or test."""
+    count: int | None = Field(default=None, ge=1)
+    """Number of questions. [default: all]"""
+
+
+class DemoDataSettings(Settings):
+    """Which of the demo's questions to write."""
+
+    split: Literal["train", "validation", "test"] = "test"
+    """Split: train, validation or test; no handwriting occurs in two of them."""
+    count: int | None = Field(default=None, ge=1)
+    """Number of questions. [default: the split's usual number]"""

@@ -4,7 +4,7 @@ from vlmc.runtime.artifact.digest import digest_of_files, sha256_file
 from vlmc.runtime.artifact.folder import Artifact
 from vlmc.runtime.artifact.manifest import Layer, Manifest, Origin, Part, Serving, Step
 from vlmc.runtime.artifact.pixels import ImagePipeline
-from vlmc.runtime.artifact.writing import Draft, extend, write
+from vlmc.runtime.artifact.writing import Draft, extend, put_texts, write
 
 __all__ = [
     "Artifact",
@@ -18,6 +18,7 @@ __all__ = [
     "Step",
     "digest_of_files",
     "extend",
+    "put_texts",
     "sha256_file",
     "write",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vlmc.runtime.artifact.digest import digest_of_files, sha256_file
-from vlmc.runtime.artifact.manifest import SCHEMA_VERSION, Manifest
+from vlmc.runtime.artifact.manifest import SCHEMA_VERSION, Manifest, checksum
 from vlmc.runtime.errors import InputError
 
 MANIFEST = "manifest.json"
@@ -78,9 +78,14 @@ def _read_manifest(path: Path) -> Manifest:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}; restore it or make the artifact anew") from None
-    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not valid: it holds no object; restore it or make the artifact anew")
+    version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(f"{path} has schema version {version}, this vlmc reads {SCHEMA_VERSION}: upgrade vlmc")
+    promised = content.pop("checksum", None)
+    if promised != checksum(content):
+        raise InputError(f"{path} was changed after it was written (checksum differs): restore it or make the artifact anew")
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:

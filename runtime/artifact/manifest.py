@@ -1,5 +1,8 @@
 """The manifest: what an artifact holds, where it came from, and what it promises."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -111,5 +114,12 @@ class Manifest(_Strict):
     files: dict[RelativePath, File] = {}
 
     def to_json(self) -> str:
-        """Return the text of `manifest.json`: sorted, indented, the same for equal content."""
-        return self.model_dump_json(indent=2) + "\n"
+        """Return the text of `manifest.json`: the fields, then a checksum of them; the same for equal content."""
+        content = self.model_dump(mode="json")
+        return json.dumps({**content, "checksum": checksum(content)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 over a manifest's fields, the checksum itself apart: an edit by hand is noticed."""
+    fields = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

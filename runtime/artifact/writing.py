@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,6 +69,18 @@ def extend(artifact: Artifact, folder: str) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def put_texts(artifact: Artifact, texts: Mapping[str, str]) -> Artifact:
+    """Write small files, such as reports and the card, into a finished artifact, and list them in its manifest."""
+    files = {path: file for path, file in artifact.manifest.files.items() if path not in texts}
+    update_manifest(artifact, artifact.manifest.model_copy(update={"files": files}))
+    for path, text in texts.items():
+        (artifact.root / path).parent.mkdir(parents=True, exist_ok=True)
+        write_text(artifact.root / path, text)
+        files[path] = _describe(artifact.root / path)
+    update_manifest(artifact, artifact.manifest.model_copy(update={"files": dict(sorted(files.items()))}))
+    return Artifact.open(artifact.root)
+
+
 def update_manifest(artifact: Artifact, manifest: Manifest) -> None:
     """Replace the artifact's manifest in one step."""
     write_text(artifact.root / MANIFEST, manifest.to_json())
@@ -106,8 +118,8 @@ def write_text(path: Path, text: str) -> None:
 
 def _list_files(root: Path) -> dict[str, File]:
     paths = sorted(path for path in root.rglob("*") if path.is_file())
-    return {
-        path.relative_to(root).as_posix(): File(size=path.stat().st_size, sha256=sha256_file(path))
-        for path in paths
-        if path.name != MANIFEST
-    }
+    return {path.relative_to(root).as_posix(): _describe(path) for path in paths if path.name != MANIFEST}
+
+
+def _describe(path: Path) -> File:
+    return File(size=path.stat().st_size, sha256=sha256_file(path))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
+from vlmc.toolchain.card import card
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.versions import versions
 
@@ -44,7 +45,9 @@ class Stage(ABC):
             step = Step(
                 stage=self.name, config=self.settings(), parent=source.digest, measures=measures, versions=versions()
             )
-            draft.seal(manifest.model_copy(update={"history": (*manifest.history, step)}))
+            complete = manifest.model_copy(update={"history": (*manifest.history, step)})
+            (draft.root / "README.md").write_text(card(complete), encoding="utf-8")
+            draft.seal(complete)
             assert draft.manifest is not None
             self.ensures(Artifact(draft.root, draft.manifest))
         return Artifact.open(destination)

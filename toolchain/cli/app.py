@@ -1,0 +1,17 @@
+"""The app: every verb in its place."""
+
+import typer
+
+from vlmc.toolchain.cli import chain, check, deploy
+
+app = typer.Typer(
+    name="vlmc",
+    help="Compress vision-language models to 2:4 sparsity, repair them, prove it, deploy them.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+chain.register(app)
+check.register(app)
+deploy.register(app)

@@ -1,0 +1,92 @@
+"""The verbs that make artifacts: compress, prune, repair, merge."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument, ForceFlag, ModelArgument, OutOption, RecipeOption
+from vlmc.toolchain.cli.options import Terminal, command
+from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
+
+if TYPE_CHECKING:
+    from vlmc.runtime.artifact import Artifact
+
+
+def compress(
+    options: CompressSettings,
+    terminal: Terminal,
+    model: ModelArgument = "demo",
+    out: OutOption = ARTIFACT,
+    recipe: RecipeOption = None,
+    force: ForceFlag = False,
+) -> None:
+    """The whole chain: prune, repair, merge, verify. Started again after a stop, it goes on where it was."""
+    from vlmc.toolchain.models import Checkpoint
+    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.stages.compress import Compress
+
+    chain = Compress(options, terminal.seed, Progress(quiet=terminal.quiet))
+    _report(chain.run(Checkpoint.find(model), out, force=force), terminal)
+
+
+def prune(
+    options: PruneSettings,
+    terminal: Terminal,
+    model: ModelArgument = "demo",
+    out: OutOption = Path("pruned"),
+    recipe: RecipeOption = None,
+    force: ForceFlag = False,
+) -> None:
+    """Prune a dense model to a sparsity pattern."""
+    from vlmc.toolchain.models import Checkpoint
+    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.stages.prune import Prune
+
+    stage = Prune(options, terminal.seed, Progress(quiet=terminal.quiet))
+    _report(stage.run(Checkpoint.find(model), out, force=force), terminal)
+
+
+def repair(
+    options: RepairSettings,
+    terminal: Terminal,
+    artifact: ArtifactArgument = Path("pruned"),
+    out: OutOption = Path("adapted"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of a stopped run.")] = False,
+    dense: Annotated[str | None, typer.Option("--dense", help="The dense model, where it has moved.")] = None,
+    recipe: RecipeOption = None,
+    force: ForceFlag = False,
+) -> None:
+    """Train adapters that bring a pruned model's answers back; merge makes them part of the weights."""
+    from vlmc.toolchain.models import Checkpoint
+    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.stages.repair import Repair
+
+    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
+    _report(stage.run(Checkpoint.find(str(artifact)), out, force=force), terminal)
+
+
+def merge(
+    terminal: Terminal,
+    artifact: ArtifactArgument = Path("adapted"),
+    out: OutOption = ARTIFACT,
+    force: ForceFlag = False,
+) -> None:
+    """Merge the adapters into the weights; the pattern is proven to hold before anything is written."""
+    from vlmc.toolchain.models import Checkpoint
+    from vlmc.toolchain.stages.merge import Merge
+
+    _report(Merge().run(Checkpoint.find(str(artifact)), out, force=force), terminal)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the app."""
+    for name, function in (("compress", compress), ("prune", prune), ("repair", repair), ("merge", merge)):
+        command(app, name)(function)
+
+
+def _report(artifact: "Artifact", terminal: Terminal) -> None:
+    from vlmc.toolchain.inspect import overview, show_overview
+
+    found = overview(artifact)
+    terminal.result(found, lambda: show_overview(found))

@@ -1,0 +1,82 @@
+"""The `vlmc` command: runs the app and turns every failure into one line and an exit code."""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import typer
+
+from vlmc.runtime.errors import VlmcError
+from vlmc.toolchain.cli.app import app
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 a check does not hold, 2 wrong usage or input, 3 the environment lacks something."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; return the exit code. An error is one line on stderr, with a traceback only under --debug."""
+    debug = "--debug" in arguments
+    _quieten(debug)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, code = explain(error)
+        print(f"vlmc: {message}", file=sys.stderr)
+        return code
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return the one line and the exit code of a failure."""
+    if isinstance(error, VlmcError):
+        return str(error), error.exit_code
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return "interrupted: nothing is half written; the same command goes on or starts again", 130
+    if isinstance(error, typer.TyperException):
+        return f"{_one_line(error.format_message())} (see vlmc --help)", 2
+    if _is_out_of_space(error):
+        return "no space left on the disk: free some and run the same command again; nothing is half written", 3
+    if isinstance(error, OSError) and error.errno in _DENIED:
+        return f"{error.filename} cannot be written or read ({error.strerror}): choose another folder", 2
+    if isinstance(error, MemoryError):
+        return "out of memory: use a machine with more, or a smaller model", 3
+    return f"internal error, {type(error).__name__}: {_one_line(str(error))} (--debug shows where)", 1
+
+
+def _is_out_of_space(error: BaseException | None) -> bool:
+    """Whether the error, or one that it came from, says that the disk is full; safetensors says so only in its text."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return "os error 28" in str(error) or "No space left" in str(error) or _is_out_of_space(error.__context__)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _quieten(debug: bool) -> None:
+    """Keep libraries' notices off the terminal; their errors reach the user through vlmc's own."""
+    if not debug:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

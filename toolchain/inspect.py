@@ -1,0 +1,78 @@
+"""inspect: what an artifact holds, in numbers read from its files."""
+
+import json
+from typing import Any
+
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.runtime.tensors import open_weights
+from vlmc.toolchain.card import REPORT
+from vlmc.toolchain.tables import megabytes, percent, show_accuracies, show_table
+from vlmc.toolchain.verify import verify_artifact
+
+
+def overview(artifact: Artifact) -> dict[str, Any]:
+    """Return what the artifact holds: identity, history, sparsity by part, bytes, graphs, measured accuracy."""
+    manifest, reports = artifact.manifest, verify_artifact(artifact)
+    sizes = {path: file.size for path, file in manifest.files.items()}
+    evaluation = artifact.root / REPORT
+    return {
+        "path": str(artifact.root),
+        "family": manifest.family,
+        "state": manifest.state,
+        "origin": manifest.origin.model,
+        "digest": artifact.digest,
+        "history": [{"stage": step.stage, **step.config} for step in manifest.history],
+        "layers": len(reports),
+        "holds": not any(report.violation for report in reports),
+        "patterns": sorted({report.pattern for report in reports}),
+        "sparsity": 1 - sum(r.nonzero for r in reports) / sum(r.rows * r.columns for r in reports),
+        "bytes": {
+            "weights": sum(size for path, size in sizes.items() if path.startswith("model") and path.endswith(".safetensors")),
+            "packed": _packed_bytes(artifact),
+            "onnx": sum(size for path, size in sizes.items() if path.startswith("onnx/")),
+            "tensorrt": sum(size for path, size in sizes.items() if path.startswith("tensorrt/")),
+        },
+        "evaluation": json.loads(evaluation.read_text(encoding="utf-8")) if REPORT in manifest.files else None,
+    }
+
+
+def show_overview(found: dict[str, Any]) -> None:
+    """Print an overview."""
+    count = found["bytes"]
+    print(f"{found['path']}: {found['family']} from {found['origin']}, {found['state']}, digest {found['digest'][:16]}")
+    print("history: " + " -> ".join(_brief(step) for step in found["history"]))
+    rows = [
+        ("layers that hold", f"{found['layers']} of {', '.join(found['patterns'])}" if found["holds"] else "BROKEN"),
+        ("sparsity of those layers", percent(found["sparsity"])),
+        ("weights, dense layout", megabytes(count["weights"])),
+        ("weights, packed (computed)", megabytes(count["packed"])),
+        *((f"{name} graphs", megabytes(count[name])) for name in ("onnx", "tensorrt") if count[name]),
+    ]
+    show_table(("artifact", "value"), rows)
+    if found["evaluation"]:
+        print()
+        show_accuracies(found["evaluation"])
+
+
+def _brief(step: dict[str, Any]) -> str:
+    method = step.get("method")
+    target = step.get("target")
+    return " ".join(str(word) for word in (step["stage"], target, method) if word)
+
+
+def _packed_bytes(artifact: Artifact) -> int:
+    """Bytes of the weights if N:M layers kept N values and N indices of ceil(log2 M) bits per group, as sparse kernels do."""
+    total = 0
+    promised = {layer.tensor: layer.sparsity for layer in artifact.manifest.layers.values()}
+    for name, file in open_weights(artifact.root).items():
+        bits = file[name]
+        total += _packed(bits.size, bits.itemsize, promised[name]) if name in promised else bits.nbytes
+    return total
+
+
+def _packed(count: int, itemsize: int, pattern: SparsityPattern) -> int:
+    if pattern.n is None or pattern.m is None:
+        return count * itemsize
+    groups = count // pattern.m
+    return groups * pattern.n * itemsize + groups * pattern.n * (pattern.m - 1).bit_length() // 8

@@ -1,0 +1,12 @@
+"""Magnitude pruning: keep the largest weights (Han et al. 2015, arXiv 1506.02626)."""
+
+from torch import Tensor
+
+from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.prune.statistics import Statistics
+
+
+def magnitude(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
+    """Score |W|; return the masked weight (O, I) and its keep-mask (O, I)."""
+    mask_OI = pattern.mask(weight_OI.abs())
+    return weight_OI.masked_fill(~mask_OI, 0.0), mask_OI

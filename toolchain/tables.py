@@ -1,0 +1,44 @@
+"""Tables on stdout."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vlmc.runtime.reports import LayerReport
+
+
+def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a plain table: the first column on the left, the others right-aligned."""
+    lines = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(line[column]) for line in [list(header), *lines]) for column in range(len(header))]
+    for line in [list(header), ["-" * width for width in widths], *lines]:
+        cells = [cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        print("  ".join(cells).rstrip())
+
+
+def show_reports(reports: Sequence[LayerReport]) -> None:
+    """Print the verification's table, one layer a line, and the verdict."""
+    rows = [
+        (r.layer, r.part, r.pattern, f"{r.rows} x {r.columns}", percent(r.sparsity), r.violation or "holds") for r in reports
+    ]
+    show_table(("layer", "part", "pattern", "shape", "zeros", "verdict"), rows)
+    broken = sum(report.violation is not None for report in reports)
+    print(f"{len(reports) - broken} of {len(reports)} layers hold")
+
+
+def show_accuracies(found: Mapping[str, Any]) -> None:
+    """Print accuracies, one kind of question a line, one model a column."""
+    models = found["models"]
+    kinds = list(next(iter(models.values()))["by_kind"])
+    rows = [(kind, *(percent(model["by_kind"][kind]) for model in models.values())) for kind in kinds]
+    overall = ("overall", *(percent(model["overall"]) for model in models.values()))
+    show_table((f"{found['count']} questions", *models), [*rows, overall])
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage with one decimal."""
+    return f"{100 * fraction:.1f} %"
+
+
+def megabytes(count: int) -> str:
+    """Return a number of bytes in MB (10^6)."""
+    return f"{count / 1e6:.2f} MB"
