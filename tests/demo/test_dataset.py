@@ -71,10 +71,9 @@ def solve(question: str, scene: Scene) -> str:
         case ["is", *name, "even", "or", "odd"]:
             return ("even", "odd")[there[referred(" ".join(name), scene)].value % 2]
         case ["is", *rest]:
-            word = "larger" if "larger" in rest else "smaller"
-            first, second = (there[referred(n, scene)].value for n in " ".join(rest).split(f" {word} than "))
+            first, second = (there[referred(name, scene)].value for name in " ".join(rest).split(" larger than "))
             assert first != second, "a comparison of equals has no fair answer"
-            return "yes" if (first > second) == (word == "larger") else "no"
+            return "yes" if first > second else "no"
         case ["describe", "the", "picture"]:
             return " and ".join(f"a {digit.colour} {WORDS[digit.value]} {place}" for place, digit in there.items())
         case _:

@@ -20,6 +20,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
+
 from vlmc.toolchain.demo.scenes import SIDE
 from vlmc.toolchain.demo.vocabulary import (
     ANSWER,

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import transformers
 from transformers import Blip2ForConditionalGeneration
+
 from vlmc.toolchain.demo.architectures import DemoModel
 from vlmc.toolchain.demo.glyphs import split_indices
 from vlmc.toolchain.demo.learning import Plan
@@ -37,8 +38,9 @@ digits, and ships with vlmc so that every step of the toolchain runs without a d
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder)
     turn = [{{"type": "image"}}, {{"type": "text", "text": "what digit is top left?"}}]
-    prompt = processor.apply_chat_template([{{"role": "user", "content": turn}}], add_generation_prompt=True)
-    ids = model.generate(**processor(images=image, text=prompt, return_tensors="pt"))
+    chat = [{{"role": "user", "content": turn}}]
+    prompt = processor.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    ids = model.generate(**processor(images=image, text=prompt, return_tensors="pt"), max_new_tokens=24)
 
 ## Accuracy
 
@@ -64,7 +66,8 @@ anything.
 {steps:,} steps of AdamW, highest rate {rate:g}, cosine schedule; {pictures} scenes a step with up to {questions}
 questions and a caption each; handwriting turned, stretched and slanted a little. At first, a second loss on the image
 features names each cell's digit and colour. It took {minutes:.0f} minutes on {threads} CPU threads with torch
-{torch_version} and transformers {transformers_version}. The same seed, threads, machine and versions give the same bytes.
+{torch_version} and transformers {transformers_version}. The same seed, threads, machine and versions give the same
+bytes.
 """
 
 
@@ -80,9 +83,7 @@ def write_card(
     threads: int,
 ) -> None:
     """Write `README.md` into a model folder."""
-    rows = [
-        f"| {kind} | {share:.1%} | {measured.validation[kind]:.1%} |" for kind, share in sorted(measured.test.items())
-    ]
+    rows = [f"| {kind} | {share:.1%} | {measured.validation[kind]:.1%} |" for kind, share in sorted(measured.test.items())]
     text = _CARD.format(
         name=name,
         family="BLIP-2" if isinstance(model, Blip2ForConditionalGeneration) else "LLaVA",

@@ -61,9 +61,7 @@ def samples(split: Split = "test", count: int | None = None, kinds: Sequence[str
     chosen = tuple(kinds) if kinds is not None else KINDS + ((CAPTION,) if split == "train" else ())
     unknown = [kind for kind in chosen if kind not in (*KINDS, CAPTION)]
     if unknown or not chosen:
-        raise InputError(
-            f"the demo has no kind {', '.join(unknown) or '(none given)'}: use {', '.join((*KINDS, CAPTION))}"
-        )
+        raise InputError(f"the demo has no kind {', '.join(unknown) or '(none given)'}: use {', '.join((*KINDS, CAPTION))}")
     if count is not None and count < 0:
         raise InputError(f"a data set of {count} samples cannot be drawn: give a count of 0 or more")
     return DemoSamples(split, COUNTS[split] if count is None else count, chosen)

@@ -1,6 +1,6 @@
 """Handwritten digits: scikit-learn's 1797 samples, cut into three splits and enlarged to 24 x 24 coverage maps.
 
-Shapes: N samples, H x W pixels. A coverage is an integer, 0 (paper) to `FULL` (ink), so that drawing is exact everywhere.
+Shapes: N samples, H x W pixels. A coverage is an integer, 0 (paper) to `FULL` (ink), so drawing is exact everywhere.
 """
 
 from functools import cache

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import Blip2ForConditionalGeneration
+
 from vlmc.toolchain.demo.architectures import DemoModel
 from vlmc.toolchain.demo.packing import IGNORE, Batch, Recipe, batches, warped
 from vlmc.toolchain.demo.scenes import COLOURS
@@ -59,7 +60,7 @@ def task_loss(model: DemoModel, last_BTD: Tensor, batch: Batch) -> Tensor:
     """Return the weighted cross-entropy of the answers' tokens."""
     chosen_BT = batch.labels_BT != IGNORE
     logits = model.get_output_embeddings()(last_BTD[chosen_BT])
-    losses = F.cross_entropy(logits, batch.labels_BT[chosen_BT], reduction="none")
+    losses = functional.cross_entropy(logits, batch.labels_BT[chosen_BT], reduction="none")
     weights = batch.weights_BT[chosen_BT]
     return (losses * weights).sum() / weights.sum()
 
@@ -78,8 +79,8 @@ class Grounding(nn.Module):
     def forward(self, features_BID: Tensor, batch: Batch) -> Tensor:
         """Return the cross-entropy of both readings; `cells_KI` says which features are averaged for a cell."""
         cell_BKD = self.cells_KI @ features_BID
-        digit_loss = F.cross_entropy(self.digit(cell_BKD).flatten(0, 1), batch.digit_BK.flatten())
-        return digit_loss + F.cross_entropy(self.colour(cell_BKD).flatten(0, 1), batch.colour_BK.flatten())
+        digit_loss = functional.cross_entropy(self.digit(cell_BKD).flatten(0, 1), batch.digit_BK.flatten())
+        return digit_loss + functional.cross_entropy(self.colour(cell_BKD).flatten(0, 1), batch.colour_BK.flatten())
 
 
 def train(
@@ -105,7 +106,7 @@ def train(
         if share:
             loss = task + share * grounding(features_BID, batch)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         shown = 0.98 * shown + 0.02 * task.item() if shown else task.item()

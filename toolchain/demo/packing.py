@@ -4,14 +4,15 @@ Shapes: B pictures, T tokens, H x W pixels, C colours, K cells. The packed form 
 and the positions that it has alone, so the model trains on exactly what it is asked later, at a third of the cost.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo import glyphs
 from vlmc.toolchain.demo.questions import CAPTION, KINDS, ask
@@ -25,7 +26,7 @@ _ANSWER = encode(ANSWER)
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed questions about pictures; `segment_BT` is 0 in the prefix and counts the questions from 1, -1 is padding."""
+    """Packed questions about pictures; `segment_BT` is 0 in the prefix, then counts the questions, and -1 is padding."""
 
     pixels_BCHW: Tensor
     ids_BT: Tensor
@@ -47,13 +48,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a batch holds."""
+    """What a batch holds; `emphasis` makes some kinds of question that many times as likely."""
 
     prefix: tuple[int, ...]
     pictures: int
     questions: int
     caption_weight: float = 0.3
-    kind_weights: tuple[float, ...] = (1.0,) * len(KINDS)
+    emphasis: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -93,10 +94,7 @@ def _batch(scenes: list[Scene], pixels_BHWC: npt.NDArray[np.uint8], rows: list[_
         weights_BT=_padded([row.weights for row in rows], 0.0),
         digit_BK=torch.tensor([[10 if digit is None else digit.value for digit in scene.cells] for scene in scenes]),
         colour_BK=torch.tensor(
-            [
-                [len(COLOURS) if digit is None else COLOURS.index(digit.colour) for digit in scene.cells]
-                for scene in scenes
-            ]
+            [[len(COLOURS) if digit is None else COLOURS.index(digit.colour) for digit in scene.cells] for scene in scenes]
         ),
     )
 
@@ -113,7 +111,7 @@ def _prefix_row(prefix: tuple[int, ...]) -> _Row:
 
 def _row(recipe: Recipe, scene: Scene, random: Random) -> _Row:
     row = _prefix_row(recipe.prefix)
-    kinds = random.choices(KINDS, weights=recipe.kind_weights, k=recipe.questions)
+    kinds = random.choices(KINDS, weights=[recipe.emphasis.get(kind, 1.0) for kind in KINDS], k=recipe.questions)
     for kind in [CAPTION, *kinds] if recipe.caption_weight else kinds:
         asked = ask(kind, scene, random)
         if asked is not None:

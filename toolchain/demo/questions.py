@@ -81,12 +81,8 @@ def _compare(scene: Scene, random: Random) -> Asked | None:
     values = scene.digit(first).value, scene.digit(second).value
     if values[0] == values[1]:
         return None
-    word = random.choice(("larger", "smaller"))
-    holds = (values[0] > values[1]) == (word == "larger")
-    return (
-        f"is {_name(scene, first, random)} {word} than {_name(scene, second, random)}?",
-        "yes" if holds else "no",
-    )
+    question = f"is {_name(scene, first, random)} larger than {_name(scene, second, random)}?"
+    return question, "yes" if values[0] > values[1] else "no"
 
 
 def _extreme(word: str, pick: Callable[[list[int]], int]) -> Callable[[Scene, Random], Asked]:

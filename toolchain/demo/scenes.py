@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
 from vlmc.toolchain.demo import glyphs
 
 SIDE = 64
@@ -126,9 +127,7 @@ def paint(scene: Scene, coverage_NHW: npt.NDArray[np.int32] | None = None) -> np
         digit = scene.digit(cell)
         top, left = cell // 2 * _CELL + digit.top, cell % 2 * _CELL + digit.left
         cover_HW1 = coverage_NHW[digit.sample][:, :, None]
-        blend_HWC = (
-            paper_C * (glyphs.FULL - cover_HW1) + np.array(digit.ink, dtype=np.int32) * cover_HW1
-        ) // glyphs.FULL
+        blend_HWC = (paper_C * (glyphs.FULL - cover_HW1) + np.array(digit.ink, dtype=np.int32) * cover_HW1) // glyphs.FULL
         pixels_HWC[top : top + glyphs.GLYPH, left : left + glyphs.GLYPH] = blend_HWC
     return pixels_HWC
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
+
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo.architectures import DemoModel
 from vlmc.toolchain.demo.learning import hidden

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from transformers import Blip2Processor, LlavaProcessor
+
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.demo.architectures import (
@@ -39,7 +40,10 @@ _IMAGE, _BOS = VOCABULARY.index(IMAGE), VOCABULARY.index(BOS)
 
 @dataclass(frozen=True)
 class Demo:
-    """Everything that makes one demo model; `cells_KI` averages the image features of each cell."""
+    """Everything that makes one demo model; `cells_KI` averages the image features of each cell.
+
+    `threads` are those that the shipped weights were trained with.
+    """
 
     build: Callable[[Size], DemoModel]
     processor: Callable[[], LlavaProcessor | Blip2Processor]
@@ -47,6 +51,7 @@ class Demo:
     cells_KI: Tensor
     recipe: Recipe
     plan: Plan
+    threads: int
 
 
 def _patch_cells() -> Tensor:
@@ -63,22 +68,26 @@ def _query_cells() -> Tensor:
     return torch.eye(4).repeat_interleave(QUERIES // 4, dim=1) * 4 / QUERIES
 
 
+_EMPHASIS = {"where": 1.5, "exists": 1.5, "compare": 2.0, "sum": 1.5}
+
 DEMOS = {
     "demo": Demo(
         build_llava,
         llava_processor,
         Size(),
         _patch_cells(),
-        Recipe(prefix=(_BOS, *[_IMAGE] * PATCHES), pictures=32, questions=8),
+        Recipe(prefix=(_BOS, *[_IMAGE] * PATCHES), pictures=32, questions=8, emphasis=_EMPHASIS),
         Plan(steps=8_000, rate=2e-3, warm=300, grounded=0.5),
+        threads=2,
     ),
     "demo-blip2": Demo(
         build_blip2,
         blip2_processor,
         Size(),
         _query_cells(),
-        Recipe(prefix=(*[_IMAGE] * QUERIES, _BOS), pictures=32, questions=8),
-        Plan(steps=8_000, rate=1.5e-3, warm=300, grounded=0.5),
+        Recipe(prefix=(*[_IMAGE] * QUERIES, _BOS), pictures=32, questions=8, emphasis=_EMPHASIS),
+        Plan(steps=7_000, rate=1.5e-3, warm=300, grounded=0.5),
+        threads=1,
     ),
 }
 
@@ -145,7 +154,7 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     try:
-        make(chosen.name, chosen.out, chosen.seed, chosen.threads)
+        make(chosen.name, chosen.out, chosen.seed, chosen.threads or DEMOS[chosen.name].threads)
     except InputError as error:
         parser.error(str(error))
 
