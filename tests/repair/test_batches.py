@@ -1,0 +1,45 @@
+"""Which samples a step sees."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.repair import material
+from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.repair.batches import Batches
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return material.dense("llava", Path(tmp_path_factory.mktemp("batches")) / "dense")
+
+
+def batches(source: Checkpoint, size: int, seed: int = 0) -> Batches:
+    return Batches(material.samples(7), material.encoder(source), size, seed)
+
+
+def test_every_epoch_sees_every_sample_once(source: Checkpoint) -> None:
+    some = batches(source, 3)
+    seen = [index for step in range(7) for index in some.indices(step)]
+    epochs = [seen[start : start + 7] for start in range(0, 21, 7)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 3
+    assert epochs[0] != epochs[1]
+
+
+def test_the_order_follows_from_seed_and_step_alone(source: Checkpoint) -> None:
+    one, other = batches(source, 3), batches(source, 3)
+    forwards = {step: one.indices(step) for step in (0, 5, 9)}
+    assert {step: other.indices(step) for step in (9, 5, 0)} == forwards
+    assert one.indices(0) != batches(source, 3, seed=1).indices(0)
+
+
+def test_a_batch_may_be_larger_than_the_data(source: Checkpoint) -> None:
+    assert len(batches(source, 20).indices(0)) == 20
+
+
+def test_cached_batches_are_the_same(source: Checkpoint) -> None:
+    some = batches(source, 7)
+    first, again = some.at(0), some.at(0)
+    assert all(torch.equal(first.inputs[name], again.inputs[name]) for name in first.inputs)
+    assert torch.equal(first.answers_N, again.answers_N)

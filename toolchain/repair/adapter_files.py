@@ -1,0 +1,123 @@
+"""Adapters on disk, in peft's format: `PeftModel.from_pretrained(model, folder)` reads them as plain LoRA.
+
+On the pruned layers plain LoRA is not what was trained (its update has no mask): read like that, an adapter is the
+unmerged baseline. `vlmc merge` is what puts it in. The digest of the pruned model that it was trained on is kept as the
+safetensors file's metadata.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.repair.checkpoints import State, write_tensors
+from vlmc.toolchain.repair.sparse_lora import AdapterPlan, Adapters, attach
+
+FOLDER = "adapter"
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX, _BASE = "base_model.model.", "base_digest"
+
+
+@dataclass(frozen=True)
+class SavedAdapter:
+    """An adapter as it was read: rank and alpha of every layer, its tensors, and the digest of its base."""
+
+    ranks: dict[str, tuple[int, float]]
+    tensors: State
+    base_digest: str
+
+
+def save_adapter(folder: Path, adapters: Adapters, base_digest: str) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors` into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {_key(name): parameter.detach() for name, parameter in adapters.parameters().items()}
+    write_tensors(folder / _WEIGHTS, tensors, {_BASE: base_digest})
+    write_text(folder / _CONFIG, json.dumps(_config(adapters), indent=2, sort_keys=True) + "\n")
+
+
+def load_adapter(folder: Path) -> SavedAdapter:
+    """Read an adapter that `save_adapter` wrote.
+
+    Raises:
+        InputError: a file is missing or damaged, or is an adapter of another kind.
+    """
+    for name in (_CONFIG, _WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing: repair the model again")
+    ranks = _read_ranks(folder / _CONFIG)
+    try:
+        with safe_open(folder / _WEIGHTS, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            base = (file.metadata() or {}).get(_BASE, "")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{folder / _WEIGHTS} is damaged ({error}): repair the model again") from None
+    wanted = {_key(f"{name}.{part}") for name in ranks for part in ("lora_A", "lora_B")}
+    if wanted != tensors.keys():
+        raise InputError(f"{folder} is damaged: {min(wanted ^ tensors.keys())} is in only one of its two files")
+    return SavedAdapter(ranks, tensors, base)
+
+
+def attach_saved(model: nn.Module, saved: SavedAdapter, masks: Mapping[str, Tensor]) -> Adapters:
+    """Put a saved adapter on its model: SparseLoRA on every layer that has a mask, plain LoRA on the others.
+
+    Raises:
+        InputError: the adapter does not fit the model.
+    """
+    plan = {name: AdapterPlan(rank, alpha, masks.get(name)) for name, (rank, alpha) in saved.ranks.items()}
+    adapters = attach(model, plan)
+    for name, parameter in adapters.parameters().items():
+        tensor = saved.tensors[_key(name)]
+        if tensor.shape != parameter.shape:
+            raise InputError(f"the adapter's {name} is {tuple(tensor.shape)}, this model needs {tuple(parameter.shape)}")
+        parameter.data.copy_(tensor)
+    return adapters
+
+
+def _key(name: str) -> str:
+    return f"{_PREFIX}{name}.weight"
+
+
+def _config(adapters: Adapters) -> dict[str, Any]:
+    """Return peft's LoraConfig: the commonest rank and alpha as defaults, the others by layer."""
+    ranks = {name: layer.rank for name, layer in adapters.layers.items()}
+    alphas = {name: layer.alpha for name, layer in adapters.layers.items()}
+    rank, alpha = _commonest(ranks), _commonest(alphas)
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {name: one for name, one in ranks.items() if one != rank},
+        "alpha_pattern": {name: one for name, one in alphas.items() if one != alpha},
+        "target_modules": sorted(ranks),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+    }
+
+
+def _commonest(values: Mapping[str, Any]) -> Any:
+    return Counter(values.values()).most_common(1)[0][0]
+
+
+def _read_ranks(path: Path) -> dict[str, tuple[int, float]]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config["peft_type"] != "LORA" or config["lora_dropout"] or config["bias"] != "none":
+            raise InputError(f"{path} is an adapter of another kind: repair the model again")
+        ranks, alphas = config["rank_pattern"], config["alpha_pattern"]
+        return {
+            name: (int(ranks.get(name, config["r"])), float(alphas.get(name, config["lora_alpha"])))
+            for name in config["target_modules"]
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}): repair the model again") from None

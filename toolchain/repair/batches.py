@@ -1,0 +1,78 @@
+"""Training batches: which samples a step sees follows from the seed and the step alone, so a run can go on anywhere.
+
+Shapes: B samples, T tokens, K columns of T from which some sample's answer is predicted, N answer tokens, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from torch import Tensor, nn
+
+from vlmc.toolchain.data.encode import IGNORE, Encoder, collate
+from vlmc.toolchain.data.sample import Sample
+
+CACHE_BYTES = 1 << 30  # encoded samples that are kept from epoch to epoch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded samples, and where their answers are."""
+
+    inputs: dict[str, Tensor]
+    columns_K: Tensor
+    answered_BK: Tensor
+    answers_N: Tensor
+
+
+def find_answers(encoded: dict[str, Tensor]) -> Batch:
+    """Split labels from inputs; the token at T is predicted from the one before it."""
+    labels_BT = encoded["labels"][:, 1:]
+    columns_K = (labels_BT != IGNORE).any(0).nonzero()[:, 0]
+    labels_BK = labels_BT[:, columns_K]
+    answered_BK = labels_BK != IGNORE
+    inputs = {name: tensor for name, tensor in encoded.items() if name != "labels"}
+    return Batch(inputs, columns_K, answered_BK, labels_BK[answered_BK])
+
+
+def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the logits (N, V) that predict the answers' tokens; no other column's are computed."""
+    logits_BKV: Tensor = model(**batch.inputs, use_cache=False, logits_to_keep=batch.columns_K).logits
+    return logits_BKV[batch.answered_BK]
+
+
+class Batches:
+    """The batches of every step, shuffled anew in each epoch."""
+
+    def __init__(self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int) -> None:
+        self.samples, self.encoder, self.size, self.seed = samples, encoder, size, seed
+        self.pad_token_id: int = encoder.processor.tokenizer.pad_token_id
+        self._cache: dict[int, dict[str, Tensor]] = {}
+        self._bytes = 0
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of a step, counted from 0."""
+        return find_answers(collate([self._encode(index) for index in self.indices(step)], self.pad_token_id))
+
+    def indices(self, step: int) -> list[int]:
+        """Return which samples the step sees; an epoch that ends inside a batch is followed by the next."""
+        places = range(step * self.size, (step + 1) * self.size)
+        return [self._epoch(place // len(self.samples))[place % len(self.samples)] for place in places]
+
+    def _epoch(self, number: int) -> list[int]:
+        if self._order[0] != number:
+            order = list(range(len(self.samples)))
+            Random(f"vlmc repair {self.seed} {number}").shuffle(order)
+            self._order = (number, order)
+        return self._order[1]
+
+    def _encode(self, index: int) -> dict[str, Tensor]:
+        if index in self._cache:
+            return self._cache[index]
+        encoded = self.encoder.answered(self.samples[index])
+        size = sum(tensor.nbytes for tensor in encoded.values())
+        if self._bytes + size <= CACHE_BYTES:
+            self._cache[index] = encoded
+            self._bytes += size
+        return encoded

@@ -1,0 +1,16 @@
+"""What a step leaves as it was goes from one artifact to the next as hard links, or as copies where links cannot be made."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def carry(source: Path, target: Path, paths: Iterable[str]) -> None:
+    """Put the files at these relative paths of `source` at the same paths of `target`."""
+    for path in paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source / path, target / path)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source / path, target / path)
