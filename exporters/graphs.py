@@ -1,6 +1,6 @@
 """GraphSpec: what an exporter is given. It says how to trace a module, and nothing of the model's family."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -22,9 +22,10 @@ class Axis:
 class GraphSpec:
     """A module to export as one graph.
 
-    `inputs` are example tensors in the order of the module's forward arguments, keyed by the graph's input names;
-    `axes` and `output_axes` give dynamic dimensions as name -> dimension -> Axis. `sparse` promises a pattern for Linear
-    layers, by their names inside `module`: the exporter proves it on the graph's own weights.
+    `inputs` are example tensors in the order of the module's forward arguments, keyed by the graph's input names, with
+    dynamic dimensions of at least 2; `axes` gives those as input -> dimension -> Axis. `cases` are further real inputs,
+    of other sizes: the graph must answer them as the module does. `sparse` promises a pattern for Linear layers, by their
+    names inside `module`: the exporter proves it on the graph's own weights.
     """
 
     name: str
@@ -32,5 +33,5 @@ class GraphSpec:
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
     axes: Mapping[str, Mapping[int, Axis]] = field(default_factory=dict)
-    output_axes: Mapping[str, Mapping[int, Axis]] = field(default_factory=dict)
+    cases: Sequence[Mapping[str, Tensor]] = ()
     sparse: Mapping[str, SparsityPattern] = field(default_factory=dict)

@@ -1,0 +1,41 @@
+"""Exporter: what every backend can do with graph descriptions."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from vlmc.exporters.graphs import GraphSpec
+
+Precision = Literal["fp32", "fp16"]
+Progress = Callable[[str], None]
+"""Is told the name of each graph that is done."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose: the type of the weights (None: the backend's own choice) and the GPUs to build for."""
+
+    precision: Precision | None = None
+    gpus: tuple[str, ...] = ()
+
+
+class Exporter(ABC):
+    """A backend, such as ONNX; stateless."""
+
+    name: ClassVar[str]  # also the artifact's subfolder
+    report: ClassVar[str]  # the file in it that holds what `export` returns
+
+    @abstractmethod
+    def requires(self) -> None:
+        """Raise EnvironmentLacks, with the command that mends it, when a package is missing."""
+
+    @abstractmethod
+    def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
+        """Write every graph into `folder`, prove it, and return a report of JSON values.
+
+        Raises:
+            InputError: an option that the backend cannot serve.
+            CheckFailed: a graph does not answer as its module does, or lacks the sparsity that is promised.
+        """

@@ -1,0 +1,70 @@
+"""One ONNX graph per description: traced, labelled with its sparsity, and proven on the file that ships."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar
+
+from vlmc.exporters.base import Exporter, Options, Precision, Progress
+from vlmc.exporters.graphs import GraphSpec
+from vlmc.exporters.onnx.parity import TOLERANCE, largest_error
+from vlmc.exporters.onnx.sparsity import check_onnx, label
+from vlmc.exporters.onnx.tracing import OPSET, trace
+from vlmc.runtime.errors import CheckFailed, EnvironmentLacks
+from vlmc.runtime.reports import LayerReport
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """A proven graph: `max_error` is the largest difference from torch, as a fraction of the output's largest value."""
+
+    graph: str
+    precision: Precision
+    bytes: int
+    seconds: float
+    cases: int
+    max_error: float
+    tolerance: float
+    layers: list[LayerReport]
+
+
+class OnnxExporter(Exporter):
+    """Writes `<graph>.onnx`."""
+
+    name: ClassVar[str] = "onnx"
+    report: ClassVar[str] = "export.json"
+
+    def requires(self) -> None:
+        missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
+        if missing:
+            raise EnvironmentLacks(f"{' and '.join(missing)} not installed: pip install 'vlmc[onnx]'")
+
+    def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
+        precision = options.precision or "fp32"
+        reports = []
+        for spec in specs:
+            reports.append(asdict(export(spec, folder / f"{spec.name}.onnx", precision)))
+            progress(spec.name)
+        return {"backend": self.name, "opset": OPSET, "precision": precision, "graphs": reports}
+
+
+def export(spec: GraphSpec, path: Path, precision: Precision = "fp32") -> GraphReport:
+    """Write the graph to `path` and prove it: the same answers as torch, and the sparsity that is promised.
+
+    Raises:
+        CheckFailed: an answer differs by more than the precision's tolerance, a promised layer is not in the graph, or
+            its weight breaks the pattern.
+    """
+    start = perf_counter()
+    trace(spec, path, precision)
+    label(path, spec.sparse)
+    layers = check_onnx(path)
+    for layer in layers:
+        if layer.violation is not None:
+            raise CheckFailed(f"{path.name}: {layer.layer} is not {layer.pattern}: {layer.violation}")
+    error = largest_error(spec, path, precision)
+    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+    seconds = round(perf_counter() - start, 2)
+    return GraphReport(spec.name, precision, size, seconds, 1 + len(spec.cases), error, TOLERANCE[precision], layers)

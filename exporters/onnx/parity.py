@@ -1,0 +1,67 @@
+"""Whether a graph on disk answers as its torch module does, on every case of its description."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vlmc.exporters.base import Precision
+from vlmc.exporters.graphs import GraphSpec
+from vlmc.exporters.onnx.tracing import cast_tensor
+from vlmc.runtime.errors import CheckFailed
+from vlmc.runtime.sessions import OnnxSession
+
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
+"""Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
+
+
+def largest_error(spec: GraphSpec, path: Path, precision: Precision) -> float:
+    """Run the example and every case through both; return the largest difference relative to the output's scale.
+
+    Raises:
+        CheckFailed: it is above the tolerance, or an output has another shape; names the graph, the output and the case.
+    """
+    worst = 0.0
+    with OnnxSession(path) as session:
+        for case in (spec.inputs, *spec.cases):
+            expected = _reference(spec, case, precision)
+            found = session.run({name: cast_tensor(tensor, precision).numpy() for name, tensor in case.items()})
+            for name, reference in expected.items():
+                error = _difference(found[name], reference)
+                if not error <= TOLERANCE[precision]:
+                    raise CheckFailed(
+                        f"{path.name} differs from torch by {error:.2g} of the scale of {name}, above the tolerance "
+                        f"{TOLERANCE[precision]:g}, for inputs {_sizes(case)}"
+                    )
+                worst = max(worst, error)
+    return worst
+
+
+def _reference(spec: GraphSpec, case: Mapping[str, Tensor], precision: Precision) -> dict[str, NDArray[np.float32]]:
+    """Answer in float32, from inputs rounded as the graph's are."""
+    inputs = [_rounded(tensor, precision) for tensor in case.values()]
+    with torch.no_grad():
+        answer = spec.module(*inputs)
+    answers = answer if isinstance(answer, tuple) else (answer,)
+    return {name: tensor.float().numpy() for name, tensor in zip(spec.outputs, answers, strict=True)}
+
+
+def _rounded(tensor: Tensor, precision: Precision) -> Tensor:
+    return cast_tensor(tensor, precision).float() if tensor.is_floating_point() else tensor
+
+
+def _difference(found: NDArray[np.generic], reference: NDArray[np.float32]) -> float:
+    """Return max |found - reference| / max |reference|; infinite where shapes differ, NaN where a value is none."""
+    if found.shape != reference.shape:
+        return float("inf")
+    if reference.size == 0:
+        return 0.0
+    scale = max(float(np.abs(reference).max()), 1e-12)
+    return float(np.abs(found.astype(np.float64) - reference).max()) / scale
+
+
+def _sizes(case: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(case.items())[:3])

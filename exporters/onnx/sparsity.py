@@ -1,0 +1,119 @@
+"""The sparsity of an ONNX file: written into its metadata when it is made, and checked on its own weights.
+
+The metadata entry `vlmc.sparsity` is JSON: layer -> {initializer, pattern, axis}, where `axis` is the axis of the
+initializer that the product sums over, which is the one that groups of M run along.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx.checker import ValidationError
+
+from vlmc.exporters.onnx.weights import Weight, Weights
+from vlmc.runtime.errors import CheckFailed, InputError
+from vlmc.runtime.reports import LayerReport, examine
+from vlmc.runtime.sparsity import SparsityPattern
+
+KEY = "vlmc.sparsity"
+
+
+def label(path: Path, promised: Mapping[str, SparsityPattern]) -> None:
+    """Write into the file where each promised layer's weight is.
+
+    Raises:
+        CheckFailed: a promised layer is not in the graph.
+    """
+    model = onnx.load(path, load_external_data=False)
+    weights, entries = Weights(model), {}
+    for layer, pattern in promised.items():
+        weight = weights.of_layer(layer)
+        if weight is None:
+            raise CheckFailed(f"{path.name} has no weight of {layer}, whose sparsity {pattern} is promised")
+        entries[layer] = {"initializer": weight.initializer, "pattern": str(pattern), "axis": weight.axis}
+    onnx.helper.set_model_props(model, {KEY: json.dumps(entries)})
+    onnx.save(model, path)
+
+
+def check_onnx(path: Path, target: SparsityPattern | None = None) -> list[LayerReport]:
+    """Hold the weights of an ONNX file against what its metadata promises, or all of them against `target`.
+
+    With `target`, every weight of a MatMul, Gemm or Conv is checked, wherever the file comes from.
+
+    Raises:
+        InputError: the file cannot be read, or promises nothing and no target is given.
+    """
+    model = read(path)
+    weights = Weights(model)
+    found = _promised(path, model, weights) if target is None else _everything(weights, target)
+    return [_report(path, weights, layer, weight, pattern) for layer, weight, pattern in found]
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Load an ONNX file with its external data.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"no ONNX file at {path}")
+    try:
+        model = onnx.load(path)
+    except (DecodeError, ValidationError, OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())[:200]}") from None
+    if not model.graph.node:
+        raise InputError(f"{path} cannot be read as ONNX: it has no graph")
+    return model
+
+
+def _promised(path: Path, model: onnx.ModelProto, weights: Weights) -> Iterator[tuple[str, Weight, SparsityPattern]]:
+    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
+    if text is None:
+        raise InputError(f"{path} says nothing of its sparsity: give the pattern to check with --target, such as 2:4")
+    for layer, entry in _entries(path, text).items():
+        if entry["initializer"] not in weights.initializers:
+            raise InputError(f"{path} has no weight {entry['initializer']}, which its metadata gives for {layer}")
+        weight = Weight(entry["initializer"], int(entry["axis"]))
+        yield layer, weight, SparsityPattern.parse(entry["pattern"])
+
+
+def _entries(path: Path, text: str) -> dict[str, dict[str, Any]]:
+    try:
+        entries: dict[str, dict[str, Any]] = json.loads(text)
+        if all({"initializer", "axis", "pattern"} <= entry.keys() for entry in entries.values()):
+            return entries
+    except (ValueError, AttributeError):
+        pass
+    raise InputError(f"{path} has unreadable sparsity metadata: export the model again")
+
+
+def _everything(weights: Weights, target: SparsityPattern) -> Iterator[tuple[str, Weight, SparsityPattern]]:
+    seen = set()
+    for _, weight in weights:
+        if weight.initializer not in seen:
+            seen.add(weight.initializer)
+            yield weight.initializer, weight, target
+
+
+def _report(path: Path, weights: Weights, layer: str, weight: Weight, pattern: SparsityPattern) -> LayerReport:
+    values = weights.array(weight.initializer)
+    zero = values == (0 if weight.zero_point is None else _zero_points(weights, weight, values.ndim))
+    return examine(layer, path.stem, pattern, _rows(zero, weight.axis))
+
+
+def _rows(zero: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Bring the axis of reduction last and flatten the others: (O, I)."""
+    return np.moveaxis(zero, axis, -1).reshape(-1, zero.shape[axis])
+
+
+def _zero_points(weights: Weights, weight: Weight, dimensions: int) -> NDArray[np.generic]:
+    """Shape zero points for comparison with the weight: one for all, or one per channel."""
+    points = weights.array(weight.zero_point or "")
+    shape = [1] * dimensions
+    shape[weight.channel_axis] = points.size
+    return points.reshape(()) if points.size == 1 else points.reshape(shape)

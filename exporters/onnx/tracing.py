@@ -1,0 +1,86 @@
+"""From a torch module to an ONNX file, by `torch.onnx.export(dynamo=True)`."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlmc.exporters.base import Precision
+from vlmc.exporters.graphs import GraphSpec
+from vlmc.exporters.onnx.weights import SCOPES
+
+OPSET = 18
+EXTERNAL_ABOVE = 1_500_000_000
+"""Bytes of weights from which they go into a file of their own: protobuf ends at 2 GiB."""
+
+
+def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
+    """Trace the module on its example inputs and write the graph; the weights of large ones go to `<path>.data`."""
+    module = cast_module(spec.module, precision)
+    inputs = tuple(cast_tensor(tensor, precision) for tensor in spec.inputs.values())
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            module,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            dynamic_shapes=_dynamic_shapes(spec),
+            verbose=False,
+        )
+        assert program is not None
+        _forget_origin(program)
+        program.save(path, external_data=_bytes(module) > EXTERNAL_ABOVE)
+
+
+def cast_module(module: nn.Module, precision: Precision) -> nn.Module:
+    """Return the module itself in fp32, or a copy of it in fp16."""
+    return module if precision == "fp32" else copy.deepcopy(module).half()
+
+
+def cast_tensor(tensor: Tensor, precision: Precision) -> Tensor:
+    """Return floating-point tensors in the precision's type, others as they are."""
+    return tensor.half() if precision == "fp16" and tensor.is_floating_point() else tensor
+
+
+def _dynamic_shapes(spec: GraphSpec) -> tuple[Any, ...]:
+    """Name the dynamic dimensions in the form of forward's arguments: those of `*rest` are a tuple of their own."""
+    flat = [{axis: named.name for axis, named in spec.axes.get(name, {}).items()} for name in spec.inputs]
+    kinds = [parameter.kind for parameter in signature(spec.module.forward).parameters.values()]
+    if Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(flat)
+    plain = kinds.index(Parameter.VAR_POSITIONAL)
+    return (*flat[:plain], tuple(flat[plain:]))
+
+
+def _forget_origin(program: torch.onnx.ONNXProgram) -> None:
+    """Drop the stack traces that torch writes beside every node: they triple small files and tell this machine's paths."""
+    for node in program.model.graph.all_nodes():
+        for key in [key for key in node.metadata_props if key != SCOPES]:
+            del node.metadata_props[key]
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's exporter from reporting on itself: a missing torchvision, its own deprecations, shared axis names."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

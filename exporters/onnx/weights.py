@@ -1,0 +1,104 @@
+"""Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and along which axis.
+
+Shapes: O out features, I in features. MatMul's right operand is [..., I, O]; Gemm's is [I, O], or [O, I] with transB;
+Conv's weight is [O, I, *kernel].
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+SCOPES = "pkg.torch.onnx.name_scopes"  # torch's exporter lists the modules around every node there
+_THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
+
+
+@dataclass(frozen=True)
+class Weight:
+    """An initializer that a node multiplies with, and the axis of it that the product sums over.
+
+    `zero_point` is the initializer of its zero where it is quantised, along `channel_axis` where there are several.
+    """
+
+    initializer: str
+    axis: int
+    zero_point: str | None = None
+    channel_axis: int = 1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of one graph."""
+
+    model: onnx.ModelProto
+
+    @cached_property
+    def initializers(self) -> Mapping[str, onnx.TensorProto]:
+        """Every stored tensor by its name, constants included."""
+        stored = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        constants = (node for node in self.model.graph.node if node.op_type == "Constant")
+        return stored | {
+            node.output[0]: attribute.t for node in constants for attribute in node.attribute if attribute.name == "value"
+        }
+
+    @cached_property
+    def _producers(self) -> Mapping[str, onnx.NodeProto]:
+        return {output: node for node in self.model.graph.node for output in node.output}
+
+    def __iter__(self) -> Iterator[tuple[onnx.NodeProto, Weight]]:
+        """Yield every node that multiplies with a stored tensor, and that tensor."""
+        for node in self.model.graph.node:
+            if node.op_type in {"MatMul", "Gemm", "Conv"}:
+                weight = self._trace(node.input[1], _reduction_axis(node))
+                if weight is not None:
+                    yield node, weight
+
+    def of_layer(self, layer: str) -> Weight | None:
+        """Return the weight of the module of that name, None where the graph has none."""
+        for node, weight in self:
+            if layer in scopes(node) or weight.initializer == f"{layer}.weight":
+                return weight
+        return None
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """Return a stored tensor's values."""
+        return numpy_helper.to_array(self.initializers[name])
+
+    def _trace(self, name: str, axis: int) -> Weight | None:
+        """Follow the operand back to where it is stored, through what only moves or converts it."""
+        zero_point, channel_axis = None, 1
+        while name not in self.initializers:
+            producer = self._producers.get(name)
+            if producer is None or producer.op_type not in _THROUGH:
+                return None
+            if producer.op_type == "Transpose":
+                axis = list(_attribute(producer, "perm", [1, 0]))[axis]
+            if producer.op_type == "DequantizeLinear":
+                zero_point = producer.input[2] if len(producer.input) > 2 else None
+                channel_axis = int(_attribute(producer, "axis", 1))
+            name = producer.input[0]
+        dims = len(self.initializers[name].dims)
+        return Weight(name, axis % dims, zero_point, channel_axis) if dims >= 2 else None
+
+
+def scopes(node: onnx.NodeProto) -> list[str]:
+    """Return the names of the modules around a node; empty where the graph does not come from torch."""
+    for entry in node.metadata_props:
+        if entry.key == SCOPES:
+            return [str(name) for name in ast.literal_eval(entry.value)]
+    return []
+
+
+def _reduction_axis(node: onnx.NodeProto) -> int:
+    return 1 if node.op_type == "Conv" or (node.op_type == "Gemm" and _attribute(node, "transB", 0)) else -2
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    found = [onnx.helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == name]
+    return found[0] if found else default

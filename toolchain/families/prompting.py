@@ -1,0 +1,80 @@
+"""Serving data that all families read from transformers' processors in the same way."""
+
+from typing import Any
+
+from vlmc.runtime.artifact import ImagePipeline
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.families.base import Processor
+
+QUESTION = "{prompt}"
+
+
+def image_pipeline(images: Any) -> ImagePipeline:
+    """Read the steps of a PIL image processor.
+
+    Raises:
+        InputError: it does what the runtime cannot repeat.
+    """
+    settings = images.to_dict()
+    if settings.get("do_pad"):
+        raise InputError("the model's picture processor pads pictures, which vlmc cannot repeat")
+    size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
+    return ImagePipeline(
+        resize=_resize(size) if settings.get("do_resize") else None,
+        resample=int(settings.get("resample", 3)),
+        crop=(crop["height"], crop["width"]) if settings.get("do_center_crop") else None,
+        rescale=settings.get("rescale_factor") if settings.get("do_rescale") else None,
+        mean=tuple(settings["image_mean"]) if settings.get("do_normalize") else None,
+        std=tuple(settings["image_std"]) if settings.get("do_normalize") else None,
+    )
+
+
+def rendered_template(processor: Processor) -> str | None:
+    """Render the processor's chat template for one picture and `{prompt}`; None where it has no template.
+
+    A beginning-of-text token that the template writes is dropped where the tokenizer adds it anyway.
+
+    Raises:
+        InputError: the template does not render, or loses the question.
+    """
+    if not processor.chat_template:
+        return None
+    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    try:
+        text = str(
+            processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+        )
+    except Exception as error:  # templates are programs: jinja raises whatever they raise
+        raise InputError(f"the model's chat template cannot be rendered: {' '.join(str(error).split())[:200]}") from None
+    if text.count(QUESTION) != 1:
+        raise InputError("the model's chat template does not show the question once")
+    return _without_bos(processor.tokenizer, text)
+
+
+def stop_ids(*configs: Any) -> tuple[int, ...]:
+    """Return the end-of-answer ids of the first configuration that names any.
+
+    Raises:
+        InputError: none does.
+    """
+    for config in configs:
+        found = getattr(config, "eos_token_id", None)
+        if found is not None:
+            return (found,) if isinstance(found, int) else tuple(found)
+    raise InputError("the model does not say which token ends an answer (eos_token_id)")
+
+
+def _resize(size: dict[str, int]) -> tuple[int, int] | tuple[int]:
+    if {"height", "width"} <= {name for name, value in size.items() if value}:
+        return size["height"], size["width"]
+    if size.get("shortest_edge") and not size.get("longest_edge"):
+        return (size["shortest_edge"],)
+    raise InputError(f"the model's picture processor resizes to {size}, which vlmc cannot repeat")
+
+
+def _without_bos(tokenizer: Any, text: str) -> str:
+    bos = tokenizer.bos_token
+    adds = bos is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return text.removeprefix(bos) if adds else text
