@@ -1,0 +1,179 @@
+"""repair as a stage: what it takes, what it leaves, and that a killed run ends in the bytes of an unbroken one."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import pico
+from tests.repair import material
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.settings import RepairSettings
+from vlmc.toolchain.stages.repair import Repair
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def repair(source: Checkpoint, destination: Path, **options: object) -> Artifact:
+    stage = Repair(material.OPTIONS.model_copy(update=options), samples=material.samples())
+    return stage.run(source, destination)
+
+
+@pytest.fixture(scope="module", params=pico.FAMILIES)
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tmp_path_factory.mktemp(request.param)
+    return material.pruned(material.dense(request.param, folder / "dense"), folder / "pruned")
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A pruned LLaVA, beside its dense origin; no test changes it."""
+    folder = tmp_path_factory.mktemp("llava")
+    return material.pruned(material.dense("llava", folder / "dense"), folder / "pruned")
+
+
+def test_the_result_is_the_source_and_an_adapter(source: Checkpoint, tmp_path: Path) -> None:
+    before = files(source.folder)
+    result = repair(source, tmp_path / "adapted")
+    assert files(source.folder) == before
+    after = files(result.root)
+    kept = before.keys() - {"manifest.json", "README.md"}
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    added = {"adapter/adapter_model.safetensors", "adapter/adapter_config.json", "reports/repair.csv"}
+    assert after.keys() - before.keys() == added
+
+    assert result.manifest.state == "adapted"
+    assert result.manifest.layers == Artifact.open(source.folder).manifest.layers
+    step = result.manifest.history[-1]
+    assert (step.stage, step.parent) == ("repair", source.digest)
+    assert step.config["rank"] == material.OPTIONS.rank
+    assert step.measures["last_loss"] < step.measures["first_loss"]
+    targets = json.loads(after["adapter/adapter_config.json"])["target_modules"]
+    model = source.load()
+    assert set(targets) == {*source.family.prunable(model), *source.family.adaptable(model)}
+
+    header, *rows = after["reports/repair.csv"].decode().splitlines()
+    assert header == "step,lr,loss,task,kl"
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1, 21))
+    assert not list(tmp_path.glob("adapted.*"))
+
+
+def test_a_killed_run_ends_in_the_same_bytes(source: Checkpoint, tmp_path: Path) -> None:
+    unbroken = repair(source, tmp_path / "unbroken")
+    broken = Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(13))
+    with pytest.raises(material.Killed):
+        broken.run(source, tmp_path / "resumed")
+    assert not (tmp_path / "resumed").exists()
+    assert (tmp_path / "resumed.checkpoints" / "state.safetensors").is_file()
+    # how often a run is checkpointed does not change what it is
+    options = material.OPTIONS.model_copy(update={"checkpoint_every": 7})
+    resumed = Repair(options, resume=True, samples=material.samples()).run(source, tmp_path / "resumed")
+    assert files(resumed.root) == files(unbroken.root)
+    assert not (tmp_path / "resumed.checkpoints").exists()
+
+
+def test_resuming_does_not_train_again_what_was_trained(llava: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(material.Killed):
+        Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(13)).run(llava, tmp_path / "out")
+    # ten of twenty steps are in the checkpoint: eleven more would be one too many
+    progress = material.KilledAt(10 + 11)
+    Repair(material.OPTIONS, resume=True, samples=material.samples(), progress=progress).run(llava, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "key"), [({"lr": 1e-3}, "lr"), ({"steps": 30}, "steps"), ({"seed": 1}, "seed"), ({"samples": 9}, "samples")]
+)
+def test_another_run_is_not_gone_on_from(change: dict[str, int], key: str, llava: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(material.Killed):
+        Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(6)).run(llava, tmp_path / "out")
+    options = {name: value for name, value in change.items() if name in RepairSettings.model_fields}
+    other = Repair(
+        material.OPTIONS.model_copy(update=options),
+        change.get("seed", 0),
+        resume=True,
+        samples=material.samples(change.get("samples", 12)),
+    )
+    with pytest.raises(InputError, match=f"another run: its {key} was"):
+        other.run(llava, tmp_path / "out")
+
+
+def test_without_resume_a_killed_run_starts_anew(llava: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(material.Killed):
+        Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(6)).run(llava, tmp_path / "out")
+    fresh = repair(llava, tmp_path / "out", lr=1e-3)
+    assert fresh.manifest.history[-1].config["lr"] == 1e-3
+
+
+def test_the_seed_decides_the_result(llava: Checkpoint, tmp_path: Path) -> None:
+    one = repair(llava, tmp_path / "one", steps=2)
+    options = material.OPTIONS.model_copy(update={"steps": 2})
+    other = Repair(options, 1, samples=material.samples()).run(llava, tmp_path / "other")
+    assert one.digest != other.digest
+
+
+def test_only_a_pruned_artifact_is_repaired(llava: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no vlmc artifact: prune the model first"):
+        repair(Checkpoint.find(str(llava.folder.parent / "dense")), tmp_path / "out")
+    repair(llava, tmp_path / "adapted", steps=1)
+    with pytest.raises(InputError, match="is adapted: repair works on a pruned artifact"):
+        repair(Checkpoint.find(str(tmp_path / "adapted")), tmp_path / "out")
+
+
+def test_a_changed_weight_is_noticed(llava: Checkpoint, tmp_path: Path) -> None:
+    shutil.copytree(llava.folder, tmp_path / "changed")
+    path = tmp_path / "changed" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not the file that the manifest lists"):
+        repair(Checkpoint.find(str(tmp_path / "changed")), tmp_path / "out")
+
+
+def test_the_teacher_must_be_the_model_that_was_pruned(llava: Checkpoint, tmp_path: Path) -> None:
+    other = pico.save("llava", tmp_path / "other", seed=1)
+    stage = Repair(material.OPTIONS, dense=str(other), samples=material.samples())
+    with pytest.raises(InputError, match=r"is not the model that .* was pruned from: name that with --dense"):
+        stage.run(llava, tmp_path / "out")
+    with pytest.raises(InputError, match="no model at"):
+        Repair(material.OPTIONS, dense=str(tmp_path / "nowhere"), samples=material.samples()).run(llava, tmp_path / "out")
+
+
+def test_a_dense_model_that_moved_gives_the_same_bytes(llava: Checkpoint, tmp_path: Path) -> None:
+    expected = repair(llava, tmp_path / "before", steps=2)
+    home, moved = llava.folder.parent / "dense", tmp_path / "moved"
+    home.rename(moved)
+    try:
+        options = material.OPTIONS.model_copy(update={"steps": 2})
+        stage = Repair(options, dense=str(moved), samples=material.samples())
+        assert files(stage.run(llava, tmp_path / "after").root) == files(expected.root)
+    finally:
+        moved.rename(home)
+
+
+def test_files_are_copied_where_they_cannot_be_linked(
+    llava: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    linked = repair(llava, tmp_path / "linked", steps=1)
+    monkeypatch.setattr(os, "link", refuse)
+    copied = repair(llava, tmp_path / "copied", steps=1)
+    assert files(copied.root) == files(linked.root)
+    weights = "model.safetensors"
+    assert (linked.root / weights).stat().st_ino == (llava.folder / weights).stat().st_ino
+    assert (copied.root / weights).stat().st_ino != (llava.folder / weights).stat().st_ino
+
+
+def test_a_sparsegpt_model_is_repaired(tmp_path: Path) -> None:
+    """SparseGPT moves the kept weights too: the teacher cannot be the pruned model without its adapters."""
+    source = material.pruned(material.dense("blip-2", tmp_path / "dense"), tmp_path / "pruned", "sparsegpt")
+    result = repair(source, tmp_path / "adapted")
+    measures = result.manifest.history[-1].measures
+    assert measures["last_loss"] < measures["first_loss"]
