@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx.checker import ValidationError
 
-from vlmc.exporters.onnx.weights import Weight, Weights
+from vlmc.exporters.onnx.weights import Weight, Weights, scopes
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.reports import LayerReport, examine
 from vlmc.runtime.sparsity import SparsityPattern
@@ -43,7 +43,8 @@ def label(path: Path, promised: Mapping[str, SparsityPattern]) -> None:
 def check_onnx(path: Path, target: SparsityPattern | None = None) -> list[LayerReport]:
     """Hold the weights of an ONNX file against what its metadata promises, or all of them against `target`.
 
-    With `target`, every weight of a MatMul, Gemm or Conv is checked, wherever the file comes from.
+    With `target`, every weight of a MatMul, Gemm or Conv is checked, wherever the file comes from; a layer is called by
+    its module's name where torch wrote that, otherwise by its weight's.
 
     Raises:
         InputError: the file cannot be read, or promises nothing and no target is given.
@@ -94,10 +95,11 @@ def _entries(path: Path, text: str) -> dict[str, dict[str, Any]]:
 
 def _everything(weights: Weights, target: SparsityPattern) -> Iterator[tuple[str, Weight, SparsityPattern]]:
     seen = set()
-    for _, weight in weights:
+    for node, weight in weights:
         if weight.initializer not in seen:
             seen.add(weight.initializer)
-            yield weight.initializer, weight, target
+            modules = scopes(node)[:-1]  # the last one is the operation's own name
+            yield (modules[-1] if modules else weight.initializer), weight, target
 
 
 def _report(path: Path, weights: Weights, layer: str, weight: Weight, pattern: SparsityPattern) -> LayerReport:

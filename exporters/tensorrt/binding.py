@@ -1,0 +1,67 @@
+"""Which TensorRT is installed: `tensorrt` itself, or TensorRT for RTX with the same Python interface."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from vlmc.runtime.errors import EnvironmentLacks, InputError
+
+Trt = Any  # neither package has type stubs of its own
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An importable TensorRT; TensorRT-RTX builds ahead of time for GPUs that need not be present."""
+
+    package: str
+    trt: Trt
+
+    @property
+    def ahead_of_time(self) -> bool:
+        """Whether engines are built for named GPUs and finished on the target machine."""
+        return self.package == "tensorrt_rtx"
+
+    @property
+    def version(self) -> str:
+        return str(self.trt.__version__)
+
+    def targets(self, gpus: Sequence[str]) -> list[str]:
+        """Return the GPUs to build for, without repetitions; TensorRT itself builds for the one that is present.
+
+        Raises:
+            InputError: a name is none, or this TensorRT cannot build for it.
+        """
+        if not self.ahead_of_time:
+            return ["local"]
+        known = sorted(self.compute_capabilities, key=lambda name: int(name[2:]))
+        wanted = list(dict.fromkeys(gpu.strip().lower() for gpu in gpus))
+        for gpu in wanted:
+            if not re.fullmatch(r"sm\d+", gpu):
+                raise InputError(f"--gpu {gpu!r} is no GPU architecture: give some of {', '.join(known)}")
+            if gpu not in known:
+                raise InputError(f"TensorRT-RTX {self.version} cannot build for {gpu}: give some of {', '.join(known)}")
+        return wanted
+
+    @property
+    def compute_capabilities(self) -> dict[str, Any]:
+        """Map `sm86` and its like to TensorRT-RTX's own values."""
+        members = self.trt.ComputeCapability.__members__
+        return {name.lower(): value for name, value in members.items() if re.fullmatch(r"SM\d+", name)}
+
+
+def bind() -> Binding:
+    """Return the TensorRT to use, `tensorrt` before `tensorrt_rtx`.
+
+    Raises:
+        EnvironmentLacks: neither can be imported.
+    """
+    for package in ("tensorrt", "tensorrt_rtx"):
+        try:
+            module = import_module(package)
+        except (ImportError, OSError, RuntimeError):  # also: libraries of the vendor that are missing or do not load
+            continue
+        if getattr(module, "Builder", None) is not None:
+            return Binding(package, module)
+    raise EnvironmentLacks("neither tensorrt nor tensorrt_rtx can be imported: pip install 'vlmc[tensorrt-rtx]'")
