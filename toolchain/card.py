@@ -12,7 +12,7 @@ def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
     parts = [
         _front_matter(manifest),
         f"# {manifest.origin.model}, {_patterns(manifest)}, {manifest.state}\n",
-        f"Made by [vlmc](docs/format.md) from `{manifest.origin.model}` (SHA-256 `{manifest.origin.digest[:16]}...`). "
+        f"Made by vlmc from `{manifest.origin.model}` (SHA-256 `{manifest.origin.digest[:16]}...`). "
         f"{len(manifest.layers)} layers hold {_patterns(manifest)}; weights keep their dense layout with exact zeros, so "
         "`transformers` loads this folder as it is.\n",
         "## What was done\n",
@@ -20,13 +20,20 @@ def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
         "## What was measured\n",
         _accuracies(evaluation) if evaluation else "Nothing yet: `vlmc eval .` measures it beside its dense twin.\n",
         "## How to run it\n",
-        "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\nvlmc run . --image picture.png --prompt 'what is shown'\n```\n",
+        "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\n"
+        "vlmc run . --image picture.png --prompt 'what is shown'\n```\n",
     ]
     return "\n".join(parts)
 
 
 def _front_matter(manifest: Manifest) -> str:
-    return f"---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\nbase_model: {manifest.origin.model}\ntags: [vlmc, sparse]\n---\n"
+    fields = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-text-to-text",
+        "base_model": manifest.origin.model,
+        "tags": "[vlmc, sparse]",
+    }
+    return "---\n" + "".join(f"{name}: {value}\n" for name, value in fields.items()) + "---\n"
 
 
 def _patterns(manifest: Manifest) -> str:

@@ -28,7 +28,9 @@ def overview(artifact: Artifact) -> dict[str, Any]:
         "patterns": sorted({report.pattern for report in reports}),
         "sparsity": 1 - sum(r.nonzero for r in reports) / sum(r.rows * r.columns for r in reports),
         "bytes": {
-            "weights": sum(size for path, size in sizes.items() if path.startswith("model") and path.endswith(".safetensors")),
+            "weights": sum(
+                size for path, size in sizes.items() if path.startswith("model") and path.endswith(".safetensors")
+            ),
             "packed": _packed_bytes(artifact),
             "onnx": sum(size for path, size in sizes.items() if path.startswith("onnx/")),
             "tensorrt": sum(size for path, size in sizes.items() if path.startswith("tensorrt/")),
@@ -62,7 +64,7 @@ def _brief(step: dict[str, Any]) -> str:
 
 
 def _packed_bytes(artifact: Artifact) -> int:
-    """Bytes of the weights if N:M layers kept N values and N indices of ceil(log2 M) bits per group, as sparse kernels do."""
+    """Bytes if N:M layers kept N values and N indices of ceil(log2 M) bits per group, as sparse kernels do."""
     total = 0
     promised = {layer.tensor: layer.sparsity for layer in artifact.manifest.layers.values()}
     for name, file in open_weights(artifact.root).items():

@@ -107,9 +107,13 @@ class Checkpoint:
         from transformers import AutoProcessor
 
         try:
-            return AutoProcessor.from_pretrained(self.folder, local_files_only=True)
+            processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{self.folder} holds no usable processor: {_one_line(error)}") from None
+        template = self.folder / "chat_template.jinja"
+        if processor.chat_template is None and template.is_file():  # Blip2Processor saves its template and forgets it
+            processor.chat_template = template.read_text(encoding="utf-8")
+        return processor
 
 
 def _is_hub_id(name: str) -> bool:
@@ -118,7 +122,12 @@ def _is_hub_id(name: str) -> bool:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     if "/" not in name:
         raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")

@@ -1,4 +1,4 @@
-"""The options of every step, each written once: a field and its docstring make the flag, its help and the recipe's key."""
+"""The options of every step, each written once: a field and its docstring make the flag, its help, the recipe's key."""
 
 from typing import Literal, TypeVar
 

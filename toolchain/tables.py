@@ -11,7 +11,10 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     lines = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *lines]) for column in range(len(header))]
     for line in [list(header), ["-" * width for width in widths], *lines]:
-        cells = [cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         print("  ".join(cells).rstrip())
 
 

@@ -65,9 +65,7 @@ def raise_first_violation(reports: list[LayerReport]) -> None:
         raise CheckFailed(f"{first.layer} does not hold {first.pattern}: {first.violation}{more}")
 
 
-def _report(
-    name: str, layer: Layer, weights: dict[str, TensorFile], masks: TensorFile, root: Path
-) -> LayerReport:
+def _report(name: str, layer: Layer, weights: dict[str, TensorFile], masks: TensorFile, root: Path) -> LayerReport:
     if layer.tensor not in weights or layer.tensor not in masks:
         raise InputError(f"{root} has no weight or no mask called {layer.tensor}, which the manifest promises")
     bits_OI = weights[layer.tensor][layer.tensor]

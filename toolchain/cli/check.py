@@ -13,7 +13,9 @@ from vlmc.toolchain.settings import EvalSettings
 def verify_sparsity(
     terminal: Terminal,
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, or an ONNX file.")] = ARTIFACT,
-    target: Annotated[str | None, typer.Option("--target", help="For an ONNX file that vlmc did not write: the pattern.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="For an ONNX file that vlmc did not write: the pattern.")
+    ] = None,
 ) -> None:
     """Read the weights themselves and check every layer that the manifest promises; exit 1 where one does not hold."""
     from vlmc.toolchain.tables import show_reports
@@ -29,12 +31,14 @@ def evaluate(
     options: EvalSettings,
     terminal: Terminal,
     model: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact, or a dense model.")] = str(ARTIFACT),
-    beside: Annotated[list[str] | None, typer.Option("--beside", help="Another model to measure in the same run; may be repeated.")] = None,
+    beside: Annotated[
+        list[str] | None, typer.Option("--beside", help="Another model to measure in the same run; may be repeated.")
+    ] = None,
 ) -> None:
     """Accuracy on a data set, overall and by kind of question, dense beside compressed."""
     from vlmc.toolchain.evaluate.compare import compare
-    from vlmc.toolchain.tables import show_accuracies
     from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.tables import show_accuracies
 
     found = compare(model, beside or [], options, Progress(quiet=terminal.quiet))
     terminal.result(found, lambda: show_accuracies(found))

@@ -31,7 +31,9 @@ def run(
     image: Annotated[Path, typer.Option("--image", help="Picture file.")],
     prompt: Annotated[str, typer.Option("--prompt", help="Question about the picture.")],
     artifact: ArtifactArgument = ARTIFACT,
-    raw: Annotated[bool, typer.Option("--raw", help="The prompt is the model's whole input, with a slot for the picture.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The prompt is the model's whole input, with a slot for the picture.")
+    ] = False,
 ) -> None:
     """Answer one question about one picture, on the exported graphs, without torch."""
     from vlmc.runtime import load

@@ -18,9 +18,11 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 a check does not hold, 2 wrong usage or input, 3 the environment lacks something."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(run(arguments))
+    """Run one command and exit: 0 done, 1 a check does not hold, 2 wrong usage or input, 3 the environment lacks something.
+
+    130: interrupted.
+    """
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run(arguments: list[str]) -> int:

@@ -104,8 +104,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
 
 def _plain_type(field: FieldInfo) -> type:
     """The type that Typer parses; choices stay text, for pydantic checks them."""
-    plain = next((kind for kind in (int, float) if field.annotation in (kind, kind | None)), str)
-    return plain
+    return next((kind for kind in (int, float) if field.annotation in (kind, kind | None)), str)
 
 
 def _metavar(field: FieldInfo) -> str | None:

@@ -60,7 +60,9 @@ def _samples(entry: Any, path: Path, where: str) -> Iterator[Sample]:
         if (asked["from"], answered["from"]) != ("human", "gpt") or not answered["value"].strip():
             raise fail("turns must be human, gpt, human, gpt ... and no answer may be empty")
         question = asked["value"].replace("<image>", "").strip()
-        yield Sample(f"{name}-{number}", path.parent / image, question, answered["value"].strip(), str(entry.get("kind", "all")))
+        yield Sample(
+            f"{name}-{number}", path.parent / image, question, answered["value"].strip(), str(entry.get("kind", "all"))
+        )
 
 
 def _is_turn(turn: Any) -> bool:

@@ -71,7 +71,9 @@ def _batches(lengths: Sequence[int], size: int) -> list[list[int]]:
 def _generate(model: nn.Module, encoder: Encoder, asked: Sequence[dict[str, Tensor]]) -> list[str]:
     feed = collate(asked, pad_token_id=0)
     tokens = model.generate(**feed, do_sample=False, num_beams=1, max_new_tokens=32)  # type: ignore[operator]
-    if tokens.shape[1] > feed["input_ids"].shape[1] and bool((tokens[:, : feed["input_ids"].shape[1]] == feed["input_ids"]).all()):
+    if tokens.shape[1] > feed["input_ids"].shape[1] and bool(
+        (tokens[:, : feed["input_ids"].shape[1]] == feed["input_ids"]).all()
+    ):
         tokens = tokens[:, feed["input_ids"].shape[1] :]
     decoded = encoder.processor.batch_decode(tokens, skip_special_tokens=True)
     return [text.strip() for text in decoded]

@@ -87,9 +87,7 @@ def _scores(weight_OI: Tensor, factor_II: Tensor, columns: slice) -> Tensor:
     return weight_OI[:, columns].square() / factor_II.diagonal()[columns].square()
 
 
-def _block_mask(
-    weight_OI: Tensor, factor_II: Tensor, block: tuple[int, int], pattern: SparsityPattern
-) -> Tensor:
+def _block_mask(weight_OI: Tensor, factor_II: Tensor, block: tuple[int, int], pattern: SparsityPattern) -> Tensor:
     """Unstructured: every row drops as many weights in each block as keeps the row's total exact."""
     start, end = block
     drop = pattern.zeros(end) - pattern.zeros(start)

@@ -58,9 +58,7 @@ class Compress:
         prune = Prune(self.options.of(PruneSettings), self.seed, self.progress)
         if self.options.repair == "none":
             return [prune]
-        repair = Repair(
-            self.options.of(RepairSettings), seed=self.seed, resume=True, progress=self.progress
-        )
+        repair = Repair(self.options.of(RepairSettings), seed=self.seed, resume=True, progress=self.progress)
         return [prune, repair, Merge()]
 
     def _identity(self, source: Checkpoint) -> dict[str, Any]:

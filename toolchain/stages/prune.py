@@ -133,4 +133,3 @@ def _unlabelled(encoded: dict[str, Tensor]) -> Feed:
 def _sparsity(masks: Mapping[str, Tensor]) -> float:
     kept = sum(int(mask.sum()) for mask in masks.values())
     return round(1 - kept / sum(mask.numel() for mask in masks.values()), 6)
-

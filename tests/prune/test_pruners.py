@@ -1,0 +1,119 @@
+import importlib
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlmc.runtime.errors import CheckFailed, InputError
+from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.prune import PRUNERS
+from vlmc.toolchain.prune.sparsegpt import DAMPING, inverse_factor
+from vlmc.toolchain.prune.statistics import Need, Statistics
+
+PATTERNS = ["2:4", "4:8", "1:4", "3:4", "50%", "70%"]
+
+
+def layer(rows: int = 24, columns: int = 64, seed: int = 0) -> tuple[Tensor, Tensor, Statistics]:
+    """A weight, correlated inputs of very different sizes, and their statistics."""
+    draw = torch.Generator().manual_seed(seed)
+    weight_OI = torch.randn(rows, columns, generator=draw)
+    mixing_II = torch.randn(columns, columns, generator=draw) * torch.logspace(-1, 1, columns)
+    x_LI = torch.randn(400, columns, generator=draw) @ mixing_II / columns**0.5
+    statistics = Statistics(columns, Need.HESSIAN, torch.device("cpu"))
+    for chunk in x_LI.split(100):
+        statistics.add(chunk, "layer")
+    return weight_OI, x_LI, statistics
+
+
+@pytest.mark.parametrize("text", PATTERNS)
+@pytest.mark.parametrize("name", PRUNERS)
+def test_result_holds_the_pattern_and_fits_its_mask(name: str, text: str) -> None:
+    weight_OI, _, statistics = layer()
+    pattern, before = SparsityPattern.parse(text), weight_OI.clone()
+    pruned_OI, mask_OI = PRUNERS[name].prune(weight_OI, statistics, pattern)
+    assert pattern.holds(pruned_OI)
+    assert torch.equal(pruned_OI != 0, mask_OI)
+    assert (~mask_OI).sum(1).tolist() == [pattern.zeros(64)] * 24
+    assert not torch.signbit(pruned_OI[~mask_OI]).any(), "a pruned weight must be +0.0"
+    assert torch.equal(weight_OI, before), "a pruner leaves its input alone"
+
+
+@pytest.mark.parametrize("text", ["2:4", "50%"])
+def test_wanda_is_the_papers_formula(text: str) -> None:
+    weight_OI, x_LI, statistics = layer()
+    _, mask_OI = PRUNERS["wanda"].prune(weight_OI, statistics, SparsityPattern.parse(text))
+    scores_OI = weight_OI.abs() * x_LI.norm(dim=0)
+    groups = scores_OI.reshape(24, -1, 4) if text == "2:4" else scores_OI[:, None]
+    kth = groups.kthvalue(groups.shape[-1] // 2, dim=-1, keepdim=True).values
+    assert torch.equal(mask_OI.reshape(groups.shape), groups > kth)
+
+
+def obs_reference(weight_OI: Tensor, hessian_II: Tensor, group: int, keep: int) -> Tensor:
+    """SparseGPT by the paper's equation 5, the inverse of what remains made anew for every column, in float64."""
+    weight_OI, hessian_II = weight_OI.double().clone(), hessian_II.double()
+    hessian_II = hessian_II + DAMPING * hessian_II.diagonal().mean() * torch.eye(len(hessian_II))
+    mask_OI = torch.ones_like(weight_OI, dtype=torch.bool)
+    for column in range(weight_OI.shape[1]):
+        inverse = torch.linalg.inv(hessian_II[column:, column:])
+        if column % group == 0:
+            pivots = torch.stack([torch.linalg.inv(hessian_II[j:, j:])[0, 0] for j in range(column, column + group)])
+            scores = weight_OI[:, column : column + group].square() / pivots
+            kept = scores.topk(keep, dim=1).indices
+            mask_OI[:, column : column + group] = torch.zeros_like(scores, dtype=torch.bool).scatter(1, kept, True)
+        error_O = torch.where(mask_OI[:, column], 0.0, weight_OI[:, column]) / inverse[0, 0]
+        weight_OI[:, column:] -= error_O[:, None] * inverse[0][None]
+    return weight_OI * mask_OI
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 2)])
+def test_sparsegpt_is_the_papers_update(n: int, m: int) -> None:
+    weight_OI, _, statistics = layer(rows=8, columns=32)
+    assert statistics.hessian_II is not None
+    pruned_OI, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=n, m=m))
+    expected_OI = obs_reference(weight_OI, statistics.hessian_II, m, n)
+    torch.testing.assert_close(pruned_OI.double(), expected_OI, rtol=1e-3, atol=1e-4)
+
+
+def test_sparsegpt_crosses_block_borders_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight_OI, _, statistics = layer(columns=64)
+    whole, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    monkeypatch.setattr(importlib.import_module("vlmc.toolchain.prune.sparsegpt"), "BLOCK", 16)
+    blocked, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    torch.testing.assert_close(whole, blocked, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["2:4", "50%"])
+def test_better_methods_lose_less_of_the_output(text: str) -> None:
+    weight_OI, x_LI, statistics = layer(rows=64)
+
+    def error(name: str) -> float:
+        pruned_OI, _ = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern.parse(text))
+        return float((x_LI @ (pruned_OI - weight_OI).T).norm() / (x_LI @ weight_OI.T).norm())
+
+    assert error("sparsegpt") < error("wanda") < error("magnitude")
+
+
+def test_dead_inputs_do_not_stop_sparsegpt() -> None:
+    weight_OI, x_LI, _ = layer()
+    x_LI[:, ::3] = 0
+    statistics = Statistics(64, Need.HESSIAN, torch.device("cpu"))
+    statistics.add(x_LI, "layer")
+    pruned_OI, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    assert torch.isfinite(pruned_OI).all()
+    assert (pruned_OI[:, ::3] == 0).all()
+
+
+def test_damping_grows_until_the_factor_exists() -> None:
+    indefinite = torch.eye(8)
+    indefinite[0, 0] = -0.05
+    factor = inverse_factor(indefinite)
+    assert torch.isfinite(factor).all()
+    with pytest.raises(CheckFailed, match="cannot be factored"):
+        inverse_factor(torch.full((4, 4), float("nan")))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_non_finite_inputs_name_the_layer(bad: float) -> None:
+    statistics = Statistics(4, Need.DIAGONAL, torch.device("cpu"))
+    with pytest.raises(InputError, match=r"blocks\.3\.fc1"):
+        statistics.add(torch.tensor([[1.0, bad, 0, 0]]), "blocks.3.fc1")

@@ -1,0 +1,156 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlmc.runtime.artifact import Artifact, ImagePipeline, Layer, Manifest, Origin, Part, Serving, extend, put_texts, write
+from vlmc.runtime.errors import InputError
+
+
+def manifest(**changes: Any) -> Manifest:
+    serving = Serving(
+        image=ImagePipeline(),
+        image_token_id=4,
+        image_tokens=16,
+        image_position="inline",
+        prompt="<image> {prompt}",
+        eos_token_ids=(2,),
+        max_positions=64,
+    )
+    layers = {"a": Layer(tensor="a.weight", pattern="2:4", part=Part.VISION)}
+    fields: dict[str, Any] = {"family": "llava", "state": "merged", "origin": Origin(model="demo", digest="0" * 64)}
+    return Manifest(**(fields | {"layers": layers, "serving": serving, "history": ()} | changes))
+
+
+def make(folder: Path, text: str = "weights") -> Artifact:
+    with write(folder) as draft:
+        (draft.root / "model.safetensors").write_text(text)
+        draft.seal(manifest())
+    return Artifact.open(folder)
+
+
+def test_writes_whole_and_reads_back(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    assert artifact.manifest.layers["a"].sparsity.n == 2
+    assert list(artifact.manifest.files) == ["model.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    one, other = make(tmp_path / "a"), make(tmp_path / "b")
+    assert (one.root / "manifest.json").read_bytes() == (other.root / "manifest.json").read_bytes()
+    assert one.digest == other.digest
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), write(tmp_path / "a") as draft:
+        (draft.root / "model.safetensors").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_write_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
+    (tmp_path / "a.partial").mkdir()
+    (tmp_path / "a.partial" / "model.safetensors").write_text("half")
+    with pytest.raises(InputError, match="no vlmc artifact"):
+        Artifact.open(tmp_path / "a.partial")
+    assert make(tmp_path / "a").digest
+
+
+def test_a_failed_replacement_keeps_the_old_one(tmp_path: Path) -> None:
+    old = make(tmp_path / "a")
+    with pytest.raises(RuntimeError), write(tmp_path / "a", force=True):
+        raise RuntimeError
+    assert Artifact.open(tmp_path / "a").digest == old.digest
+
+
+def test_does_not_replace_without_force_nor_foreign_folders(tmp_path: Path) -> None:
+    make(tmp_path / "a")
+    with pytest.raises(InputError, match="--force"), write(tmp_path / "a"):
+        pass
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="no vlmc artifact"), write(tmp_path / "home", force=True):
+        pass
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
+
+
+def test_force_replaces(tmp_path: Path) -> None:
+    make(tmp_path / "a", "old")
+    with write(tmp_path / "a", force=True) as draft:
+        (draft.root / "model.safetensors").write_text("new")
+        draft.seal(manifest())
+    assert (tmp_path / "a" / "model.safetensors").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_notices_a_file_that_is_missing_short_or_changed(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    weights = artifact.root / "model.safetensors"
+    weights.write_text("weightz")
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        Artifact.open(artifact.root).verify_files()
+    weights.write_text("short")
+    with pytest.raises(InputError, match="has 5 bytes, the manifest says 7"):
+        Artifact.open(artifact.root)
+    weights.unlink()
+    with pytest.raises(InputError, match="is missing"):
+        Artifact.open(artifact.root)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text[:-20], "cannot be read"),
+        (lambda text: "[]", "holds no object"),
+        (lambda text: text.replace("2:4", "1:4"), "checksum differs"),
+        (lambda text: text.replace('"merged"', '"pruned"'), "checksum differs"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "upgrade vlmc"),
+    ],
+)
+def test_notices_a_manifest_edited_by_hand(tmp_path: Path, edit: Any, message: str) -> None:
+    path = make(tmp_path / "a").root / "manifest.json"
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(InputError, match=message):
+        Artifact.open(tmp_path / "a")
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "a/../../b", ""])
+def test_paths_stay_inside(path: str) -> None:
+    with pytest.raises(ValueError, match="inside the artifact"):
+        manifest(files={path: {"size": 1, "sha256": "0" * 64}})
+
+
+def test_extending_adds_a_folder_and_keeps_the_digest(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    for content in ("first", "second"):
+        with extend(Artifact.open(artifact.root), "onnx") as folder:
+            (folder / "graph.onnx").write_text(content)
+    extended = Artifact.open(artifact.root)
+    extended.verify_files()
+    assert (artifact.root / "onnx" / "graph.onnx").read_text() == "second"
+    assert extended.digest == artifact.digest
+
+
+def test_a_failed_extension_changes_nothing(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    before = {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()}
+    with pytest.raises(RuntimeError), extend(artifact, "onnx") as folder:
+        (folder / "graph.onnx").write_text("half")
+        raise RuntimeError
+    assert {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()} == before
+
+
+def test_reports_are_listed_beside_those_that_stand(tmp_path: Path) -> None:
+    artifact = put_texts(make(tmp_path / "a"), {"reports/one.json": "{}"})
+    artifact = put_texts(artifact, {"reports/two.json": "{}", "README.md": "card"})
+    artifact.verify_files()
+    assert list(artifact.manifest.files) == ["README.md", "model.safetensors", "reports/one.json", "reports/two.json"]
+
+
+def test_the_artifact_can_move(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    shutil.move(artifact.root, tmp_path / "b")
+    Artifact.open(tmp_path / "b").verify_files()
+    assert str(tmp_path) not in (tmp_path / "b" / "manifest.json").read_text()

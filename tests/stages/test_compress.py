@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from tests import pico
+from tests.repair.material import Killed, KilledAt
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.settings import CompressSettings
+from vlmc.toolchain.stages.compress import Compress
+
+OPTIONS = CompressSettings(calibration=3, steps=6, batch=2, rank=2, checkpoint_every=2)
+FAMILIES = sorted(pico.FAMILIES)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def dense(tmp_path: Path, family: str = "llava") -> Checkpoint:
+    return Checkpoint.find(str(pico.save(family, tmp_path / "dense")))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_command_gives_a_merged_artifact_that_holds(tmp_path: Path, family: str) -> None:
+    artifact = Compress(OPTIONS).run(dense(tmp_path, family), tmp_path / "out")
+    assert [step.stage for step in artifact.manifest.history] == ["prune", "repair", "merge"]
+    assert artifact.manifest.state == "merged"
+    artifact.verify_files()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "out"]
+
+
+def test_repair_none_stops_after_pruning(tmp_path: Path) -> None:
+    options = OPTIONS.model_copy(update={"repair": "none"})
+    assert Compress(options).run(dense(tmp_path), tmp_path / "out").manifest.state == "pruned"
+
+
+def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    source = dense(tmp_path)
+    Compress(OPTIONS).run(source, tmp_path / "unbroken")
+    kills = 0
+    for progress in (KilledAt(2), KilledAt(4), KilledAt(5), Progress(quiet=True)):
+        try:
+            Compress(OPTIONS, progress=progress).run(source, tmp_path / "broken")
+        except Killed:
+            kills += 1
+            assert not (tmp_path / "broken").exists()
+    assert kills >= 2, "the kills must hit both pruning and repair"
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    source = dense(tmp_path)
+    Compress(OPTIONS).run(source, tmp_path / "out")
+    before = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
+    Compress(OPTIONS, progress=KilledAt(1)).run(source, tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_other_options_do_not_overwrite(tmp_path: Path) -> None:
+    source, other = dense(tmp_path), OPTIONS.model_copy(update={"lr": 5e-4})
+    old = Compress(OPTIONS).run(source, tmp_path / "out")
+    with pytest.raises(InputError, match="--force"):
+        Compress(other).run(source, tmp_path / "out")
+    assert Artifact.open(tmp_path / "out").digest == old.digest
+    assert Compress(other).run(source, tmp_path / "out", force=True).digest != old.digest
+
+
+def test_an_unfinished_run_is_not_continued_with_other_options(tmp_path: Path) -> None:
+    source, other = dense(tmp_path), OPTIONS.model_copy(update={"lr": 5e-4})
+    with pytest.raises(Killed):
+        Compress(OPTIONS, progress=KilledAt(5)).run(source, tmp_path / "out")
+    with pytest.raises(InputError, match="unfinished run with other inputs or options"):
+        Compress(other).run(source, tmp_path / "out")
+    assert Compress(other).run(source, tmp_path / "out", force=True).manifest.state == "merged"
