@@ -37,6 +37,34 @@ def show_accuracies(found: Mapping[str, Any]) -> None:
     show_table((f"{found['count']} questions", *models), [*rows, overall])
 
 
+def show_export(found: Mapping[str, Any]) -> None:
+    """Print what was exported, one graph a line."""
+    rows = [
+        (
+            graph["graph"],
+            graph["precision"],
+            megabytes(graph["bytes"]),
+            f"{graph['max_error']:.1e} of {graph['tolerance']:.0e}",
+            f"{sum(layer['violation'] is None for layer in graph['layers'])} of {len(graph['layers'])}",
+        )
+        for graph in found["graphs"]
+    ]
+    show_table(("graph", "type", "size", "error against torch", "layers that hold"), rows)
+    engines = found.get("engines", [])
+    if engines:
+        print()
+        show_table(
+            ("engine", "gpu", "size", "eligible layers", "chosen sparse"),
+            [(e["file"], e["gpu"], megabytes(e["bytes"]), len(e["eligible"]), _chosen(e["log_chosen"])) for e in engines],
+        )
+        for note in dict.fromkeys(engine["note"] for engine in engines if engine["note"]):
+            print(note)
+
+
+def _chosen(layers: Sequence[str] | None) -> str:
+    return "not known" if layers is None else str(len(layers))
+
+
 def percent(fraction: float) -> str:
     """Return a fraction as a percentage with one decimal."""
     return f"{100 * fraction:.1f} %"

@@ -20,9 +20,10 @@ def export(
     from vlmc.runtime.artifact import Artifact
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.export import export as run_export
+    from vlmc.toolchain.tables import show_export
 
     found = run_export(Artifact.open(artifact), options, backend, Progress(quiet=terminal.quiet))
-    terminal.result(found, lambda: typer.echo(found))
+    terminal.result(found, lambda: show_export(found))
 
 
 def run(

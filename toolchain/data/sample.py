@@ -5,6 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from vlmc.runtime.images import open_picture
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -20,8 +22,9 @@ class Sample:
     kind: str
 
     def load_image(self) -> Image.Image:
-        """Return the picture in RGB."""
-        if isinstance(self.image, Path):
-            with Image.open(self.image) as opened:
-                return opened.convert("RGB")
-        return self.image.convert("RGB")
+        """Return the picture in RGB, opened as the runtime opens it.
+
+        Raises:
+            InputError: the file is no picture.
+        """
+        return open_picture(self.image)

@@ -1,0 +1,82 @@
+"""What the commands say about themselves, and what they print when all is well."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import pico
+from vlmc.toolchain.cli.main import run
+from vlmc.toolchain.settings import CompressSettings
+
+VERBS = (
+    "compress",
+    "prune",
+    "repair",
+    "merge",
+    "verify-sparsity",
+    "export",
+    "eval",
+    "run",
+    "inspect",
+    "doctor",
+    "demo-data",
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_the_common_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    for option in ("--json", "--quiet", "--seed", "--debug"):
+        assert option in out
+
+
+def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom vlmc.toolchain.cli.main import run\nrun(['--help'])\n"
+        "heavy = {'torch', 'transformers', 'onnx', 'onnxruntime', 'numpy', 'sklearn', 'yaml', 'PIL'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_every_option_of_the_chain_is_a_flag(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    run(["compress", "--help"])
+    out = capsys.readouterr().out
+    for name, field in CompressSettings.model_fields.items():
+        assert "--" + name.replace("_", "-") in out
+        assert field.description, f"{name} has no docstring"
+
+
+def test_the_chain_by_recipe_and_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pico.save("llava", tmp_path / "dense")
+    Path("recipe.yaml").write_text("target: 2:4\nvision: none\nsteps: 2\nbatch: 2\ncalibration: 2\nrank: 2\n")
+    assert run(["compress", "dense", "--recipe", "recipe.yaml", "--language", "4:8", "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["patterns"] == ["4:8"]
+    assert found["state"] == "merged"
+    assert found["holds"] is True
+    assert run(["verify-sparsity", "--quiet"]) == 0
+    assert run(["eval", "--count", "6", "--json", "--quiet"]) == 0
+    capsys.readouterr()
+    assert run(["inspect", "--json"]) == 0
+    evaluation = json.loads(capsys.readouterr().out)["evaluation"]
+    assert list(evaluation["models"]) == ["dense", "artifact"]
+    assert "| overall |" in Path("artifact/README.md").read_text()
+
+
+def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlmc.toolchain.doctor.version_of", lambda name: None)
+    assert run(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "missing: onnx; get it with: pip install 'vlmc[onnx]'" in out
+    assert "missing: tensorrt-rtx; get it with: pip install 'vlmc[tensorrt-rtx]'" in out

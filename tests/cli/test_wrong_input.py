@@ -1,0 +1,224 @@
+"""Every wrong input that a user can type: one line on stderr, the right exit code, nothing on stdout, nothing left behind."""
+
+import errno
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from safetensors import SafetensorError
+
+from tests import pico
+from tests.artifacts import pruned
+from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
+from vlmc.runtime.images import open_picture
+from vlmc.toolchain.cli.main import explain, run
+
+Result = tuple[int, str, str]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("material")
+    pico.save("llava", folder / "dense")
+    pruned(folder / "dense", folder / "pruned")
+    return folder
+
+
+@pytest.fixture
+def here(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with links to a dense and a pruned model."""
+    monkeypatch.chdir(tmp_path)
+    os.system(f"cp -r {material}/* {tmp_path}")
+    return tmp_path
+
+
+@pytest.fixture
+def vlmc(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    def call(*arguments: str) -> Result:
+        code = run(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def jsonl(path: Path, *lines: object) -> None:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+
+
+GOOD = {"image": "p.png", "conversations": [{"from": "human", "value": "<image>\nwhat?"}, {"from": "gpt", "value": "seven"}]}
+
+
+def break_data(here: Path) -> None:
+    Image.new("RGB", (8, 8)).save(here / "p.png")
+    jsonl(here / "broken.jsonl", GOOD, GOOD, "{not json")
+    jsonl(here / "missing.jsonl", GOOD, {**GOOD, "image": "gone.png"})
+    jsonl(here / "turns.jsonl", {**GOOD, "conversations": [{"from": "human"}]})
+    jsonl(here / "empty.jsonl", "")
+    jsonl(here / "short.jsonl", GOOD)
+    (here / "text.png").write_text("no picture")
+    jsonl(here / "bad-image.jsonl", {**GOOD, "image": "text.png"})
+
+
+def break_models(here: Path) -> None:
+    for name in ("cut", "nomodel", "unknown", "badconfig", "lacking"):
+        os.system(f"cp -r {here}/dense {here}/{name}")
+    weights = here / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (here / "nomodel" / "config.json").unlink()
+    config = json.loads((here / "dense" / "config.json").read_text())
+    (here / "unknown" / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    (here / "badconfig" / "config.json").write_text("{")
+    (here / "file").write_text("a file")
+
+
+def break_artifacts(here: Path) -> None:
+    for name in ("edited", "short", "gone"):
+        os.system(f"cp -r {here}/pruned {here}/{name}")
+    manifest = here / "edited" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"2:4"', '"1:4"', 1))
+    (here / "short" / "model.safetensors").write_bytes(b"x")
+    (here / "gone" / "masks.safetensors").unlink()
+
+
+CASES: list[tuple[list[str], int, str]] = [
+    # usage
+    (["frobnicate"], 2, "frobnicate"),
+    (["prune", "--speed", "9"], 2, "--speed"),
+    (["prune", "--calibration", "many"], 2, "--calibration"),
+    (["prune", "dense", "--calibration", "0"], 2, "--calibration 0: input should be greater than or equal to 1"),
+    (["prune", "dense", "--target", "2:2"], 2, "unknown sparsity '2:2'"),
+    (["prune", "dense", "--vision", "half"], 2, "unknown sparsity 'half'"),
+    (["prune", "dense", "--method", "guess"], 2, "--method guess: input should be 'magnitude', 'wanda' or 'sparsegpt'"),
+    (["compress", "dense", "--repair", "glue"], 2, "--repair glue: input should be 'ressa' or 'none'"),
+    (["compress", "dense", "--lr", "0"], 2, "--lr 0.0: input should be greater than 0"),
+    (["compress", "dense", "--recipe", "nowhere.yaml"], 2, "the recipe nowhere.yaml cannot be read"),
+    (["compress", "dense", "--recipe", "file"], 2, "must be a YAML mapping"),
+    (["compress", "dense", "--recipe", "key.yaml"], 2, "unknown key 'speed'"),
+    (["run", "pruned", "--prompt", "what?"], 2, "--image"),
+    (["export", "pruned", "--backend", "coreml"], 2, "coreml"),
+    (["export", "pruned", "--precision", "fp4"], 2, "--precision fp4"),
+    # models
+    (["prune", "nowhere/at/all"], 2, "no model at nowhere/at/all"),
+    (["prune", "demmo"], 2, "no model at demmo"),
+    (["prune", "file"], 2, "no model at file"),
+    (["prune", "cut"], 2, "model.safetensors is cut short"),
+    (["prune", "nomodel"], 2, "it has no config.json"),
+    (["prune", "unknown"], 2, "is a 'bert' model; vlmc knows blip-2, llava"),
+    (["prune", "badconfig"], 2, "config.json is not valid JSON"),
+    (["prune", "pruned"], 2, "pruned is already pruned"),
+    # artifacts
+    (["inspect"], 2, "no artifact at artifact"),
+    (["inspect", "dense"], 2, "dense is no vlmc artifact"),
+    (["inspect", "edited"], 2, "was changed after it was written"),
+    (["inspect", "short"], 2, "has 1 bytes, the manifest says"),
+    (["inspect", "gone"], 2, "masks.safetensors is missing"),
+    (["verify-sparsity", "nowhere"], 2, "no artifact at nowhere"),
+    (["verify-sparsity", "file.onnx"], 2, "file.onnx"),
+    (["merge", "pruned"], 2, "pruned"),
+    (["repair", "dense"], 2, "dense is no vlmc artifact"),
+    (["run", "pruned", "--image", "p.png", "--prompt", "what?"], 2, "vlmc export"),
+    # places
+    (["prune", "dense", "--out", "pruned"], 2, "pruned exists: add --force"),
+    (["prune", "dense", "--out", "dense"], 2, "dense exists and is no vlmc artifact"),
+    (["prune", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
+    (["compress", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
+    (["demo-data", "dense"], 2, "dense exists"),
+    # data
+    (["prune", "dense", "--data", "nowhere.jsonl"], 2, "no data set at nowhere.jsonl"),
+    (["prune", "dense", "--data", "file"], 2, "no data set at file"),
+    (["eval", "dense", "--data", "broken.jsonl"], 2, "broken.jsonl, line 3: no valid JSON"),
+    (["eval", "dense", "--data", "missing.jsonl"], 2, "missing.jsonl, line 2: no picture at 'gone.png'"),
+    (["eval", "dense", "--data", "turns.jsonl"], 2, "turns.jsonl, line 1: conversations must be a list"),
+    (["eval", "dense", "--data", "empty.jsonl"], 2, "empty.jsonl holds no question"),
+    (["eval", "dense", "--data", "bad-image.jsonl"], 2, "text.png"),
+    (["prune", "dense", "--data", "short.jsonl"], 2, "short.jsonl holds 1 samples, 128 were asked for"),
+    (["eval", "dense", "--split", "secret"], 2, "--split secret"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), CASES, ids=[" ".join(case[0]) for case in CASES])
+def test_one_line_and_the_exit_code(
+    here: Path, vlmc: Callable[..., Result], arguments: list[str], code: int, message: str
+) -> None:
+    break_data(here)
+    break_models(here)
+    break_artifacts(here)
+    (here / "key.yaml").write_text("target: 2:4\nspeed: 9\n")
+    before = sorted(here.rglob("*"))
+    place = ["--out", "fresh"] if arguments[0] == "prune" and "--out" not in arguments else []
+    found, out, err = vlmc(*arguments, *place, "--quiet")
+    assert (found, out) == (code, "")
+    assert message in err
+    assert err.startswith("vlmc: ")
+    assert err.count("\n") == 1, err
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_broken_weight_is_exit_1_with_the_place(here: Path, vlmc: Callable[..., Result]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(here / "pruned" / "model.safetensors")
+    name = next(name for name in weights if "q_proj.weight" in name)
+    weights[name][3, 4:8] = 1
+    save_file(weights, here / "pruned" / "model.safetensors", metadata={"format": "pt"})
+    code, out, err = vlmc("verify-sparsity", "pruned", "--json")
+    assert code == 1
+    assert "row 3, columns 4-7 hold 4 non-zero weights, 2 allowed" in err
+    report = json.loads(out)
+    assert report["holds"] is False
+    assert [bool(layer["violation"]) for layer in report["layers"]].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("bad"), 2, "bad"),
+        (CheckFailed("broken"), 1, "broken"),
+        (EnvironmentLacks("lacking"), 3, "lacking"),
+        (OSError(errno.ENOSPC, "No space left on device"), 3, "no space left on the disk"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), 3, "no space left on the disk"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "/x cannot be written or read"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (typer.BadParameter("no\nway"), 2, "no way"),
+        (ZeroDivisionError("odd"), 1, "internal error, ZeroDivisionError: odd"),
+    ],
+)
+def test_every_failure_has_its_line_and_code(error: BaseException, code: int, message: str) -> None:
+    line, found = explain(error)
+    assert found == code
+    assert message in line
+    assert "\n" not in line
+
+
+def test_debug_shows_the_traceback(here: Path, vlmc: Callable[..., Result]) -> None:
+    code, _, err = vlmc("inspect", "nowhere", "--debug")
+    assert code == 2
+    assert "Traceback" in err
+
+
+def test_a_full_disk_leaves_nothing(here: Path, vlmc: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vlmc.toolchain.stages.prune.save_masks", fail)
+    before = sorted(here.rglob("*"))
+    code, out, err = vlmc("prune", "dense", "--out", "fresh", "--calibration", "2", "--quiet")
+    assert (code, out) == (3, "")
+    assert "no space left" in err
+    assert sorted(here.rglob("*")) == before
+
+
+def test_an_image_that_is_none(here: Path, vlmc: Callable[..., Result]) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "PNG")
+    (here / "half.png").write_bytes(buffer.getvalue()[:40])
+    (here / "text.png").write_text("no picture")
+    for name in ("half.png", "text.png", "nowhere.png"):
+        with pytest.raises(InputError, match=name):
+            open_picture(here / name)
