@@ -11,6 +11,8 @@ from vlmc.toolchain.data.encode import Encoder, collate
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.progress import Progress
 
+MAX_NEW_TOKENS = 32
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -69,11 +71,16 @@ def _batches(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def _generate(model: nn.Module, encoder: Encoder, asked: Sequence[dict[str, Tensor]]) -> list[str]:
-    feed = collate(asked, pad_token_id=0)
-    tokens = model.generate(**feed, do_sample=False, num_beams=1, max_new_tokens=32)  # type: ignore[operator]
-    if tokens.shape[1] > feed["input_ids"].shape[1] and bool(
-        (tokens[:, : feed["input_ids"].shape[1]] == feed["input_ids"]).all()
-    ):
-        tokens = tokens[:, feed["input_ids"].shape[1] :]
-    decoded = encoder.processor.batch_decode(tokens, skip_special_tokens=True)
-    return [text.strip() for text in decoded]
+    serving, feed = encoder.serving, collate(asked, pad_token_id=0)
+    length = feed["input_ids"].shape[1]
+    tokens = model.generate(  # type: ignore[operator]
+        **feed,
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=min(MAX_NEW_TOKENS, serving.max_positions - length),
+        eos_token_id=list(serving.eos_token_ids),
+        pad_token_id=serving.eos_token_ids[0],
+    )
+    if tokens.shape[1] >= length and torch.equal(tokens[:, :length], feed["input_ids"]):
+        tokens = tokens[:, length:]  # some families give the question back before the answer
+    return [text.strip() for text in encoder.processor.batch_decode(tokens, skip_special_tokens=True)]
