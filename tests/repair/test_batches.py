@@ -1,11 +1,13 @@
 """Which samples a step sees."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.repair import material
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.batches import Batches
 
@@ -43,3 +45,9 @@ def test_cached_batches_are_the_same(source: Checkpoint) -> None:
     first, again = some.at(0), some.at(0)
     assert all(torch.equal(first.inputs[name], again.inputs[name]) for name in first.inputs)
     assert torch.equal(first.answers_N, again.answers_N)
+
+
+def test_a_sample_beyond_the_model_is_named(source: Checkpoint) -> None:
+    long = replace(material.samples(1)[0], id="s7", answer="two " * 60)
+    with pytest.raises(InputError, match=r"sample s7 has \d+ tokens, the model takes 48"):
+        Batches([long], material.encoder(source), 1, 0).at(0)

@@ -66,6 +66,14 @@ def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(fami
     assert records[-1].loss < 0.7 * records[0].loss
 
 
+def test_the_last_step_is_checkpointed_whatever_its_number(tmp_path: Path) -> None:
+    some = trainer(material.dense("llava", tmp_path / "dense"), material.OPTIONS.model_copy(update={"steps": 3}))
+    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    state = Checkpoints(tmp_path / "run", {}, resume=True).open()
+    assert state is not None
+    assert len(state["records"]) == 3
+
+
 def test_training_draws_no_random_numbers_and_leaves_no_dropout_on(tmp_path: Path) -> None:
     some = trainer(material.dense("blip-2", tmp_path / "dense"), material.OPTIONS.model_copy(update={"steps": 2}))
     before = torch.random.get_rng_state()
@@ -74,7 +82,7 @@ def test_training_draws_no_random_numbers_and_leaves_no_dropout_on(tmp_path: Pat
     assert not any(module.training for module in some.teacher.modules())
 
 
-def drop_adapters(some: Trainer) -> None:
+def spoil_teacher(some: Trainer) -> None:
     some.teacher.get_output_embeddings().weight.data.fill_(float("nan"))  # type: ignore[operator]
 
 
@@ -82,7 +90,7 @@ def blow_up_gradients(some: Trainer) -> None:
     next(iter(some.parameters)).register_hook(lambda gradient: gradient * float("inf"))
 
 
-@pytest.mark.parametrize("spoil", [drop_adapters, blow_up_gradients])
+@pytest.mark.parametrize("spoil", [spoil_teacher, blow_up_gradients])
 def test_numbers_that_run_away_end_the_run_at_its_last_checkpoint(spoil: Callable[[Trainer], None], tmp_path: Path) -> None:
     source = material.dense("llava", tmp_path / "dense")
     some, checkpoints = trainer(source), Checkpoints(tmp_path / "run", {}, resume=True)

@@ -9,6 +9,7 @@ from random import Random
 
 from torch import Tensor, nn
 
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE, Encoder, collate
 from vlmc.toolchain.data.sample import Sample
 
@@ -71,8 +72,15 @@ class Batches:
         if index in self._cache:
             return self._cache[index]
         encoded = self.encoder.answered(self.samples[index])
+        self._check_length(index, encoded["input_ids"].shape[1])
         size = sum(tensor.nbytes for tensor in encoded.values())
         if self._bytes + size <= CACHE_BYTES:
             self._cache[index] = encoded
             self._bytes += size
         return encoded
+
+    def _check_length(self, index: int, tokens: int) -> None:
+        allowed = self.encoder.serving.max_positions
+        if tokens > allowed:
+            name = self.samples[index].id
+            raise InputError(f"sample {name} has {tokens} tokens, the model takes {allowed}: shorten it or leave it out")

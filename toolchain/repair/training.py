@@ -53,7 +53,7 @@ class Trainer:
             while len(self.records) < self.options.steps:
                 record = self.step()
                 bar.advance(f"loss {record.loss:.3f} kl {record.kl:.3f}")
-                if len(self.records) % self.options.checkpoint_every == 0:
+                if len(self.records) % self.options.checkpoint_every == 0 or len(self.records) == self.options.steps:
                     checkpoints.save(self.state())
         return self.records
 
