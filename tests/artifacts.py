@@ -4,11 +4,15 @@ from pathlib import Path
 
 import torch
 
+from tests import pico
 from vlmc.runtime.artifact import Artifact, Layer, Manifest, Origin, write
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.masks import save_masks
 from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.saving import save_model, tensor_names
+from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.stages.export import export
 
 
 def pruned(checkpoint: Path, destination: Path, target: str = "2:4") -> Artifact:
@@ -35,3 +39,12 @@ def pruned(checkpoint: Path, destination: Path, target: str = "2:4") -> Artifact
             )
         )
     return Artifact.open(destination)
+
+
+def exported(family: str, base: Path) -> Path:
+    """Return the family's pico artifact with its ONNX graphs, made once in `base`: pytest's folder for the whole run."""
+    folder = base / f"exported-{family}"
+    if not folder.exists():
+        checkpoint = pico.save(family, base / f"pico-{family}")
+        export(pruned(checkpoint, folder), ExportSettings(), "onnx", Progress(quiet=True))
+    return folder

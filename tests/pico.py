@@ -31,11 +31,11 @@ from transformers import (
 SIDE, PATCH, QUERIES, WIDTH, INNER, HEADS, ROWS = 32, 16, 4, 32, 64, 2, 64
 MAX_POSITIONS = 48
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
-WORDS = (
+KNOWN = (
     "USER : ASSISTANT Question Answer what which how many digit digits colour is are there the a in of and top bottom "
     "left right red green blue yellow zero one two three four five six seven eight nine yes no largest smallest sum ? . ,"
-).split()
-VOCABULARY = (*SPECIAL, *WORDS)
+)
+VOCABULARY = (*SPECIAL, *KNOWN.split())
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 QUESTIONS = ("what is the largest digit ?", "how many red digits are there ?", "which colour is the digit in the top left ?")
 

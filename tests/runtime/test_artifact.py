@@ -149,6 +149,15 @@ def test_reports_are_listed_beside_those_that_stand(tmp_path: Path) -> None:
     assert list(artifact.manifest.files) == ["README.md", "model.safetensors", "reports/one.json", "reports/two.json"]
 
 
+def test_files_are_as_readable_as_the_umask_allows(tmp_path: Path) -> None:
+    with write(tmp_path / "a") as draft:
+        (draft.root / "model.safetensors").write_text("weights")
+        (draft.root / "model.safetensors").chmod(0o600)
+        (tmp_path / "probe").write_text("")
+        draft.seal(manifest())
+    assert (tmp_path / "a" / "model.safetensors").stat().st_mode == (tmp_path / "probe").stat().st_mode
+
+
 def test_the_artifact_can_move(tmp_path: Path) -> None:
     artifact = make(tmp_path / "a")
     shutil.move(artifact.root, tmp_path / "b")

@@ -1,0 +1,109 @@
+"""Pixel values are those of transformers' PIL processors, for every size, mode and file that comes along."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+from packaging.version import Version
+from PIL import Image
+from transformers import BlipImageProcessorPil, CLIPImageProcessorPil
+
+from vlmc.runtime.artifact import ImagePipeline
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.images import open_picture, preprocess
+from vlmc.toolchain.families.prompting import image_pipeline
+
+PROCESSORS = {
+    "clip": CLIPImageProcessorPil(size={"shortest_edge": 30}, crop_size={"height": 28, "width": 28}),
+    "clip with a crop beyond the picture": CLIPImageProcessorPil(
+        size={"shortest_edge": 21}, crop_size={"height": 34, "width": 27}
+    ),
+    "clip without a resize": CLIPImageProcessorPil(do_resize=False, crop_size={"height": 33, "width": 32}),
+    "blip": BlipImageProcessorPil(size={"height": 32, "width": 48}),
+    "blip, bilinear, not normalised": BlipImageProcessorPil(size={"height": 17, "width": 19}, resample=2, do_normalize=False),
+    "blip, raw": BlipImageProcessorPil(size={"height": 8, "width": 8}, do_rescale=False, do_normalize=False),
+}
+SIZES = [(32, 32), (33, 71), (70, 31), (5, 9), (1, 1), (200, 3)]
+COMPOSITES = Version(transformers.__version__) >= Version("5.23")  # before, what is transparent showed its hidden colour
+
+
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    return image.quantize(16) if mode == "P" else image.convert(mode)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_sizes(name: str, size: tuple[int, int]) -> None:
+    assert_equal(noise(*size), PROCESSORS[name])
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "I", "F"])
+def test_modes(mode: str) -> None:
+    assert_equal(noise(40, 50, mode), PROCESSORS["clip"])
+
+
+@pytest.mark.skipif(not COMPOSITES, reason="transformers before 5.23 drops transparency")
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "La"])
+def test_transparency_shows_white(mode: str) -> None:
+    assert_equal(noise(40, 50).convert("L").convert("LA") if mode == "La" else noise(40, 50, "RGBA"), PROCESSORS["clip"])
+
+
+@pytest.mark.skipif(not COMPOSITES, reason="transformers before 5.23 drops transparency")
+def test_transparent_colour_of_a_palette_shows_white() -> None:
+    image = noise(40, 50, "P")
+    image.info["transparency"] = 3
+    assert_equal(image, PROCESSORS["clip"])
+
+
+def test_invisible_pixels_are_white() -> None:
+    assert open_picture(Image.new("RGBA", (2, 2), (10, 20, 30, 0))).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_files_stand_upright_as_their_exif_data_says(tmp_path: Path) -> None:
+    image = noise(40, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    image.save(tmp_path / "a.png", exif=exif)
+    assert open_picture(tmp_path / "a.png").size == (20, 40)
+    expected = PROCESSORS["clip"](str(tmp_path / "a.png"), return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(
+        preprocess(tmp_path / "a.png", image_pipeline(PROCESSORS["clip"])), expected, rtol=0, atol=1e-6
+    )
+
+
+def test_path_text_and_bytes_are_one_picture(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    noise(10, 12).save(stream, "png")
+    (tmp_path / "a").write_bytes(stream.getvalue())
+    forms = [open_picture(form).tobytes() for form in (tmp_path / "a", str(tmp_path / "a"), stream.getvalue())]
+    assert forms == [noise(10, 12).tobytes()] * 3
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"no picture"])
+def test_no_picture_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.jpg is no image that can be read"):
+        preprocess(tmp_path / "a.jpg", ImagePipeline())
+    with pytest.raises(InputError, match="the picture given as bytes is no image"):
+        preprocess(content, ImagePipeline())
+
+
+def test_picture_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    noise(64, 64).save(stream, "png")
+    with pytest.raises(InputError, match="is no image that can be read"):
+        preprocess(stream.getvalue()[:-4000], ImagePipeline())
+
+
+def test_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no image at"):
+        preprocess(tmp_path, ImagePipeline())
+
+
+def assert_equal(image: Image.Image, processor: CLIPImageProcessorPil | BlipImageProcessorPil) -> None:
+    expected = processor(image, return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(preprocess(image, image_pipeline(processor)), expected, rtol=0, atol=1e-6)

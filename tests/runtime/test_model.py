@@ -1,0 +1,157 @@
+"""The runtime answers as transformers does, in pieces or whole, from several threads, and without torch."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests import pico
+from tests.artifacts import pruned
+from tests.runtime.conftest import Reference
+from vlmc.runtime import EnvironmentLacks, InputError, Model, load
+from vlmc.runtime.sessions import OnnxSession
+from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.stages.export import greedy
+
+ASKED = [(seed, question) for seed in range(6) for question in pico.QUESTIONS]
+
+
+@pytest.fixture
+def model(reference: Reference) -> Iterator[Model]:
+    with load(reference.folder, threads=1) as loaded:
+        yield loaded
+
+
+def test_greedy_tokens_and_text_are_those_of_transformers(reference: Reference, model: Model) -> None:
+    for seed, question in ASKED:
+        image = pico.picture(seed, 30 + 7 * seed, 50 - 3 * seed)
+        expected, _ = greedy(reference.model, reference.encoder, Sample("", image, question, "", ""), reference.serving)
+        answer = model.generate(image, question, max_new_tokens=16)
+        assert list(answer.tokens) == expected
+        assert answer.text == reference.encoder.processor.decode(expected, skip_special_tokens=True).strip()
+
+
+def test_answers_depend_on_the_picture(model: Model) -> None:
+    assert len({model.generate(pico.picture(seed), pico.QUESTIONS[0]).tokens for seed in range(6)}) > 1
+
+
+def test_both_ways_to_end_are_told(reference: Reference, model: Model) -> None:
+    answer = model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=3)
+    assert (answer.finish, len(answer.tokens)) == ("length", 3)
+    stopping = reference.serving.model_copy(update={"eos_token_ids": (answer.tokens[1],)})
+    with Model.from_graphs(reference.folder, stopping, reference.folder / "onnx") as other:
+        stopped = other.generate(pico.picture(0), pico.QUESTIONS[0])
+    assert (stopped.finish, stopped.tokens) == ("stop", answer.tokens[: answer.tokens.index(answer.tokens[1]) + 1])
+
+
+def test_answer_ends_where_positions_end(reference: Reference, model: Model) -> None:
+    answer = model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=1000)
+    if answer.finish == "length":
+        assert answer.prompt_tokens + len(answer.tokens) == reference.serving.max_positions
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_stream_concatenates_to_the_answer(model: Model, temperature: float) -> None:
+    for seed in range(3):
+        whole = model.generate(pico.picture(seed), pico.QUESTIONS[0], temperature=temperature, seed=seed)
+        pieces = list(model.stream(pico.picture(seed), pico.QUESTIONS[0], temperature=temperature, seed=seed))
+        assert "".join(pieces) == whole.text == str(whole)
+        assert len(pieces) > 1
+
+
+def test_seed_decides_a_sampled_answer(model: Model) -> None:
+    ask = [model.generate(pico.picture(0), "what is it", temperature=2.0, seed=seed).tokens for seed in (1, 1, 2)]
+    assert ask[0] == ask[1] != ask[2]
+
+
+def test_path_bytes_and_picture_give_one_answer(model: Model, tmp_path: Path) -> None:
+    image, stream = pico.picture(3), io.BytesIO()
+    image.save(tmp_path / "a.png")
+    image.save(stream, "png")
+    forms = (image, tmp_path / "a.png", str(tmp_path / "a.png"), stream.getvalue())
+    assert len({model.generate(form, pico.QUESTIONS[1]).tokens for form in forms}) == 1
+
+
+def test_threads_share_a_model(model: Model) -> None:
+    def ask(asked: tuple[int, str]) -> tuple[int, ...]:
+        return model.generate(pico.picture(asked[0]), asked[1]).tokens
+
+    alone = [ask(asked) for asked in ASKED]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, ASKED * 3)) == alone * 3
+
+
+def test_raw_prompt_is_the_whole_input(reference: Reference, model: Model) -> None:
+    assert reference.serving.prompt is not None
+    raw = reference.serving.prompt.replace("{prompt}", pico.QUESTIONS[0])
+    same = [model.generate(pico.picture(0), prompt, raw=raw_) for prompt, raw_ in ((raw, True), (pico.QUESTIONS[0], False))]
+    assert same[0].tokens == same[1].tokens
+
+
+def test_wrong_inputs_are_one_line(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    image = pico.picture(0)
+    with pytest.raises(InputError, match=r"a\.png is no image that can be read"):
+        model.generate(tmp_path / "a.png", "what")
+    with pytest.raises(InputError, match="no image at"):
+        model.generate(tmp_path / "b.png", "what")
+    with pytest.raises(InputError, match="prompt is empty"):
+        model.generate(image, "  ")
+    with pytest.raises(InputError, match="tokens, and this model has room for 48: ask a shorter question"):
+        model.generate(image, "what " * 60)
+    with pytest.raises(InputError, match="max_new_tokens is 0"):
+        model.generate(image, "what", max_new_tokens=0)
+    with pytest.raises(InputError, match="temperature -1"):
+        model.stream(image, "what", temperature=-1)
+
+
+def test_missing_graphs_and_providers_are_told(reference: Reference, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentLacks, match="no CUDAExecutionProvider here"):
+        load(reference.folder, providers=["CUDAExecutionProvider"])
+    bare = pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "bare")
+    with pytest.raises(InputError, match="has no ONNX graphs yet: run 'vlmc export .* --backend onnx'"):
+        load(bare.root)
+
+
+def test_damaged_graph_is_told(reference: Reference, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes((reference.folder / "onnx/embed_tokens.onnx").read_bytes()[:-2000])
+    with pytest.raises(InputError, match=r"a\.onnx cannot be run"):
+        OnnxSession(tmp_path / "a.onnx")
+
+
+ASK = """
+import sys
+{before}
+from vlmc.runtime import load
+with load(sys.argv[1]) as model:
+    print(model.generate(sys.argv[2], "what is the largest digit ?", max_new_tokens=8).tokens)
+assert sys.modules.get("torch") is None and sys.modules.get("transformers") is None, "torch or transformers imported"
+"""
+
+
+@pytest.mark.parametrize("before", ["", "sys.modules['torch'] = sys.modules['transformers'] = None"])
+def test_neither_torch_nor_transformers_is_needed_or_imported(
+    reference: Reference, model: Model, before: str, tmp_path: Path
+) -> None:
+    pico.picture(0).save(tmp_path / "a.png")
+    command = [sys.executable, "-c", ASK.format(before=before), str(reference.folder), str(tmp_path / "a.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=8).tokens)
+
+
+def test_import_is_light() -> None:
+    code = "import sys, vlmc.runtime; print([n for n in ('numpy', 'pydantic', 'onnxruntime') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_public_names_are_all_there() -> None:
+    import vlmc.runtime
+
+    assert all(getattr(vlmc.runtime, name) is not None for name in vlmc.runtime.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = vlmc.runtime.nothing
