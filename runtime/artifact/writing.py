@@ -21,6 +21,7 @@ class Draft:
 
     def seal(self, manifest: Manifest) -> None:
         """Give the manifest; its file list is made here, from the files that stand in the draft."""
+        _follow_umask(self.root)
         self.manifest = manifest.model_copy(update={"files": _list_files(self.root)})
 
 
@@ -61,6 +62,7 @@ def extend(artifact: Artifact, folder: str) -> Iterator[Path]:
     try:
         yield partial
         kept = {path: file for path, file in artifact.manifest.files.items() if not path.startswith(f"{folder}/")}
+        _follow_umask(partial)
         added = {f"{folder}/{path}": file for path, file in _list_files(partial).items()}
         update_manifest(artifact, artifact.manifest.model_copy(update={"files": kept}))
         replace_folder(partial, artifact.root / folder)
@@ -114,6 +116,15 @@ def write_text(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+def _follow_umask(root: Path) -> None:
+    """Give files the permissions that any new file has: safetensors makes its own readable to their owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in root.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask)
 
 
 def _list_files(root: Path) -> dict[str, File]:
