@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Answer", "Artifact", "CheckFailed", "EnvironmentLacks", "InputError", "Model", "VlmcError", "__version__", "load"]
+__all__ = [
+    "Answer",
+    "Artifact",
+    "CheckFailed",
+    "EnvironmentLacks",
+    "InputError",
+    "Model",
+    "VlmcError",
+    "__version__",
+    "load",
+]
 
 _HOMES = {
     "Answer": "vlmc.runtime.model",

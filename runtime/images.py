@@ -35,7 +35,7 @@ def preprocess(picture: Picture, pipeline: ImagePipeline) -> NDArray[np.float32]
         pixels_HWC = (pixels_HWC.astype(np.float64) * pipeline.rescale).astype(np.float32)
     pixels_HWC = pixels_HWC.astype(np.float32)
     if pipeline.mean is not None and pipeline.std is not None:
-        pixels_HWC = (pixels_HWC - np.float32(pipeline.mean)) / np.float32(pipeline.std)
+        pixels_HWC = (pixels_HWC - np.array(pipeline.mean, np.float32)) / np.array(pipeline.std, np.float32)
     return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)[None])
 
 

@@ -165,7 +165,7 @@ class Model:
     def _embed(self, ids: list[int], image: Picture) -> Array:
         """Return the input's embeddings (S, D), the picture's features (N, D) in the places of its tokens."""
         features_ND = self._vision.run({"pixel_values": preprocess(image, self._serving.image)})["image_features"][0]
-        embeds_SD = self._embedding.run({"input_ids": np.array([ids])})["inputs_embeds"][0].copy()
+        embeds_SD: Array = self._embedding.run({"input_ids": np.array([ids])})["inputs_embeds"][0].copy()
         embeds_SD[np.array(ids) == self._serving.image_token_id] = features_ND
         return embeds_SD
 

@@ -40,7 +40,7 @@ def examine(layer: str, part: str, pattern: SparsityPattern, zero_OI: NDArray[np
 
 def first_violation(pattern: SparsityPattern, zero_OI: NDArray[np.bool_]) -> str | None:
     """Say where the map of zeros (O, I) first breaks the pattern, and how; None where it holds."""
-    rows, columns = zero_OI.shape
+    columns = zero_OI.shape[1]
     if not pattern.divides(columns):
         return f"{columns} columns do not fall into groups of {pattern.m}"
     broken = pattern.violations(zero_OI)

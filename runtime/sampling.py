@@ -33,8 +33,9 @@ class Sampler:
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the probabilities (V) that are sampled from."""
-        weights = np.exp((logits.astype(np.float64) - logits.max()) / self.temperature)
+        weights: NDArray[np.float64] = np.exp((logits.astype(np.float64) - logits.max()) / self.temperature)
         likeliest_first = (-weights).argsort(kind="stable")
         share = weights[likeliest_first] / weights.sum()
         weights[likeliest_first[share.cumsum() - share >= self.top_p]] = 0
-        return weights / weights.sum()
+        weights /= weights.sum()
+        return weights

@@ -13,7 +13,7 @@ from vlmc.runtime.errors import EnvironmentLacks, InputError
 
 Array = NDArray[Any]
 CPU = ("CPUExecutionProvider",)
-_TYPES = {
+_TYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(int64)": np.dtype(np.int64),

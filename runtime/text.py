@@ -9,8 +9,8 @@ from vlmc.runtime.artifact import Serving
 from vlmc.runtime.errors import InputError
 
 _UNFINISHED = "\ufffd"  # what a part of a character decodes to
-_TIDIED = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"))
-_TIDIED += ((" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"))
+_TIDIED = ((" ' ", "'"), *((f" {mark}", mark) for mark in ("n't", "'m", "'s", "'ve", "'re")))
+_TIDIED = (*((f" {mark}", mark) for mark in ".?!,"), *_TIDIED)
 
 
 class Text:

@@ -34,9 +34,7 @@ def pruned(checkpoint: Path, destination: Path, target: str = "2:4") -> Artifact
         layers = {name: Layer(tensor=tensors[name], pattern=target, part=part) for name, part in parts.items()}
         origin = Origin(model="pico", digest=source.digest)
         draft.seal(
-            Manifest(
-                family=family.model_type, state="pruned", origin=origin, layers=layers, serving=serving, history=()
-            )
+            Manifest(family=family.model_type, state="pruned", origin=origin, layers=layers, serving=serving, history=())
         )
     return Artifact.open(destination)
 

@@ -90,7 +90,8 @@ def _llava() -> nn.Module:
         image_token_id=SPECIAL.index("<image>"),
         image_seq_length=(SIDE // PATCH) ** 2,
     )
-    return LlavaForConditionalGeneration(config)
+    model: nn.Module = LlavaForConditionalGeneration(config)
+    return model
 
 
 def _llava_processor() -> LlavaProcessor:
@@ -118,8 +119,8 @@ def _blip2() -> nn.Module:
         num_query_tokens=QUERIES,
         image_token_index=SPECIAL.index("<image>"),
     )
-    model = Blip2ForConditionalGeneration(config)
-    nn.init.normal_(model.query_tokens)  # transformers starts them at zero, where all of them stay equal
+    model: nn.Module = Blip2ForConditionalGeneration(config)
+    nn.init.normal_(model.get_parameter("query_tokens"))  # transformers starts them at zero, where all of them stay equal
     return model
 
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx.checker import ValidationError
 
 from vlmc.exporters.onnx.weights import Weight, Weights, scopes
 from vlmc.runtime.errors import CheckFailed, InputError
@@ -65,7 +63,7 @@ def read(path: Path) -> onnx.ModelProto:
         raise InputError(f"no ONNX file at {path}")
     try:
         model = onnx.load(path)
-    except (DecodeError, ValidationError, OSError, ValueError) as error:
+    except Exception as error:  # protobuf's, onnx's and the system's errors share no other base
         raise InputError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())[:200]}") from None
     if not model.graph.node:
         raise InputError(f"{path} cannot be read as ONNX: it has no graph")

@@ -68,7 +68,8 @@ class Weights:
 
     def array(self, name: str) -> NDArray[np.generic]:
         """Return a stored tensor's values."""
-        return numpy_helper.to_array(self.initializers[name])
+        values: NDArray[np.generic] = numpy_helper.to_array(self.initializers[name])
+        return values
 
     def _trace(self, name: str, axis: int) -> Weight | None:
         """Follow the operand back to where it is stored, through what only moves or converts it."""

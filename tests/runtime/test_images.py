@@ -22,7 +22,9 @@ PROCESSORS = {
     ),
     "clip without a resize": CLIPImageProcessorPil(do_resize=False, crop_size={"height": 33, "width": 32}),
     "blip": BlipImageProcessorPil(size={"height": 32, "width": 48}),
-    "blip, bilinear, not normalised": BlipImageProcessorPil(size={"height": 17, "width": 19}, resample=2, do_normalize=False),
+    "blip, bilinear, not normalised": BlipImageProcessorPil(
+        size={"height": 17, "width": 19}, resample=2, do_normalize=False
+    ),
     "blip, raw": BlipImageProcessorPil(size={"height": 8, "width": 8}, do_rescale=False, do_normalize=False),
 }
 SIZES = [(32, 32), (33, 71), (70, 31), (5, 9), (1, 1), (200, 3)]

@@ -113,7 +113,7 @@ def test_missing_graphs_and_providers_are_told(reference: Reference, tmp_path: P
     with pytest.raises(EnvironmentLacks, match="no CUDAExecutionProvider here"):
         load(reference.folder, providers=["CUDAExecutionProvider"])
     bare = pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "bare")
-    with pytest.raises(InputError, match="has no ONNX graphs yet: run 'vlmc export .* --backend onnx'"):
+    with pytest.raises(InputError, match=r"has no ONNX graphs yet: run 'vlmc export .* --backend onnx'"):
         load(bare.root)
 
 

@@ -46,7 +46,7 @@ class Decoder(nn.Module):
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
     ) -> tuple[Tensor, ...]:
-        """Embeddings (B, S, D), mask (B, T), positions (B, S), keys and values (B, K, P, E) -> logits (B, S, V) and cache."""
+        """Embeddings (B, S, D), mask (B, T), positions (B, S), cache (B, K, P, E) -> logits (B, S, V) and cache."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
@@ -77,11 +77,10 @@ def vision_graph(module: nn.Module, serving: Serving, side: int) -> GraphSpec:
     )
 
 
-def embedding_graph(module: nn.Module, serving: Serving) -> GraphSpec:
+def embedding_graph(module: nn.Embedding, serving: Serving) -> GraphSpec:
     """Describe input_ids (B, S) -> inputs_embeds (B, S, D)."""
-    rows = module.weight.shape[0]  # type: ignore[union-attr]
     generator = torch.Generator().manual_seed(1)
-    ids = [torch.randint(rows, size, generator=generator) for size in ((2, 5), (1, 1), (3, 17))]  # type: ignore[arg-type]
+    ids = [torch.randint(module.num_embeddings, size, generator=generator) for size in ((2, 5), (1, 1), (3, 17))]
     return GraphSpec(
         name="embed_tokens",
         module=module.eval(),
@@ -92,7 +91,7 @@ def embedding_graph(module: nn.Module, serving: Serving) -> GraphSpec:
     )
 
 
-def decoder_graph(module: Decoder, embedding: nn.Module, cache: Cache, serving: Serving) -> GraphSpec:
+def decoder_graph(module: Decoder, embedding: nn.Embedding, cache: Cache, serving: Serving) -> GraphSpec:
     """Describe the decoder; see `Decoder.forward` for the shapes. Its cases carry caches that the model itself made."""
     module.eval()
     names = [f"{index}.{kind}" for index in range(cache.layers) for kind in ("key", "value")]
@@ -123,7 +122,7 @@ def reached(spec: GraphSpec, model: nn.Module, layers: Iterable[str]) -> dict[st
     """
     names = {id(model.get_submodule(name)): name for name in layers}
     inside = {name: module for name, module in spec.module.named_modules() if id(module) in names}
-    weights = {name: cast(nn.Linear, module).weight for name, module in inside.items()}
+    weights = {name: cast(nn.Parameter, module.weight) for name, module in inside.items()}
     used = _used(spec, weights.values())
     return {name: names[id(module)] for name, module in inside.items() if id(weights[name]) in used}
 
@@ -152,7 +151,7 @@ def _used(spec: GraphSpec, weights: Iterable[nn.Parameter]) -> set[int]:
     return used
 
 
-def _decoder_cases(module: Decoder, embedding: nn.Module, cache: Cache) -> list[list[Tensor]]:
+def _decoder_cases(module: Decoder, embedding: nn.Embedding, cache: Cache) -> list[list[Tensor]]:
     """Return inputs as they come while answering: a prompt, one token after it, several at once, tokens masked out.
 
     The first token is never masked: torch and ONNX Runtime need not agree on a row that sees nothing.
@@ -160,7 +159,7 @@ def _decoder_cases(module: Decoder, embedding: nn.Module, cache: Cache) -> list[
     generator = torch.Generator().manual_seed(2)
 
     def case(batch: int, new: int, past: list[Tensor], masked: int = 0) -> list[Tensor]:
-        ids = torch.randint(embedding.weight.shape[0], (batch, new), generator=generator)  # type: ignore[union-attr,arg-type]
+        ids = torch.randint(embedding.num_embeddings, (batch, new), generator=generator)
         total = past[0].shape[2] + new
         mask = torch.ones(batch, total, dtype=torch.long)
         mask[0, 1 : 1 + masked] = 0

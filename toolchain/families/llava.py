@@ -27,15 +27,16 @@ class Llava(Family):
     interface = ("*multi_modal_projector.*",)
 
     def serving(self, model: nn.Module, processor: Processor) -> Serving:
-        config: Any = model.config
+        llava: Any = model
+        config = llava.config
         slot = str(processor.image_token)
         prompt = rendered_template(processor) or DOCUMENTED.format(slot=slot, prompt=QUESTION)
         if prompt.count(slot) != 1:
             raise InputError(f"the model's chat template has {prompt.count(slot)} slots for the picture, expected one")
         side = config.vision_config.image_size
-        encoder = LlavaVision(model).eval()
+        encoder = LlavaVision(llava).eval()
         with torch.no_grad():
-            tokens = encoder(torch.zeros(1, 3, side, side, dtype=model.dtype)).shape[1]  # type: ignore[arg-type]
+            tokens = encoder(torch.zeros(1, 3, side, side, dtype=llava.dtype)).shape[1]
         return Serving(
             image=image_pipeline(processor.image_processor),
             image_slot=slot,
@@ -43,7 +44,7 @@ class Llava(Family):
             image_tokens=tokens,
             image_position="inline",
             prompt=prompt,
-            eos_token_ids=stop_ids(model.generation_config, config.text_config),
+            eos_token_ids=stop_ids(llava.generation_config, config.text_config),
             max_positions=config.text_config.max_position_embeddings,
         )
 

@@ -42,9 +42,7 @@ def rendered_template(processor: Processor) -> str | None:
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     try:
         text = str(
-            processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-            )
+            processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
         )
     except Exception as error:  # templates are programs: jinja raises whatever they raise
         raise InputError(f"the model's chat template cannot be rendered: {' '.join(str(error).split())[:200]}") from None
