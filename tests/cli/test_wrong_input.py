@@ -94,7 +94,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["prune", "dense", "--calibration", "0"], 2, "--calibration 0: input should be greater than or equal to 1"),
     (["prune", "dense", "--target", "2:2"], 2, "unknown sparsity '2:2'"),
     (["prune", "dense", "--vision", "half"], 2, "unknown sparsity 'half'"),
-    (["prune", "dense", "--method", "guess"], 2, "--method guess: input should be 'magnitude', 'wanda' or 'sparsegpt'"),
+    (["prune", "dense", "--method", "guess"], 2, "--method guess: input should be 'magnitude', 'wanda', 'sparsegpt' or 'admm'"),
     (["compress", "dense", "--repair", "glue"], 2, "--repair glue: input should be 'ressa' or 'none'"),
     (["compress", "dense", "--lr", "0"], 2, "--lr 0.0: input should be greater than 0"),
     (["compress", "dense", "--recipe", "nowhere.yaml"], 2, "the recipe nowhere.yaml cannot be read"),

@@ -7,7 +7,9 @@ from torch import Tensor
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.prune import PRUNERS
-from vlmc.toolchain.prune.sparsegpt import DAMPING, inverse_factor
+from vlmc.toolchain.prune.admm import gradual_mask
+from vlmc.toolchain.prune.hessian import DAMPING, inverse_factor
+from vlmc.toolchain.prune.refit import refit
 from vlmc.toolchain.prune.statistics import Need, Statistics
 
 PATTERNS = ["2:4", "4:8", "1:4", "3:4", "50%", "70%"]
@@ -90,17 +92,53 @@ def test_better_methods_lose_less_of_the_output(text: str) -> None:
         pruned_OI, _ = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern.parse(text))
         return float((x_LI @ (pruned_OI - weight_OI).T).norm() / (x_LI @ weight_OI.T).norm())
 
-    assert error("sparsegpt") < error("wanda") < error("magnitude")
+    assert error("admm") < error("sparsegpt") < error("wanda") < error("magnitude")
 
 
-def test_dead_inputs_do_not_stop_sparsegpt() -> None:
+@pytest.mark.parametrize("name", PRUNERS)
+def test_refit_finds_the_least_squares_for_the_mask(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight_OI, x_LI, statistics = layer(columns=32)
+    pruned_OI, mask_OI = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    monkeypatch.setattr(importlib.import_module("vlmc.toolchain.prune.refit"), "ITERATIONS", 200)
+    found_OI = refit(weight_OI, pruned_OI, mask_OI, statistics)
+    for row in range(4):
+        keep = mask_OI[row]
+        expected = torch.linalg.lstsq(x_LI[:, keep].double(), (x_LI @ weight_OI[row]).double()).solution
+        torch.testing.assert_close(found_OI[row, keep].double(), expected, rtol=2e-2, atol=2e-3)
+    assert (found_OI[~mask_OI] == 0).all()
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_ten_steps_of_refit_never_make_a_row_worse(name: str) -> None:
+    weight_OI, x_LI, statistics = layer(rows=64)
+    pruned_OI, mask_OI = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    found_OI = refit(weight_OI, pruned_OI, mask_OI, statistics)
+    before, after = ((x_LI @ (one - weight_OI).T).norm(dim=0) for one in (pruned_OI, found_OI))
+    assert (after <= before * 1.001).all()
+    assert after.norm() < before.norm()
+
+
+@pytest.mark.parametrize("text", ["2:4", "50%"])
+def test_the_gradual_mask_follows_its_schedule(text: str) -> None:
+    pattern, scores_OI = SparsityPattern.parse(text), torch.rand(8, 64, generator=torch.Generator().manual_seed(0))
+    final_OI = pattern.mask(scores_OI)
+    for step in range(1, 16):
+        mask_OI = gradual_mask(scores_OI, pattern, step / 15)
+        assert (mask_OI | ~final_OI).all(), "what the final mask keeps is always kept"
+        expected = 0.5 - 0.5 * (1 - step / 15) ** 3
+        assert 1 - mask_OI.float().mean() == pytest.approx(expected, abs=2e-3)
+    assert torch.equal(mask_OI, final_OI)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_dead_inputs_stop_no_pruner(name: str) -> None:
     weight_OI, x_LI, _ = layer()
     x_LI[:, ::3] = 0
     statistics = Statistics(64, Need.HESSIAN, torch.device("cpu"))
     statistics.add(x_LI, "layer")
-    pruned_OI, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    pruned_OI, mask_OI = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
     assert torch.isfinite(pruned_OI).all()
-    assert (pruned_OI[:, ::3] == 0).all()
+    assert torch.isfinite(refit(weight_OI, pruned_OI, mask_OI, statistics)).all()
 
 
 def test_damping_grows_until_the_factor_exists() -> None:

@@ -123,6 +123,15 @@ def test_says_what_is_wrong(tmp_path: Path, options: dict[str, str], message: st
     assert not (tmp_path / "out").exists()
 
 
+def test_refit_changes_weights_but_not_the_mask(tmp_path: Path) -> None:
+    source = dense("llava", tmp_path)
+    plain, refitted = (prune(source, tmp_path / str(refit), method="wanda", refit=refit) for refit in (False, True))
+    first = next(iter(plain.manifest.layers))
+    masks = [load_masks(one.root, one.manifest)[first] for one in (plain, refitted)]
+    assert torch.equal(*masks)
+    assert plain.digest != refitted.digest
+
+
 def test_refuses_to_prune_twice(tmp_path: Path) -> None:
     prune(dense("llava", tmp_path), tmp_path / "out")
     with pytest.raises(InputError, match="already pruned"):

@@ -96,6 +96,7 @@ def _signature(function: Callable[..., None], groups: dict[str, Any]) -> inspect
 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
+    flag = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
     shown = False if field.default is None else str(field.default)
     option = typer.Option(flag, help=field.description, show_default=shown, metavar=_metavar(field))
     hint = Annotated[_plain_type(field) | None, option]  # type: ignore[valid-type]
@@ -104,7 +105,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
 
 def _plain_type(field: FieldInfo) -> type:
     """The type that Typer parses; choices stay text, for pydantic checks them."""
-    return next((kind for kind in (int, float) if field.annotation in (kind, kind | None)), str)
+    return next((kind for kind in (int, float, bool) if field.annotation in (kind, kind | None)), str)
 
 
 def _metavar(field: FieldInfo) -> str | None:

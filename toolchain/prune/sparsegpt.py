@@ -6,13 +6,11 @@ Shapes: O out features, I in features, B columns of a block, M columns of a grou
 import torch
 from torch import Tensor
 
-from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.sparsity import SparsityPattern, keep_highest
+from vlmc.toolchain.prune.hessian import inverse_factor, without_dead_inputs
 from vlmc.toolchain.prune.statistics import Statistics
 
-DAMPING = 0.01  # of the mean of the Hessian's diagonal
 BLOCK = 128
-_TRIES = 6
 
 
 def sparsegpt(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
@@ -21,41 +19,13 @@ def sparsegpt(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPatter
     Raises:
         CheckFailed: the Hessian cannot be factored even with strong damping.
     """
-    assert statistics.hessian_II is not None
-    weight_OI, hessian_II = weight_OI.clone(), statistics.hessian_II.clone()
-    _silence_dead_inputs(weight_OI, hessian_II)
+    weight_OI, hessian_II = without_dead_inputs(weight_OI, statistics)
     factor_II = inverse_factor(hessian_II)
     mask_OI = torch.ones_like(weight_OI, dtype=torch.bool)
     for start, end in _blocks(weight_OI.shape[1], pattern):
         error_OB = _sweep_block(weight_OI, mask_OI, factor_II, (start, end), pattern)
         weight_OI[:, end:] -= error_OB @ factor_II[start:end, end:]
     return weight_OI.masked_fill(~mask_OI, 0.0), mask_OI
-
-
-def inverse_factor(hessian_II: Tensor) -> Tensor:
-    """Return U (I, I), the upper Cholesky factor of (H + damping)^-1; damping grows tenfold when a factoring fails.
-
-    Raises:
-        CheckFailed: no damping up to 1e4 times the usual one helps.
-    """
-    scale = hessian_II.diagonal().mean()
-    for attempt in range(_TRIES):
-        damped_II = hessian_II.clone()
-        damped_II.diagonal().add_(DAMPING * 10**attempt * scale)
-        lower_II, failed = torch.linalg.cholesky_ex(damped_II)
-        if int(failed):
-            continue
-        factor_II, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower_II), upper=True)
-        if not int(failed):
-            return torch.as_tensor(factor_II)
-    raise CheckFailed("the Hessian cannot be factored even with strong damping: use more calibration samples")
-
-
-def _silence_dead_inputs(weight_OI: Tensor, hessian_II: Tensor) -> None:
-    """Zero the weights of inputs that were never active, and keep the Hessian regular there."""
-    dead_I = hessian_II.diagonal() == 0
-    hessian_II.diagonal()[dead_I] = 1.0
-    weight_OI[:, dead_I] = 0.0
 
 
 def _blocks(columns: int, pattern: SparsityPattern) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from vlmc.toolchain.families.base import linears
 from vlmc.toolchain.masks import save_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
-from vlmc.toolchain.prune import PRUNERS, Pruner
+from vlmc.toolchain.prune import PRUNERS, Pruner, with_refit
 from vlmc.toolchain.prune.statistics import Statistics
 from vlmc.toolchain.prune.sweep import Feed, sweep_tower
 from vlmc.toolchain.saving import save_model, tensor_names
@@ -63,7 +63,9 @@ class Prune(Stage):
         samples = data.load(self.options.data, "train", self.options.calibration)
         encoder = Encoder(processor, serving)
         feeds = [_unlabelled(encoder.answered(sample)) for sample in samples]
-        masks = prune_model(model, family, PRUNERS[self.options.method], self.patterns, feeds, self.progress)
+        pruner = PRUNERS[self.options.method]
+        pruner = with_refit(pruner) if self.options.refit else pruner
+        masks = prune_model(model, family, pruner, self.patterns, feeds, self.progress)
         save_model(model, source, draft.root)
         tensors = tensor_names(model, draft.root, masks)
         save_masks(draft.root, {tensors[name]: mask for name, mask in masks.items()})

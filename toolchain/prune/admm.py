@@ -1,0 +1,56 @@
+"""ADMM pruning with a gradual mask (ADMM-Grad, arXiv 2401.02938, algorithm 1; see also ALPS, NeurIPS 2024).
+
+Weights and mask are found together: V minimises the layer's output error, Z obeys the mask, and U pulls them together.
+Shapes: O out features, I in features; inside, weights stand transposed and scaled: V_IO = (W_OI D)^T with D = sqrt(diag H).
+"""
+
+import torch
+from torch import Tensor
+
+from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.prune.hessian import inverse_of, without_dead_inputs
+from vlmc.toolchain.prune.statistics import Statistics
+
+ITERATIONS = 20
+GRADUAL = 15  # iterations until the mask is final
+DAMPING = 0.1  # of the mean of the normalised Hessian's diagonal
+RHO = 1.0
+
+
+def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
+    """Return the updated weight (O, I), zero where pruned, and its keep-mask (O, I).
+
+    Raises:
+        CheckFailed: the Hessian cannot be inverted even with strong damping.
+    """
+    weight_OI, hessian_II = without_dead_inputs(weight_OI, statistics)
+    scale_I = hessian_II.diagonal().sqrt()
+    normal_II = hessian_II / scale_I / scale_I[:, None]
+    normal_II.diagonal().add_(DAMPING * normal_II.diagonal().mean())
+    inverse_II = inverse_of(normal_II + RHO * torch.eye(len(normal_II), device=normal_II.device))
+    target_IO = (weight_OI * scale_I).T
+    pull_IO = normal_II @ target_IO
+    v_IO, u_IO, mask_OI = target_IO, torch.zeros_like(target_IO), torch.ones_like(weight_OI, dtype=torch.bool)
+    for step in range(1, ITERATIONS + 1):
+        if step <= GRADUAL:
+            mask_OI = gradual_mask((v_IO + u_IO).T.abs(), pattern, step / GRADUAL)
+        z_IO = (v_IO + u_IO) * mask_OI.T
+        u_IO = u_IO + v_IO - z_IO
+        v_IO = inverse_II @ (pull_IO + RHO * (z_IO - u_IO))
+    return (z_IO.T / scale_I).masked_fill(~mask_OI, 0.0), mask_OI
+
+
+def gradual_mask(scores_OI: Tensor, pattern: SparsityPattern, progress: float) -> Tensor:
+    """Return the keep-mask (O, I) at `progress` in (0, 1]: sparsity follows s - s (1 - progress)^3, final at 1.
+
+    What the final mask would keep is always kept; of the others the smallest of the whole layer go first.
+    """
+    final_OI = pattern.mask(scores_OI)
+    if progress >= 1:
+        return torch.as_tensor(final_OI)
+    excess = round(int((~final_OI).sum()) * (1 - progress) ** 3)
+    if not excess:
+        return torch.as_tensor(final_OI)
+    spare_OI = scores_OI.masked_fill(final_OI, -torch.inf)
+    extra = spare_OI.flatten().topk(excess).indices
+    return torch.as_tensor(final_OI.flatten().index_fill(0, extra, True).reshape(final_OI.shape))

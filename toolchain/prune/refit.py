@@ -1,0 +1,46 @@
+"""Refit: the best weights for a given mask, by preconditioned conjugate gradient (ALPS, NeurIPS 2024, algorithm 2).
+
+Shapes: O out features, I in features. For every row, minimise (w' - w) H (w' - w)^T over the weights that the mask keeps.
+"""
+
+import torch
+from torch import Tensor
+
+from vlmc.toolchain.prune.statistics import Statistics
+
+ITERATIONS = 10
+
+
+def refit(dense_OI: Tensor, pruned_OI: Tensor, mask_OI: Tensor, statistics: Statistics) -> Tensor:
+    """Return refitted weights (O, I) for the boolean keep-mask (O, I), starting from `pruned_OI`.
+
+    All rows are solved side by side; the diagonal of H is the preconditioner. A row whose output error did not fall keeps
+    the weights that it had.
+    """
+    assert statistics.hessian_II is not None
+    hessian_II, keep_OI = statistics.hessian_II, mask_OI.to(dense_OI.dtype)
+    inverse_I = 1 / hessian_II.diagonal().clamp_min(hessian_II.diagonal().mean() * 1e-6)
+    found_OI = pruned_OI.clone()
+    residual_OI = keep_OI * ((dense_OI - found_OI) @ hessian_II)
+    direction_OI = conditioned_OI = residual_OI * inverse_I
+    energy_O = (residual_OI * conditioned_OI).sum(1, keepdim=True)
+    for _ in range(ITERATIONS):
+        image_OI = keep_OI * (direction_OI @ hessian_II)
+        step_O = _ratio(energy_O, (direction_OI * image_OI).sum(1, keepdim=True))
+        found_OI = found_OI + step_O * direction_OI
+        residual_OI = residual_OI - step_O * image_OI
+        conditioned_OI = residual_OI * inverse_I
+        previous_O, energy_O = energy_O, (residual_OI * conditioned_OI).sum(1, keepdim=True)
+        direction_OI = conditioned_OI + _ratio(energy_O, previous_O) * direction_OI
+    better_O = _error(dense_OI, found_OI, hessian_II) < _error(dense_OI, pruned_OI, hessian_II)
+    return torch.where(better_O, found_OI, pruned_OI).masked_fill(~mask_OI, 0.0)
+
+
+def _error(dense_OI: Tensor, found_OI: Tensor, hessian_II: Tensor) -> Tensor:
+    change_OI = found_OI - dense_OI
+    return (change_OI @ hessian_II * change_OI).sum(1, keepdim=True)
+
+
+def _ratio(numerator_O: Tensor, denominator_O: Tensor) -> Tensor:
+    """Divide; a row that is solved already, 0 / 0, stands still."""
+    return torch.where(denominator_O > 0, numerator_O / denominator_O.clamp_min(1e-30), 0.0)
