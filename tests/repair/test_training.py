@@ -17,7 +17,7 @@ from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.batches import Batches
 from vlmc.toolchain.repair.checkpoints import Checkpoints
 from vlmc.toolchain.repair.sparse_lora import AdapterPlan, SparseLoRA, attach
-from vlmc.toolchain.repair.training import Trainer, learning_rate
+from vlmc.toolchain.repair.training import Trainer, default_rate, learning_rate
 from vlmc.toolchain.settings import RepairSettings
 
 QUIET = Progress(quiet=True)
@@ -119,3 +119,18 @@ def test_the_rate_rises_then_falls_to_a_tenth() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 9])
 def test_short_runs_have_a_rate_too(steps: int) -> None:
     assert all(0 < learning_rate(step, steps, 1e-3) <= 1e-3 for step in range(steps))
+
+
+@pytest.mark.parametrize(("width", "rate"), [(64, 5e-3), (4096, 7.8125e-5)])
+def test_the_default_rate_follows_the_width_of_most_layers(width: int, rate: float) -> None:
+    model = nn.Sequential(nn.Linear(width, 8), nn.Linear(width, 8), nn.Linear(4 * width, 8))
+    adapters = attach(model, {str(index): AdapterPlan(2, 2.0) for index in range(3)})
+    assert default_rate(adapters) == pytest.approx(rate)
+
+
+def test_a_rate_that_is_given_is_taken(tmp_path: Path) -> None:
+    source = material.dense("llava", tmp_path / "dense")
+    some = trainer(source, material.OPTIONS.model_copy(update={"lr": 0.02, "steps": 1}))
+    assert some.step().lr == 0.02
+    other = trainer(source, material.OPTIONS.model_copy(update={"lr": None, "steps": 1}))
+    assert other.step().lr == pytest.approx(0.32 / pico.WIDTH)

@@ -75,7 +75,8 @@ class Repair(Stage):
         save_adapter(draft.root / FOLDER, trainer.adapters, source.digest)
         write_report(draft.root / REPORT, records)
         trained = sum(parameter.numel() for parameter in trainer.parameters)
-        return artifact.manifest.model_copy(update={"state": "adapted"}), {"parameters": trained, **summary(records)}
+        measures = {"parameters": trained, "peak_lr": trainer.peak, **summary(records)}
+        return artifact.manifest.model_copy(update={"state": "adapted"}), measures
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
