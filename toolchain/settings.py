@@ -65,7 +65,7 @@ class RepairSettings(TrainingSettings):
     """Repair method: ressa (SparseLoRA on pruned layers, LoRA on the interface, distillation from the dense model)."""
 
 
-class CompressSettings(PruneSettings, TrainingSettings):
+class CompressSettings(TrainingSettings, PruneSettings):
     """The whole chain: how to prune, and how to repair."""
 
     repair: Literal["ressa", "none"] = "ressa"

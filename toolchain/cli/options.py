@@ -97,8 +97,8 @@ def _signature(function: Callable[..., None], groups: dict[str, Any]) -> inspect
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     flag = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
-    shown = False if field.default is None else str(field.default)
-    option = typer.Option(flag, help=field.description, show_default=shown, metavar=_metavar(field))
+    shown = "" if field.default in (None, False) else f" [default: {field.default}]"
+    option = typer.Option(flag, help=f"{field.description}{shown}", show_default=False, metavar=_metavar(field))
     hint = Annotated[_plain_type(field) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
 
