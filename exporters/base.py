@@ -32,6 +32,10 @@ class Exporter(ABC):
         """Raise EnvironmentLacks, with the command that mends it, when a package is missing."""
 
     @abstractmethod
+    def check(self, options: Options) -> None:
+        """Raise InputError for an option that the backend cannot serve, before any work is done."""
+
+    @abstractmethod
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
         """Write every graph into `folder`, prove it, and return a report of JSON values.
 

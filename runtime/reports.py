@@ -49,5 +49,5 @@ def first_violation(pattern: SparsityPattern, zero_OI: NDArray[np.bool_]) -> str
     row, group = (int(index) for index in np.unravel_index(np.argmax(broken), broken.shape))
     size = columns // broken.shape[1]
     kept = size - int(np.count_nonzero(zero_OI[row, group * size : (group + 1) * size]))
-    place = f"row {row}" if broken.shape[1] == 1 else f"row {row}, columns {group * size}-{(group + 1) * size - 1}"
+    place = f"row {row}, columns {group * size}-{(group + 1) * size - 1}"
     return f"{place} hold {kept} non-zero weights, {size - pattern.zeros(size)} allowed"

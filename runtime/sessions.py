@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 
 Array = NDArray[Any]
 CPU = ("CPUExecutionProvider",)
@@ -50,6 +50,7 @@ class OnnxSession(Session):
     Raises:
         InputError: the file is no graph that ONNX Runtime can run.
         EnvironmentLacks: a provider that was asked for is not there; ONNX Runtime itself falls back in silence.
+        CheckFailed: by `run`, the graph cannot be run on such inputs.
     """
 
     def __init__(self, path: Path, providers: Sequence[str] = CPU, threads: int = 0) -> None:
@@ -60,10 +61,11 @@ class OnnxSession(Session):
         options.log_severity_level = 3
         _check_providers(providers, onnxruntime.get_available_providers())
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+            self._session: Any = onnxruntime.InferenceSession(path, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no public base
-            raise InputError(f"{path} cannot be run: {' '.join(str(error).split())[:200]}") from None
+            raise InputError(f"{path} cannot be run: {_one_line(error)}") from None
         _check_providers(providers, self._session.get_providers())
+        self._name = path.name
         self._inputs = {node.name: (_TYPES[node.type], tuple(node.shape)) for node in self._session.get_inputs()}
         self._outputs = [node.name for node in self._session.get_outputs()]
 
@@ -73,10 +75,18 @@ class OnnxSession(Session):
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         typed = {name: np.ascontiguousarray(feeds[name], dtype=kind) for name, (kind, _) in self._inputs.items()}
-        return dict(zip(self._outputs, self._session.run(self._outputs, typed), strict=True))
+        try:
+            return dict(zip(self._outputs, self._session.run(self._outputs, typed), strict=True))
+        except Exception as error:  # as above
+            sizes = ", ".join(f"{name} {value.shape}" for name, value in list(typed.items())[:3])
+            raise CheckFailed(f"{self._name} cannot be run on {sizes}: {_one_line(error)}") from None
 
     def close(self) -> None:
-        del self._session
+        self._session = None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _check_providers(asked: Sequence[str], present: Sequence[str]) -> None:

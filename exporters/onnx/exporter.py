@@ -41,6 +41,9 @@ class OnnxExporter(Exporter):
         if missing:
             raise EnvironmentLacks(f"{' and '.join(missing)} not installed: pip install 'vlmc[onnx]'")
 
+    def check(self, options: Options) -> None:
+        """Every option can be served; GPUs are not asked for."""
+
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
         precision = options.precision or "fp32"
         reports = []

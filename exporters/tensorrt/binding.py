@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import torch
+
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 
 Trt = Any  # neither package has type stubs of its own
@@ -34,7 +36,7 @@ class Binding:
             InputError: a name is none, or this TensorRT cannot build for it.
         """
         if not self.ahead_of_time:
-            return ["local"]
+            return [_present()]
         known = sorted(self.compute_capabilities, key=lambda name: int(name[2:]))
         wanted = list(dict.fromkeys(gpu.strip().lower() for gpu in gpus))
         for gpu in wanted:
@@ -49,6 +51,13 @@ class Binding:
         """Map `sm86` and its like to TensorRT-RTX's own values."""
         members = self.trt.ComputeCapability.__members__
         return {name.lower(): value for name, value in members.items() if re.fullmatch(r"SM\d+", name)}
+
+
+def _present() -> str:
+    if not torch.cuda.is_available():
+        return "local"
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm{major}{minor}"
 
 
 def bind() -> Binding:

@@ -18,9 +18,7 @@ def build(binding: Binding, spec: GraphSpec, path: Path, gpu: str) -> tuple[byte
     """
     trt = binding.trt
     logger = _logger(trt)
-    builder = trt.Builder(logger)
-    if builder is None or builder.__class__ is not trt.Builder:
-        raise EnvironmentLacks(f"{binding.package} finds no GPU to build on: pip install 'vlmc[tensorrt-rtx]' needs none")
+    builder = _builder(binding, logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(path)):
@@ -31,6 +29,14 @@ def build(binding: Binding, spec: GraphSpec, path: Path, gpu: str) -> tuple[byte
     if engine is None:
         raise CheckFailed(f"TensorRT cannot build {spec.name} for {gpu}: {_one_line(_last_error(logger))}")
     return bytes(engine), [line for _, line in logger.lines]
+
+
+def _builder(binding: Binding, logger: Any) -> Any:
+    try:
+        return binding.trt.Builder(logger)
+    except TypeError:  # what the constructor raises without a GPU
+        remedy = "TensorRT-RTX needs none: pip uninstall tensorrt, then pip install 'vlmc[tensorrt-rtx]'"
+        raise EnvironmentLacks(f"{binding.package} finds no GPU to build on; {remedy}") from None
 
 
 def _configure(binding: Binding, builder: Any, spec: GraphSpec, gpu: str) -> Any:

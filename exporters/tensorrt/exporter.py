@@ -55,18 +55,20 @@ class TensorrtExporter(Exporter):
         OnnxExporter().requires()
         bind()
 
+    def check(self, options: Options) -> None:
+        bind().targets(options.gpus)
+
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
         binding = bind()
         gpus = binding.targets(options.gpus)
         graphs: list[GraphReport] = []
         engines: list[EngineReport] = []
-        with TemporaryDirectory() as scratch:
-            for spec in specs:
+        for spec in specs:
+            with TemporaryDirectory() as scratch:
                 path = Path(scratch) / f"{spec.name}.onnx"
                 graphs.append(export(spec, path, options.precision or "fp16"))
                 engines += [_engine(binding, spec, path, gpu, folder) for gpu in gpus]
-                path.unlink()
-                progress(spec.name)
+            progress(spec.name)
         return {
             "backend": self.name,
             "package": binding.package,

@@ -49,12 +49,14 @@ def export(artifact: Artifact, settings: ExportSettings, backend: str, progress:
         EnvironmentLacks: a package is missing.
     """
     exporter = exporters.find(backend)
+    options = Options(settings.precision, tuple(settings.gpu.split(",")))
+    exporter.check(options)
+    artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
     if artifact.manifest.state == "adapted":
         raise InputError(f"{artifact.root} has an adapter that is not merged: run 'vlmc merge {artifact.root}' first")
     checkpoint = Checkpoint(str(artifact.root), artifact.root)
     model, serving = checkpoint.load(), artifact.manifest.serving
     described = _describe(checkpoint, model, artifact)
-    options = Options(settings.precision, tuple(settings.gpu.split(",")))
     with progress.task("export", total=len(described.specs) + 1) as task, extend(artifact, exporter.name) as folder:
         report = exporter.export(described.specs, folder, options, task.advance)
         report |= {"layers_in_no_graph": described.unreached}

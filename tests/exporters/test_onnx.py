@@ -1,0 +1,146 @@
+"""A graph counts as exported when it answers as torch does, in other sizes than the trace, and is as sparse."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from tests import pico
+from tests.artifacts import exported
+from tests.exporters.material import Small, small
+from vlmc import exporters
+from vlmc.exporters.base import Options
+from vlmc.exporters.onnx import exporter, tracing
+from vlmc.exporters.onnx.exporter import export
+from vlmc.exporters.onnx.parity import largest_error
+from vlmc.exporters.onnx.sparsity import check_onnx
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
+from vlmc.toolchain.models import Checkpoint
+
+FAMILIES = list(pico.FAMILIES)
+
+
+@pytest.fixture(params=FAMILIES)
+def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return Artifact.open(exported(request.param, tmp_path_factory.getbasetemp()))
+
+
+def test_graphs_have_the_names_that_others_know(artifact: Artifact) -> None:
+    decoder = onnx.load(artifact.root / "onnx/decoder_model_merged.onnx").graph
+    inputs = [node.name for node in decoder.input]
+    assert inputs[:3] == ["inputs_embeds", "attention_mask", "position_ids"]
+    assert inputs[3:] == [f"past_key_values.{layer}.{kind}" for layer in range(2) for kind in ("key", "value")]
+    assert [node.name for node in decoder.output] == [
+        "logits",
+        *(name.replace("past_key_values", "present") for name in inputs[3:]),
+    ]
+    vision = onnx.load(artifact.root / "onnx/vision_encoder.onnx").graph
+    assert [node.name for node in (*vision.input, *vision.output)] == ["pixel_values", "image_features"]
+    embed = onnx.load(artifact.root / "onnx/embed_tokens.onnx").graph
+    assert [node.name for node in (*embed.input, *embed.output)] == ["input_ids", "inputs_embeds"]
+
+
+def test_every_pruned_layer_that_runs_is_proven_sparse(artifact: Artifact) -> None:
+    report = json.loads((artifact.root / "onnx/export.json").read_text())
+    proven = [layer for graph in report["graphs"] for layer in graph["layers"]]
+    assert len(proven) + len(report["layers_in_no_graph"]) == len(artifact.manifest.layers)
+    assert all(layer["sparsity"] == 0.5 and layer["violation"] is None for layer in proven)
+    on_disk = [layer for graph in report["graphs"] for layer in check_onnx(artifact.root / f"onnx/{graph['graph']}.onnx")]
+    assert [vars(layer) for layer in on_disk] == proven
+
+
+def test_only_what_llava_never_runs_is_left_out(artifact: Artifact) -> None:
+    left_out = json.loads((artifact.root / "onnx/export.json").read_text())["layers_in_no_graph"]
+    last_block = ".encoder.layers.2." if artifact.manifest.family == "llava" else "none"
+    assert left_out == sorted(name for name in artifact.manifest.layers if last_block in name)
+
+
+def test_report_states_parity_and_agreement(artifact: Artifact) -> None:
+    report = json.loads((artifact.root / "onnx/export.json").read_text())
+    assert all(0 <= graph["max_error"] <= graph["tolerance"] == 1e-4 for graph in report["graphs"])
+    assert report["agreement"]["questions"] == 5
+    assert report["agreement"]["tokens"] > 5
+    assert report["precision"] == "fp32"
+    assert report["versions"]["onnxruntime"]
+
+
+def test_files_tell_nothing_of_this_machine(artifact: Artifact) -> None:
+    for path in (artifact.root / "onnx").iterdir():
+        content = path.read_bytes()
+        assert b"site-packages" not in content, path
+        assert str(Path(__file__).parents[2]).encode() not in content, path
+
+
+def test_cases_have_other_sizes_and_caches_empty_and_full(artifact: Artifact) -> None:
+    checkpoint = Checkpoint.find(str(artifact.root))
+    spec = checkpoint.family.graphs(checkpoint.load(), artifact.manifest.serving)[2]
+    sizes = {(case["inputs_embeds"].shape[:2], case["past_key_values.0.key"].shape[2]) for case in spec.cases}
+    assert {past == 0 for _, past in sizes} == {True, False}
+    assert ((1, 1), 7) in sizes
+    assert any((case["attention_mask"] == 0).any() for case in spec.cases)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_small_module(tmp_path: Path, precision: tracing.Precision) -> None:
+    report = export(small(), tmp_path / "small.onnx", precision)
+    assert 0 < report.max_error < {"fp32": 1e-5, "fp16": 5e-3}[precision]
+    assert (report.cases, report.bytes) == (3, (tmp_path / "small.onnx").stat().st_size)
+    model = onnx.load(tmp_path / "small.onnx")
+    kind = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16}[precision]
+    assert {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 2} == {kind}
+    assert {"MatMul", "Gemm"} <= {node.op_type for node in model.graph.node}
+
+
+def test_equal_modules_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        export(small(), tmp_path / name / "small.onnx")
+    assert (tmp_path / "a/small.onnx").read_bytes() == (tmp_path / "b/small.onnx").read_bytes()
+
+
+def test_large_weights_go_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "EXTERNAL_ABOVE", 0)
+    report = export(small(), tmp_path / "small.onnx")
+    assert (tmp_path / "small.onnx.data").stat().st_size >= 4096
+    assert report.bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_graph_that_answers_otherwise_fails(tmp_path: Path) -> None:
+    spec = small()
+    export(spec, tmp_path / "small.onnx")
+    with torch.no_grad():
+        spec.module.get_submodule("rows").get_parameter("bias").add_(0.01)
+    with pytest.raises(CheckFailed, match=r"small\.onnx differs from torch by .* of the scale of y, above the tolerance"):
+        largest_error(spec, tmp_path / "small.onnx", "fp32")
+
+
+def test_batch_that_the_trace_fixed_fails(tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"small\.onnx cannot be run on x \(5, 16\): .* Got: 5 Expected: 2"):
+        export(small(axes={}), tmp_path / "small.onnx")
+
+
+def test_dense_weight_under_a_promise_fails(tmp_path: Path) -> None:
+    module = Small().eval()
+    module.sequence.weight.data[5, 8:12] = 1.0
+    with pytest.raises(CheckFailed, match=r"small\.onnx: sequence is not 2:4: row 5, columns 8-11 hold 4 non-zero weights"):
+        export(small(module=module), tmp_path / "small.onnx")
+
+
+def test_unknown_backend_is_told() -> None:
+    with pytest.raises(InputError, match="unknown backend 'openvino': use one of onnx, tensorrt"):
+        exporters.find("openvino")
+
+
+def test_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(EnvironmentLacks, match=r"onnxscript not installed: pip install 'vlmc\[onnx\]'"):
+        exporters.find("onnx")
+
+
+def test_exporter_tells_each_graph_that_is_done(tmp_path: Path) -> None:
+    told: list[str] = []
+    exporters.find("onnx").export([small()], tmp_path, Options(), told.append)
+    assert told == ["small"]

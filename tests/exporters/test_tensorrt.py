@@ -1,0 +1,164 @@
+"""Engines are built where TensorRT-RTX is installed; what the logs of other versions say is read from their own lines."""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests import pico
+from tests.artifacts import pruned
+from tests.exporters.material import TWO_FOUR, Small, small
+from vlmc import exporters
+from vlmc.exporters.base import Options
+from vlmc.exporters.graphs import Axis, GraphSpec
+from vlmc.exporters.tensorrt.binding import Binding, bind
+from vlmc.exporters.tensorrt.building import build, profile_shapes
+from vlmc.exporters.tensorrt.exporter import AHEAD_OF_TIME
+from vlmc.exporters.tensorrt.log import SparsityLog, parse
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
+from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.stages.export import export
+
+LOG_8 = """
+[V] (Sparsity) Layers eligible for sparse math: Conv_0, MatMul_3, MatMul_7
+[V] (Sparsity) TRT inference plan picked sparse implementation for layers: MatMul_3
+"""
+LOG_10 = """
+[V] (Sparsity) Found 2 layer(s) eligible to use sparse tactics: /q/MatMul, /k/MatMul
+[V] (Sparsity) Chose 2 layer(s) using sparse tactics: /q/MatMul, /k/MatMul
+[V] (Sparsity) Found 3 layer(s) eligible to use sparse tactics: /q/MatMul, /k/MatMul, /v/MatMul
+[V] (Sparsity) Chose 1 layer(s) using sparse tactics: /v/MatMul
+"""
+LOG_NONE = (
+    "[V] (Sparsity) Found 0 layer(s) eligible to use sparse tactics\n[V] (Sparsity) Chose 0 layer(s) using sparse tactics"
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (LOG_8, SparsityLog(("Conv_0", "MatMul_3", "MatMul_7"), ("MatMul_3",))),
+        (LOG_10, SparsityLog(("/q/MatMul", "/k/MatMul", "/v/MatMul"), ("/v/MatMul",))),
+        (LOG_NONE, SparsityLog((), ())),
+        ("Engine generation completed in 1.0 seconds.", SparsityLog(None, None)),
+        (LOG_10 + "(Sparsity) Found 1 layer(s) eligible to use sparse tactics: x", SparsityLog(("x",), None)),
+    ],
+)
+def test_the_last_pair_of_the_log_counts(log: str, expected: SparsityLog) -> None:
+    assert parse(log.splitlines()) == expected
+
+
+def test_profiles_take_every_axis(tmp_path: Path) -> None:
+    axes = {"x": {0: Axis("batch", 1, 4, 8)}}
+    assert profile_shapes(small(axes=axes)) == {"x": ((1, 16), (4, 16), (8, 16))}
+
+
+@pytest.mark.parametrize("family", pico.FAMILIES)
+def test_profiles_agree_in_each_of_their_shapes(family: str, tmp_path: Path) -> None:
+    checkpoint = Checkpoint.find(str(pico.save(family, tmp_path)))
+    model = checkpoint.load()
+    serving = checkpoint.family.serving(model, checkpoint.load_processor())
+    shapes = profile_shapes(checkpoint.family.graphs(model, serving)[2])
+    for which in range(3):
+        sequence, past = shapes["inputs_embeds"][which][1], shapes["past_key_values.0.key"][which][2]
+        assert shapes["attention_mask"][which][1] == sequence + past
+        assert shapes["position_ids"][which][1] == sequence
+
+
+def test_without_any_tensorrt_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(EnvironmentLacks, match=r"pip install 'vlmc\[tensorrt-rtx\]'"):
+        exporters.find("tensorrt")
+
+
+def test_tensorrt_comes_first_and_a_stub_of_it_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, stub = types.SimpleNamespace(Builder=object, __version__="10.3"), types.SimpleNamespace()
+    rtx = types.SimpleNamespace(Builder=object, __version__="1.7.1")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", rtx)
+    monkeypatch.setitem(sys.modules, "tensorrt", whole)
+    assert (bind().package, bind().ahead_of_time, bind().targets(["sm999"])[0][:2]) in {
+        ("tensorrt", False, "lo"),  # no GPU here
+        ("tensorrt", False, "sm"),
+    }
+    monkeypatch.setitem(sys.modules, "tensorrt", stub)
+    assert (bind().package, bind().ahead_of_time) == ("tensorrt_rtx", True)
+
+
+@pytest.fixture
+def rtx() -> Binding:
+    return Binding("tensorrt_rtx", pytest.importorskip("tensorrt_rtx"))
+
+
+def test_gpus_are_checked(rtx: Binding) -> None:
+    assert rtx.targets(["sm86", " SM89 ", "sm86"]) == ["sm86", "sm89"]
+    with pytest.raises(InputError, match="'a100' is no GPU architecture: give some of sm75, sm80"):
+        rtx.targets(["a100"])
+    with pytest.raises(InputError, match="cannot build for sm90: give some of sm75"):
+        rtx.targets(["sm90"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_small_module_is_built_for_each_gpu(
+    rtx: Binding, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    module = Small().eval()
+    module.sequence.weight.data.fill_(1.0)
+    spec = small(module=module, sparse={"rows": TWO_FOUR})
+    options = Options(precision, ("sm86", "sm89"))  # type: ignore[arg-type]
+    report = exporters.find("tensorrt").export([spec], tmp_path, options, lambda _: None)
+    engines = report["engines"]
+    assert [engine["file"] for engine in engines] == ["small.sm86.engine", "small.sm89.engine"]
+    assert all((tmp_path / engine["file"]).stat().st_size == engine["bytes"] > 1000 for engine in engines)
+    assert (tmp_path / "small.sm86.engine").read_bytes() != (tmp_path / "small.sm89.engine").read_bytes()
+    assert (engines[0]["eligible"], engines[0]["dense"]) == (["rows"], ["sequence"])
+    assert (engines[0]["log_chosen"], engines[0]["note"]) == (None, AHEAD_OF_TIME)
+    assert report["profiles"] == {"small": {"x": ["batch 1..4..8"]}}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.sm86.engine", "small.sm89.engine"]
+
+
+def test_file_that_cannot_be_parsed_is_told(rtx: Binding, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"no graph")
+    with pytest.raises(CheckFailed, match=r"^TensorRT cannot read small: .+"):
+        build(rtx, small(), tmp_path / "a.onnx", "sm86")
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -> None:
+    from vlmc.exporters.onnx.tracing import trace
+
+    same = {0: Axis("batch", 1, 2, 8)}
+    spec = GraphSpec("sum", Sum(), {"x": torch.ones(2, 4), "y": torch.ones(2, 4)}, ("z",), {"x": same, "y": same})
+    trace(spec, tmp_path / "sum.onnx", "fp16")
+    build(rtx, spec, tmp_path / "sum.onnx", "sm86")
+    other = GraphSpec("sum", Sum(), spec.inputs, ("z",), {"x": same, "y": {0: Axis("batch", 4, 5, 7)}})
+    with pytest.raises(CheckFailed, match=r"^TensorRT cannot build sum for sm86: .+"):
+        build(rtx, other, tmp_path / "sum.onnx", "sm86")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", pico.FAMILIES)
+def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> None:
+    made = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
+    report = export(made, ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True))
+    opened = Artifact.open(made.root)
+    opened.verify_files("tensorrt/")
+    assert json.loads((made.root / "tensorrt/build.json").read_text()) == report
+    assert {path for path in opened.manifest.files if path.endswith(".engine")} == {
+        f"tensorrt/{graph}.sm86.engine" for graph in ("vision_encoder", "embed_tokens", "decoder_model_merged")
+    }
+    eligible = sum(len(engine["eligible"]) for engine in report["engines"])
+    assert eligible + len(report["layers_in_no_graph"]) == len(made.manifest.layers)
+    assert report["precision"] == "fp16"

@@ -1,0 +1,102 @@
+"""export adds a folder to an artifact, or leaves the artifact as it was."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import pico
+from tests.artifacts import exported, pruned
+from vlmc.runtime import Artifact, InputError, load
+from vlmc.runtime.artifact.writing import update_manifest
+from vlmc.runtime.errors import CheckFailed
+from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.stages import export as stage
+from vlmc.toolchain.stages.export import export
+
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Artifact:
+    return pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "artifact")
+
+
+@pytest.mark.parametrize("family", pico.FAMILIES)
+def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
+    family: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with_graphs = Artifact.open(exported(family, tmp_path_factory.getbasetemp()))
+    with_graphs.verify_files()
+    added = {path for path in with_graphs.manifest.files if path.startswith("onnx/")}
+    graphs = ("vision_encoder", "embed_tokens", "decoder_model_merged")
+    assert added == {"onnx/export.json", *(f"onnx/{graph}.onnx" for graph in graphs)}
+    plain = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
+    assert with_graphs.digest == plain.digest
+
+
+@pytest.mark.parametrize("family", pico.FAMILIES)
+def test_transformers_loads_the_artifact_as_it_is(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    checkpoint = Checkpoint.find(str(exported(family, tmp_path_factory.getbasetemp())))
+    assert checkpoint.load().config.model_type == family
+
+
+def test_adapter_must_be_merged_first(made: Artifact) -> None:
+    update_manifest(made, made.manifest.model_copy(update={"state": "adapted"}))
+    with pytest.raises(InputError, match="has an adapter that is not merged: run 'vlmc merge"):
+        export(Artifact.open(made.root), ExportSettings(), "onnx", QUIET)
+
+
+def test_unknown_backend_and_gpu_are_told_and_leave_nothing(made: Artifact) -> None:
+    before = {path.name for path in made.root.iterdir()}
+    with pytest.raises(InputError, match="unknown backend 'coreml'"):
+        export(made, ExportSettings(), "coreml", QUIET)
+    pytest.importorskip("tensorrt_rtx")
+    with pytest.raises(InputError, match="'gtx' is no GPU architecture"):
+        export(made, ExportSettings(gpu="gtx"), "tensorrt", QUIET)
+    assert {path.name for path in made.root.iterdir()} == before
+    assert Artifact.open(made.root).manifest == made.manifest
+
+
+def compare(folder: Path, graphs: Path) -> dict[str, Any]:
+    checkpoint = Checkpoint.find(str(folder))
+    assert checkpoint.artifact is not None
+    return stage.compare_answers(checkpoint.load(), checkpoint, checkpoint.artifact.manifest.serving, graphs, 1e-4)
+
+
+def test_graphs_of_another_model_are_found_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = exported("llava", tmp_path_factory.getbasetemp())
+    assert compare(folder, folder / "onnx")["questions"] == stage.QUESTIONS + 1
+    other = pruned(pico.save("llava", tmp_path / "dense", seed=1), tmp_path / "artifact")
+    with pytest.raises(CheckFailed, match="the exported graphs answer .* with tokens .*, the model with"):
+        compare(other.root, folder / "onnx")
+
+
+def test_answers_may_part_only_at_a_tie() -> None:
+    sample = next(iter(stage.samples("test", 1)))
+    clear, tied = np.float32([0.0, 1.0, 5.0]), np.float32([0.0, 4.9999, 5.0])
+    assert stage._check_same(sample, [2, 0], [2, 0], [clear, clear], 1e-4) == 0
+    assert stage._check_same(sample, [2, 2], [2, 1], [clear, tied], 1e-4) == 1
+    for expected, found in (([2, 2], [2, 1]), ([2], [2, 2]), ([2, 2], [2])):
+        with pytest.raises(CheckFailed):
+            stage._check_same(sample, expected, found, [clear, clear], 1e-4)
+
+
+@pytest.mark.slow
+def test_exporting_again_replaces_the_folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(exported("blip-2", tmp_path_factory.getbasetemp()), folder)
+    first = json.loads((folder / "onnx/export.json").read_text())
+    with load(folder) as model:
+        expected = model.generate(pico.picture(0), pico.QUESTIONS[0]).tokens
+    export(Artifact.open(folder), ExportSettings(precision="fp16"), "onnx", QUIET)
+    second = json.loads((folder / "onnx/export.json").read_text())
+    assert (first["precision"], second["precision"]) == ("fp32", "fp16")
+    assert all(a["bytes"] > b["bytes"] for a, b in zip(first["graphs"], second["graphs"], strict=True))
+    with load(folder) as model:
+        assert model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=4).tokens == expected[:4]
