@@ -50,7 +50,8 @@ def small(**changes: object) -> GraphSpec:
 def sparse_OI(rows: int = 6, columns: int = 8) -> NDArray[np.float32]:
     """Return a random 2:4 weight (O, I) with no other zeros."""
     weight = np.random.default_rng(rows).normal(size=(rows, columns)).astype(np.float32)
-    return weight * TWO_FOUR.mask(np.abs(weight))
+    weight *= TWO_FOUR.mask(np.abs(weight))
+    return weight
 
 
 FORMS = ("matmul", "stacked matmul", "gemm", "gemm transB", "conv", "transpose", "cast", "dequantize", "zero points")
@@ -105,7 +106,7 @@ def _cast(w: NDArray[np.float32]) -> Form:
 def _dequantize(w: NDArray[np.float32]) -> Form:
     whole = np.where(w.T == 0, 0, np.where(w.T > 0, 5, -5)).astype(np.int8)
     node = helper.make_node("DequantizeLinear", ["w", "scale"], ["d"])
-    return [node, helper.make_node("MatMul", ["x", "d"], ["y"])], {"w": whole, "scale": np.float32([0.1]).reshape(())}
+    return [node, helper.make_node("MatMul", ["x", "d"], ["y"])], {"w": whole, "scale": np.array(0.1, np.float32)}
 
 
 def _zero_points(w: NDArray[np.float32]) -> Form:

@@ -11,7 +11,7 @@ from tests import pico
 from tests.artifacts import exported
 from tests.exporters.material import Small, small
 from vlmc import exporters
-from vlmc.exporters.base import Options
+from vlmc.exporters.base import Options, Precision
 from vlmc.exporters.onnx import exporter, tracing
 from vlmc.exporters.onnx.exporter import export
 from vlmc.exporters.onnx.parity import largest_error
@@ -84,7 +84,7 @@ def test_cases_have_other_sizes_and_caches_empty_and_full(artifact: Artifact) ->
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_small_module(tmp_path: Path, precision: tracing.Precision) -> None:
+def test_small_module(tmp_path: Path, precision: Precision) -> None:
     report = export(small(), tmp_path / "small.onnx", precision)
     assert 0 < report.max_error < {"fp32": 1e-5, "fp16": 5e-3}[precision]
     assert (report.cases, report.bytes) == (3, (tmp_path / "small.onnx").stat().st_size)

@@ -1,0 +1,31 @@
+"""The trained demos, pruned, answer 200 test questions through the graphs token for token as in transformers."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.artifacts import pruned
+from vlmc.runtime import load
+from vlmc.toolchain.data.encode import Encoder
+from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain.demo.dataset import samples
+from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.stages.export import export, greedy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", checkpoints.NAMES)
+def test_greedy_tokens_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    made = pruned(checkpoints.locate(name), tmp_path / "artifact")
+    report = export(made, ExportSettings(), "onnx", Progress(quiet=True))
+    assert max(graph["max_error"] for graph in report["graphs"]) < 1e-5
+    checkpoint = Checkpoint.find(str(made.root))
+    serving = made.manifest.serving
+    model, encoder = checkpoint.load(), Encoder(checkpoint.load_processor(), serving)
+    with load(made.root, threads=1) as runtime:
+        for sample in samples("test", 200):
+            expected, _ = greedy(model, encoder, sample, serving)
+            found = runtime.generate(sample.load_image(), sample.question, max_new_tokens=16)
+            assert list(found.tokens) == expected, sample.id
