@@ -38,6 +38,15 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return material.pruned(material.dense("llava", folder / "dense"), folder / "pruned")
 
 
+@pytest.fixture(scope="module")
+def killed(llava: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a run that was killed after its sixth step."""
+    destination = tmp_path_factory.mktemp("killed") / "out"
+    with pytest.raises(material.Killed):
+        Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(6)).run(llava, destination)
+    return destination.with_name("out.checkpoints")
+
+
 def test_the_result_is_the_source_and_an_adapter(source: Checkpoint, tmp_path: Path) -> None:
     before = files(source.folder)
     result = repair(source, tmp_path / "adapted")
@@ -89,9 +98,10 @@ def test_resuming_does_not_train_again_what_was_trained(llava: Checkpoint, tmp_p
 @pytest.mark.parametrize(
     ("change", "key"), [({"lr": 1e-3}, "lr"), ({"steps": 30}, "steps"), ({"seed": 1}, "seed"), ({"samples": 9}, "samples")]
 )
-def test_another_run_is_not_gone_on_from(change: dict[str, int], key: str, llava: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(material.Killed):
-        Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(6)).run(llava, tmp_path / "out")
+def test_another_run_is_not_gone_on_from(
+    change: dict[str, int], key: str, llava: Checkpoint, killed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(killed, tmp_path / "out.checkpoints")
     options = {name: value for name, value in change.items() if name in RepairSettings.model_fields}
     other = Repair(
         material.OPTIONS.model_copy(update=options),
@@ -103,10 +113,9 @@ def test_another_run_is_not_gone_on_from(change: dict[str, int], key: str, llava
         other.run(llava, tmp_path / "out")
 
 
-def test_without_resume_a_killed_run_starts_anew(llava: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(material.Killed):
-        Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(6)).run(llava, tmp_path / "out")
-    fresh = repair(llava, tmp_path / "out", lr=1e-3)
+def test_without_resume_a_killed_run_starts_anew(llava: Checkpoint, killed: Path, tmp_path: Path) -> None:
+    shutil.copytree(killed, tmp_path / "out.checkpoints")
+    fresh = repair(llava, tmp_path / "out", lr=1e-3, steps=2)
     assert fresh.manifest.history[-1].config["lr"] == 1e-3
 
 
