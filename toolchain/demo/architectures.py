@@ -184,6 +184,8 @@ def save(model: DemoModel, processor: LlavaProcessor | Blip2Processor, folder: P
     """Write a model in fp16 with its processor."""
     model.half().save_pretrained(folder)
     processor.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def _generation() -> GenerationConfig:

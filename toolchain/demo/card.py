@@ -22,6 +22,15 @@ class Measured:
     captions: float
 
 
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    minutes: float
+    seed: int
+    threads: int
+
+
 _CARD = """---
 library_name: transformers
 license: apache-2.0
@@ -78,9 +87,7 @@ def write_card(
     plan: Plan,
     recipe: Recipe,
     measured: Measured,
-    minutes: float,
-    seed: int,
-    threads: int,
+    run: Run,
 ) -> None:
     """Write `README.md` into a model folder."""
     rows = [f"| {kind} | {share:.1%} | {measured.validation[kind]:.1%} |" for kind, share in sorted(measured.test.items())]
@@ -93,13 +100,13 @@ def write_card(
         train=f"{len(split_indices('train')):,}",
         validation=len(split_indices("validation")),
         test=len(split_indices("test")),
-        seed=seed,
-        threads=threads,
+        seed=run.seed,
+        threads=run.threads,
         steps=plan.steps,
         rate=plan.rate,
         pictures=recipe.pictures,
         questions=recipe.questions,
-        minutes=minutes,
+        minutes=run.minutes,
         torch_version=torch.__version__.split("+")[0],
         transformers_version=transformers.__version__,
     )

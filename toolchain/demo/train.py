@@ -27,7 +27,7 @@ from vlmc.toolchain.demo.architectures import (
     llava_processor,
     save,
 )
-from vlmc.toolchain.demo.card import Measured, write_card
+from vlmc.toolchain.demo.card import Measured, Run, write_card
 from vlmc.toolchain.demo.dataset import samples
 from vlmc.toolchain.demo.learning import Grounding, Plan, train
 from vlmc.toolchain.demo.packing import Recipe
@@ -40,10 +40,7 @@ _IMAGE, _BOS = VOCABULARY.index(IMAGE), VOCABULARY.index(BOS)
 
 @dataclass(frozen=True)
 class Demo:
-    """Everything that makes one demo model; `cells_KI` averages the image features of each cell.
-
-    `threads` are those that the shipped weights were trained with.
-    """
+    """Everything that makes one demo model; `cells_KI` averages the image features of each cell."""
 
     build: Callable[[Size], DemoModel]
     processor: Callable[[], LlavaProcessor | Blip2Processor]
@@ -51,7 +48,6 @@ class Demo:
     cells_KI: Tensor
     recipe: Recipe
     plan: Plan
-    threads: int
 
 
 def _patch_cells() -> Tensor:
@@ -78,7 +74,6 @@ DEMOS = {
         _patch_cells(),
         Recipe(prefix=(_BOS, *[_IMAGE] * PATCHES), pictures=32, questions=8, emphasis=_EMPHASIS),
         Plan(steps=8_000, rate=2e-3, warm=300, grounded=0.5),
-        threads=2,
     ),
     "demo-blip2": Demo(
         build_blip2,
@@ -87,7 +82,6 @@ DEMOS = {
         _query_cells(),
         Recipe(prefix=(*[_IMAGE] * QUERIES, _BOS), pictures=32, questions=8, emphasis=_EMPHASIS),
         Plan(steps=7_000, rate=1.5e-3, warm=300, grounded=0.5),
-        threads=1,
     ),
 }
 
@@ -105,24 +99,24 @@ def make(name: str, out: Path, seed: int, threads: int) -> None:
     torch.manual_seed(seed)
     started, demo = time.monotonic(), DEMOS[name]
     model = demo.build(demo.size)
-    train(
-        model,
-        Grounding(demo.size.width, demo.cells_KI),
-        demo.recipe,
-        demo.plan,
-        seed,
-        _progress(model, demo),
-    )
+    grounding = Grounding(demo.size.width, demo.cells_KI)
+    train(model, grounding, demo.recipe, demo.plan, seed, _progress(model, demo))
     minutes = (time.monotonic() - started) / 60
-    model.half().float()
+    publish(name, model, out, Run(minutes, seed, threads))
+
+
+def publish(name: str, model: DemoModel, out: Path, run: Run) -> None:
+    """Round a trained model to fp16, measure it on the test split and write its folder, sums last."""
+    demo = DEMOS[name]
     prefix = demo.recipe.prefix
+    model.half().float()
     measured = Measured(
         test=score(model, prefix, samples("test")),
         validation=score(model, prefix, samples("validation")),
         captions=score(model, prefix, samples("test", 500, [CAPTION]))["all"],
     )
     save(model, demo.processor(), out)
-    write_card(out, name, model, demo.plan, demo.recipe, measured, minutes, seed, threads)
+    write_card(out, name, model, demo.plan, demo.recipe, measured, run)
     checkpoints.write_sums(out)
 
 
@@ -154,7 +148,7 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     try:
-        make(chosen.name, chosen.out, chosen.seed, chosen.threads or DEMOS[chosen.name].threads)
+        make(chosen.name, chosen.out, chosen.seed, chosen.threads)
     except InputError as error:
         parser.error(str(error))
 

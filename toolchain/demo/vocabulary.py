@@ -12,37 +12,8 @@ ANSWER = "answer:"
 """What stands between a question and its answer."""
 
 _QUESTION_WORDS = (
-    *(
-        "what",
-        "digit",
-        "is",
-        "the",
-        "top",
-        "bottom",
-        "left",
-        "right",
-        "colour",
-        "where",
-        "how",
-        "many",
-        "digits",
-        "are",
-    ),
-    *(
-        "there",
-        "a",
-        "larger",
-        "smaller",
-        "than",
-        "largest",
-        "smallest",
-        "sum",
-        "of",
-        "and",
-        "even",
-        "odd",
-        "or",
-    ),
+    *("what", "digit", "is", "the", "top", "bottom", "left", "right", "colour", "where", "how", "many", "digits", "are"),
+    *("there", "a", "larger", "smaller", "than", "largest", "smallest", "sum", "of", "and", "even", "odd", "or"),
     *("describe", "picture", "answer", "yes", "no", "none", "?", ".", ",", ":"),
 )
 
