@@ -17,7 +17,8 @@ MASKS = "masks.safetensors"
 
 def save_masks(folder: Path, masks: Mapping[str, Tensor]) -> None:
     """Write boolean masks (O, I), keyed by tensor name, as rows of packed bits (O, ceil(I / 8)), high bit first."""
-    packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy(), axis=1)) for name, mask in sorted(masks.items())}
+    arrays = {name: np.ascontiguousarray(mask.cpu().numpy()) for name, mask in sorted(masks.items())}
+    packed = {name: torch.from_numpy(np.packbits(mask_OI, axis=1)) for name, mask_OI in arrays.items()}
     save_file(packed, folder / MASKS)
 
 
