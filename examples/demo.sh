@@ -13,6 +13,6 @@ echo
 "$vlmc" inspect
 echo
 image=demo-data/images/000001.png
-prompt=$(python3 -c "import json; print(json.loads(open('demo-data/test.jsonl').readline())['conversations'][0]['value'].split('\n')[-1])")
+prompt=$("$(dirname "$vlmc")/python" -c "import json; print(json.loads(open('demo-data/test.jsonl').readline())['conversations'][0]['value'].split('\n')[-1])")
 echo "$image: $prompt"
 "$vlmc" run --image "$image" --prompt "$prompt"

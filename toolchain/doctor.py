@@ -7,18 +7,10 @@ import shutil
 from typing import Any
 
 from vlmc.runtime import __version__
+from vlmc.toolchain.packages import PACKAGES, remedy
 from vlmc.toolchain.tables import show_table
 from vlmc.toolchain.versions import version_of
 
-# package -> (what it is for, how to get it)
-PACKAGES = {
-    "torch": ("prune, repair, export", "pip install 'vlmc[toolchain]'"),
-    "transformers": ("prune, repair, export", "pip install 'vlmc[toolchain]'"),
-    "onnx": ("export", "pip install 'vlmc[onnx]'"),
-    "onnxscript": ("export", "pip install 'vlmc[onnx]'"),
-    "onnxruntime": ("run", "pip install vlmc"),
-    "scikit-learn": ("the demo's pictures", "pip install 'vlmc[toolchain]'"),
-}
 TENSORRT = {
     "tensorrt": "TensorRT engines, with a GPU",
     "tensorrt-rtx": "TensorRT-RTX engines, built without a GPU",
@@ -28,7 +20,7 @@ TENSORRT = {
 def examine() -> dict[str, Any]:
     """Return versions, ONNX Runtime's providers, the GPU, and what is missing with the command that mends it."""
     packages = {name: version_of(name) for name in (*PACKAGES, *TENSORRT)}
-    missing = {name: PACKAGES[name][1] for name in PACKAGES if packages[name] is None}
+    missing = {name: remedy(name) for name in PACKAGES if packages[name] is None}
     if not any(packages[name] for name in TENSORRT):
         missing["tensorrt-rtx"] = "pip install 'vlmc[tensorrt-rtx]'"
     return {
@@ -51,8 +43,8 @@ def show_findings(found: dict[str, Any]) -> None:
     show_table(("package", "version", "for"), rows)
     print("ONNX Runtime providers: " + (", ".join(found["providers"]) or "none"))
     print("GPU: " + (found["gpu"] or "none that torch can use"))
-    for name, remedy in found["missing"].items():
-        print(f"missing: {name}; get it with: {remedy}")
+    for name, command in found["missing"].items():
+        print(f"missing: {name}; get it with: {command}")
     if not found["missing"]:
         print("nothing is missing")
 

@@ -94,7 +94,11 @@ CASES: list[tuple[list[str], int, str]] = [
     (["prune", "dense", "--calibration", "0"], 2, "--calibration 0: input should be greater than or equal to 1"),
     (["prune", "dense", "--target", "2:2"], 2, "unknown sparsity '2:2'"),
     (["prune", "dense", "--vision", "half"], 2, "unknown sparsity 'half'"),
-    (["prune", "dense", "--method", "guess"], 2, "--method guess: input should be 'magnitude', 'wanda', 'sparsegpt' or 'admm'"),
+    (
+        ["prune", "dense", "--method", "guess"],
+        2,
+        "--method guess: input should be 'magnitude', 'wanda', 'sparsegpt' or 'admm'",
+    ),
     (["compress", "dense", "--repair", "glue"], 2, "--repair glue: input should be 'ressa' or 'none'"),
     (["compress", "dense", "--lr", "0"], 2, "--lr 0.0: input should be greater than 0"),
     (["compress", "dense", "--recipe", "nowhere.yaml"], 2, "the recipe nowhere.yaml cannot be read"),
@@ -186,6 +190,12 @@ def test_a_broken_weight_is_exit_1_with_the_place(here: Path, vlmc: Callable[...
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "/x cannot be written or read"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (typer.BadParameter("no\nway"), 2, "no way"),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            3,
+            "torch is not installed: pip install 'vlmc[toolchain]'",
+        ),
+        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), 3, "scikit-learn is not installed"),
         (ZeroDivisionError("odd"), 1, "internal error, ZeroDivisionError: odd"),
     ],
 )

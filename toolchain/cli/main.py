@@ -12,6 +12,7 @@ import typer
 
 from vlmc.runtime.errors import VlmcError
 from vlmc.toolchain.cli.app import app
+from vlmc.toolchain.packages import PACKAGES, remedy
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -53,6 +54,10 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "no space left on the disk: free some and run the same command again; nothing is half written", 3
     if isinstance(error, OSError) and error.errno in _DENIED:
         return f"{error.filename} cannot be written or read ({error.strerror}): choose another folder", 2
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = {"sklearn": "scikit-learn", "yaml": "pyyaml"}.get(error.name, error.name)
+        if package in PACKAGES:
+            return f"{package} is not installed: {remedy(package)}", 3
     if isinstance(error, MemoryError):
         return "out of memory: use a machine with more, or a smaller model", 3
     return f"internal error, {type(error).__name__}: {_one_line(str(error))} (--debug shows where)", 1
