@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vlmc.runtime.errors import InputError
 
+MASKS = "masks.safetensors"
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _MAX_HEADER = 100_000_000  # safetensors' own limit
 
@@ -64,7 +65,7 @@ def open_weights(folder: Path) -> dict[str, TensorFile]:
     Raises:
         InputError: no weights there, or a file that cannot be read.
     """
-    paths = sorted(path for path in folder.glob("*.safetensors") if path.name != "masks.safetensors")
+    paths = sorted(path for path in folder.glob("*.safetensors") if path.name != MASKS)
     if not paths:
         raise InputError(f"{folder} holds no safetensors weights")
     files = [TensorFile(path) for path in paths]

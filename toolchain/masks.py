@@ -10,9 +10,7 @@ from torch import Tensor
 
 from vlmc.runtime.artifact import Manifest
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.tensors import TensorFile, open_weights
-
-MASKS = "masks.safetensors"
+from vlmc.runtime.tensors import MASKS, TensorFile, open_weights
 
 
 def save_masks(folder: Path, masks: Mapping[str, Tensor]) -> None:

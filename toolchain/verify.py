@@ -14,8 +14,7 @@ from vlmc.runtime.artifact import Artifact, Layer
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.reports import LayerReport
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.runtime.tensors import TensorFile, open_weights
-from vlmc.toolchain.masks import MASKS
+from vlmc.runtime.tensors import MASKS, TensorFile, open_weights
 
 Bits = NDArray[Any]
 

@@ -5,14 +5,14 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vlmc.runtime.artifact.pixels import ImagePipeline
 from vlmc.runtime.sparsity import SparsityPattern
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 class Part(StrEnum):

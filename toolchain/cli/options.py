@@ -64,7 +64,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             function(**values, terminal=terminal)
 
         call.__signature__ = _signature(function, groups)  # type: ignore[attr-defined]
-        del call.__wrapped__  # type: ignore[attr-defined]
+        del call.__wrapped__
         app.command(name)(call)
         return function
 

@@ -8,9 +8,10 @@ import torch
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, digest_of_files
 from vlmc.runtime.artifact.folder import is_model
 from vlmc.runtime.errors import CheckFailed, InputError
+from vlmc.runtime.tensors import MASKS
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.masks import MASKS, load_masks
+from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.adapter_files import FOLDER, attach_saved, load_adapter
 from vlmc.toolchain.repair.carry import carry
