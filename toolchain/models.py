@@ -135,8 +135,8 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
     except (RepositoryNotFoundError, HFValidationError):
         raise InputError(f"no model called {name}, neither as a folder nor on the hub") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise EnvironmentLacks(f"the hub cannot be reached for {name} ({_one_line(error)}): give a local folder") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        raise EnvironmentLacks(f"no folder {name}, and the hub cannot be reached for it: give a local folder") from None
 
 
 def _one_line(error: Exception) -> str:

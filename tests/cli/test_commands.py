@@ -1,8 +1,10 @@
 """What the commands say about themselves, and what they print when all is well."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,27 @@ def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_nothing_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert "Commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle_it_says_so_in_one_line(tmp_path: Path, number: signal.Signals) -> None:
+    pico.save("llava", tmp_path / "dense")
+    command = [sys.executable, "-m", "vlmc.toolchain.cli", "compress", "dense", "--steps", "100000", "--batch", "2"]
+    process = subprocess.Popen([*command, "--calibration", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "artifact.work" / "2-repair.checkpoints").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("vlmc: interrupted")
+    assert "Traceback" not in err
+    assert not (tmp_path / "artifact").exists()
 
 
 def test_every_option_of_the_chain_is_a_flag(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

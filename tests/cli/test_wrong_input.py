@@ -1,4 +1,4 @@
-"""Every wrong input that a user can type: one line on stderr, the right exit code, nothing on stdout, nothing left behind."""
+"""Every wrong input that a user can type: one line on stderr, the exit code, nothing on stdout, nothing left behind."""
 
 import errno
 import io
@@ -100,6 +100,8 @@ CASES: list[tuple[list[str], int, str]] = [
         "--method guess: input should be 'magnitude', 'wanda', 'sparsegpt' or 'admm'",
     ),
     (["compress", "dense", "--repair", "glue"], 2, "--repair glue: input should be 'ressa' or 'none'"),
+    (["compress", "dense", "--target", "3:2", "--out", "pruned"], 2, "unknown sparsity '3:2'"),
+    (["compress", "some/model"], 3, "the hub cannot be reached for it: give a local folder"),
     (["compress", "dense", "--lr", "0"], 2, "--lr 0.0: input should be greater than 0"),
     (["compress", "dense", "--recipe", "nowhere.yaml"], 2, "the recipe nowhere.yaml cannot be read"),
     (["compress", "dense", "--recipe", "file"], 2, "must be a YAML mapping"),

@@ -7,7 +7,6 @@ from vlmc.toolchain.cli import chain, check, deploy
 app = typer.Typer(
     name="vlmc",
     help="Compress vision-language models to 2:4 sparsity, repair them, prove it, deploy them.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -14,6 +14,7 @@ from vlmc.runtime.errors import VlmcError
 from vlmc.toolchain.cli.app import app
 from vlmc.toolchain.packages import PACKAGES, remedy
 
+INTERRUPTED = 130
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -32,7 +33,9 @@ def run(arguments: list[str]) -> int:
     _quieten(debug)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:  # Typer turns the exception into this
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (Exception, KeyboardInterrupt) as error:
         if debug:
@@ -47,7 +50,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, VlmcError):
         return str(error), error.exit_code
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return "interrupted: nothing is half written; the same command goes on or starts again", 130
+        return "interrupted: nothing is half written; the same command goes on or starts again", INTERRUPTED
     if isinstance(error, typer.TyperException):
         return f"{_one_line(error.format_message())} (see vlmc --help)", 2
     if _is_out_of_space(error):

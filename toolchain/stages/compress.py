@@ -38,6 +38,7 @@ class Compress:
             InputError: `out` holds something else, or an unfinished run with other inputs or options; `force` drops both.
         """
         stages, current = self.stages(), source
+        stages[0].requires(source)
         if not force and _was_made_by(out, source, stages):
             return Artifact.open(out)
         check_destination(out, force=force)
