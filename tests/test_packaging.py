@@ -7,7 +7,6 @@ import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
-
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("runtime", "exporters", "toolchain")
 
@@ -29,8 +28,8 @@ def test_the_wheel_holds_every_module_and_model(tmp_path: Path) -> None:
         if (ROOT / name).is_file() and not name.startswith(".types"):
             (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, tmp_path / "source" / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), "."]
-    subprocess.run(command, cwd=tmp_path / "source", check=True)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "."], cwd=tmp_path / "source", check=True)
     with ZipFile(next(tmp_path.glob("vlmc-*.whl"))) as wheel:
         shipped = {name for name in wheel.namelist() if ".dist-info" not in name}
     expected = {f"vlmc/{name}" for name in listed if name.startswith(tuple(f"{folder}/" for folder in FOLDERS))}

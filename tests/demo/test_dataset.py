@@ -205,3 +205,11 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="disk"):
         write(tmp_path / "set", "test", 2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_force_never_replaces_what_is_no_demo_data(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds more than demo data"):
+        write(tmp_path / "home", "test", 2, force=True)
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"

@@ -88,11 +88,13 @@ def write(
     Everything is written beside `directory` and renamed in the end, so nothing half written remains.
 
     Raises:
-        InputError: the directory exists and `force` is false, or as `samples` does.
+        InputError: the directory exists and `force` is false or it holds something else, or as `samples` does.
     """
     drawn = samples(split, count)
     if directory.exists() and not force:
-        raise InputError(f"{directory} exists: choose another folder, or use force to replace it")
+        raise InputError(f"{directory} exists: choose another folder, or add --force to replace it")
+    if directory.exists() and not _is_ours(directory):
+        raise InputError(f"{directory} holds more than demo data: choose another folder or move it away")
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
         fresh = Path(scratch) / "fresh"
@@ -101,6 +103,11 @@ def write(
             directory.rename(Path(scratch) / "old")
         fresh.rename(directory)
     return directory / f"{split}.jsonl"
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether a folder holds nothing but what `write` puts there."""
+    return directory.is_dir() and all(path.name == "images" or path.suffix == ".jsonl" for path in directory.iterdir())
 
 
 def _write_into(folder: Path, drawn: Sequence[Sample], split: Split) -> None:
