@@ -187,11 +187,11 @@ def test_write_round_trip(tmp_path: Path) -> None:
 
 def test_write_leaves_an_existing_folder_alone_unless_forced(tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    folder.mkdir()
-    (folder / "mine.txt").write_text("mine")
+    write(folder, "test", 3)
+    before = (folder / "test.jsonl").read_text()
     with pytest.raises(InputError, match="exists"):
         write(folder, "test", 2)
-    assert (folder / "mine.txt").read_text() == "mine"
+    assert (folder / "test.jsonl").read_text() == before
     write(folder, "validation", 2, force=True)
     assert {path.name for path in folder.iterdir()} == {"images", "validation.jsonl"}
     assert list(tmp_path.iterdir()) == [folder]
