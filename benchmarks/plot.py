@@ -6,7 +6,7 @@ from typing import Any
 
 from labels import ACCURACY, DENSE, METHODS, REMASKED, RESSA
 from PIL import Image
-from report import Report
+from report import Report, tenths
 
 SERIES = {"": ("no repair", "#d95f43"), f" + {REMASKED}": (REMASKED, "#7d8396"), f" + {RESSA}": (RESSA, "#2f6db5")}
 """The bars of a pruner by what their rows' names end in: legend and colour."""
@@ -60,7 +60,7 @@ def _panel(axes: Any, found: Report, model: str) -> None:
 def _bar(axes: Any, place: float, value: float, colour: str, legend: str) -> None:
     axes.bar(place, value, WIDTH * 0.94, color=colour, label=legend)
     inside = {"xytext": (0, -3), "textcoords": "offset points", "va": "top", "color": "white"}
-    axes.annotate(f"{value:.1f}", (place, value), ha="center", fontsize=7.5, **inside)
+    axes.annotate(tenths(value), (place, value), ha="center", fontsize=7.5, **inside)
 
 
 def _origin(source: Path) -> str:

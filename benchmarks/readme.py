@@ -11,7 +11,7 @@ from pathlib import Path
 
 from labels import ACCURACY, DEFAULTS, DENSE, METHODS, REMASKED, RESSA
 from plot import draw, is_current
-from report import RESULTS, Report, Row
+from report import RESULTS, Report, Row, tenths
 
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import CheckFailed, InputError, VlmcError
@@ -88,7 +88,7 @@ def quality(found: Report) -> str:
     repeats = f"; repaired: mean of {seeds} seeds and, in brackets, their spread" if seeds > 1 else ""
     head = f"Right answers to {questions:,} test questions, vision and language pruned to 2:4{repeats}."
     tables = [_model_table(found, model) for model in found.settings["models"]]
-    return "\n\n".join([head, *tables, f"![the tables as bars]({PICTURE})", _missed(found), _origin(found)])
+    return "\n\n".join([head, *tables, f"![the same accuracies as bars]({PICTURE})", _targets(found), _origin(found)])
 
 
 def _model_table(found: Report, model: str) -> str:
@@ -107,18 +107,19 @@ def _model_table(found: Report, model: str) -> str:
 def _cell(row: Row | None) -> str:
     if row is None or row.value is None:
         return ""
-    return f"{row.value:.1f} %" + ("" if row.spread is None else f" ({row.spread:.1f})")
+    return f"{tenths(row.value)} %" + ("" if row.spread is None else f" ({tenths(row.spread)})")
 
 
 def _share(row: Row | None) -> str:
-    return "" if row is None or row.ratio is None else f"{100 * row.ratio:.1f} %"
+    return "" if row is None or row.ratio is None else f"{tenths(100 * row.ratio)} %"
 
 
-def _missed(found: Report) -> str:
-    missed = [f"{bar.name} ({bar.value:.1f}, {bar.goal})" for bar in found.bars if not bar.holds]
-    if not missed:
-        return f"All {len(found.bars)} targets are reached: {'; '.join(bar.name + ' ' + bar.goal for bar in found.bars)}."
-    return f"{len(missed)} of {len(found.bars)} targets are missed: {'; '.join(missed)}."
+def _targets(found: Report) -> str:
+    missed = sum(not bar.holds for bar in found.bars)
+    verdict = f"{missed} of {len(found.bars)} targets are missed" if missed else f"All {len(found.bars)} targets are reached"
+    rows = [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
+    table = "\n".join(["| target | goal | measured | reached |", "|---|---|---:|---|", *rows])
+    return f"<details{' open' if missed else ''}><summary>{verdict}</summary>\n\n{table}\n\n</details>"
 
 
 def validation(found: Report) -> str:

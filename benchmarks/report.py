@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -104,6 +105,11 @@ def measured(name: str, metric: str, values: Sequence[float], unit: str, baselin
 
 def _rounded(number: float) -> float:
     return round(number, 3) if abs(number) >= 1 else float(f"{number:.3g}")
+
+
+def tenths(number: float) -> str:
+    """Return a number with one decimal, halves rounded up as on the model cards: accuracies come in steps of 0.05."""
+    return str(Decimal(str(number)).quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
 def at_least(name: str, goal: float, value: float, unit: str) -> Bar:

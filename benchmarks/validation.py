@@ -47,12 +47,12 @@ def neighbours(base: RepairSettings, rate: float) -> dict[str, RepairSettings]:
     alpha follows the rank, so that the scale of an update stays.
     """
     changes: dict[str, dict[str, object]] = {}
-    for factor in (0.25, 0.5, 2):
+    for factor in (0.25, 2):
         rank = max(1, round(factor * base.rank))
         changes[f"rank {rank}"] = {"rank": rank, "alpha": base.alpha * rank / base.rank}
-    changes |= {f"lr x {factor:g}": {"lr": factor * rate} for factor in (0.1, 0.3, 2)}
+    changes |= {f"lr x {factor:g}": {"lr": factor * rate} for factor in (0.2, 0.5, 2)}
     changes |= {f"{steps} steps": {"steps": steps} for steps in (base.steps // 2, base.steps * 2)}
-    weights = (weight for weight in (0.0, 0.25, 0.5, 0.75, 1.0) if weight != base.task_weight)
+    weights = (weight for weight in (0.0, 1.0) if weight != base.task_weight)
     changes |= {f"lambda {weight:g}": {"task_weight": weight} for weight in weights}
     other = "reverse" if base.kl == "forward" else "forward"
     changes[f"{other} KL"] = {"kl": other}

@@ -31,6 +31,10 @@ def test_small_values_keep_their_digits() -> None:
     assert report.measured("demo", "peak lr", [1 / 3000], "").value == 0.000333
 
 
+def test_halves_are_rounded_up() -> None:
+    assert [report.tenths(number) for number in (99.05, 98.25, 98.24, 0.0)] == ["99.1", "98.3", "98.2", "0.0"]
+
+
 def test_a_bar_holds_from_its_goal_on() -> None:
     assert report.at_least("kept", 95, 95.0, "%").holds
     assert not report.at_least("kept", 95, 94.999, "%").holds
