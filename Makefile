@@ -25,6 +25,7 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p vlmc
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/readme.py --check
 
 clean:
 	rm -rf .venv artifact artifact.work pruned demo-data build
