@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Group = TypeVar("Group", bound="Settings")
 PruneMethod = Literal["magnitude", "wanda", "sparsegpt", "admm"]
 RepairMethod = Literal["ressa"]
+TokenPolicy = Literal["all", "text", "atv"]
 Direction = Literal["forward", "reverse"]
 
 
@@ -29,6 +30,10 @@ class PruneSettings(Settings):
     """How weights are chosen: magnitude, wanda, sparsegpt or admm."""
     refit: bool = False
     """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
+    tokens: TokenPolicy = "all"
+    """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
+    allow_dense: bool = False
+    """Leave layers dense whose inputs do not fall into the pattern's groups, instead of refusing the model."""
     calibration: int = Field(default=128, ge=1)
     """Samples to calibrate on."""
     data: str = "demo"

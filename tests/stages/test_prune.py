@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from tests import pico
 from vlmc.runtime.artifact import Artifact, Part
@@ -81,7 +83,7 @@ def _observe(model: torch.nn.Module, name: str, source: Checkpoint) -> Statistic
     processor = source.load_processor()
     encoder = Encoder(processor, source.family.serving(model, processor))
     with torch.no_grad():
-        statistics.tokens, statistics.squares_I = 0, torch.zeros_like(statistics.squares_I)
+        statistics.squares_I = torch.zeros_like(statistics.squares_I)
         for sample in data.load("demo", "train", 4):
             model(**{key: value for key, value in encoder.answered(sample).items() if key != "labels"})
     return statistics
@@ -113,7 +115,10 @@ def test_vision_and_language_apart(tmp_path: Path, options: dict[str, str], part
     [
         ({"target": "5:4"}, "unknown sparsity '5:4'"),
         ({"vision": "none", "language": "none"}, "nothing to prune"),
-        ({"target": "2:7"}, "no multiple of the pattern's group"),
+        ({"target": "2:7"}, r"no multiple of the pattern's group: .*layers\.0.*and 27 more; add --allow-dense"),
+        ({"target": "2:7", "allow_dense": True}, "nothing to prune: no layer's inputs"),
+        ({"tokens": "text", "language": "none"}, "--tokens text weighs tokens of the language model, which is left dense"),
+        ({"tokens": "atv", "method": "magnitude"}, "--tokens atv: magnitude looks at no token: add --refit"),
         ({"data": "nowhere.jsonl"}, "no data set at nowhere.jsonl"),
     ],
 )
@@ -136,3 +141,160 @@ def test_refuses_to_prune_twice(tmp_path: Path) -> None:
     prune(dense("llava", tmp_path), tmp_path / "out")
     with pytest.raises(InputError, match="already pruned"):
         prune(Checkpoint.find(str(tmp_path / "out")), tmp_path / "again")
+
+
+def language(artifact: Artifact, block: int) -> list[str]:
+    """The names of the pruned layers of one of the language model's blocks."""
+    layers = artifact.manifest.layers
+    return [name for name in layers if layers[name].part is Part.LANGUAGE and f"layers.{block}." in name]
+
+
+def watched(model: torch.nn.Module, names: list[str], source: Checkpoint) -> list[dict[str, tuple[Tensor, Tensor]]]:
+    """Run the calibration samples; return, for each, what goes into and comes out of the modules, a row a token."""
+    seen: list[dict[str, tuple[Tensor, Tensor]]] = []
+
+    def note(name: str, before: Tensor, after: object) -> None:
+        after = after[0] if isinstance(after, tuple) else after
+        assert isinstance(after, torch.Tensor)
+        seen[-1][name] = before.reshape(-1, before.shape[-1]), after.reshape(-1, after.shape[-1])
+
+    def hook(name: str) -> RemovableHandle:
+        module = model.get_submodule(name)
+        return module.register_forward_hook(
+            lambda _, args, kwargs, out: note(name, (*args, *kwargs.values())[0], out), with_kwargs=True
+        )
+
+    handles = [hook(name) for name in names]
+    processor = source.load_processor()
+    encoder = Encoder(processor, source.family.serving(model, processor))
+    with torch.no_grad():
+        for sample in data.load("demo", "train", 4):
+            seen.append({})
+            feed = {key: value for key, value in encoder.answered(sample).items() if key != "labels"}
+            model(**feed, use_cache=False)
+            seen[-1]["visual"] = (feed["input_ids"][0] == encoder.serving.image_token_id,) * 2
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def chosen(policy: str, visual_T: Tensor, before_TD: Tensor, after_TD: Tensor) -> list[bool]:
+    """Which tokens count, by the papers' words, one token after the other."""
+    drifts = {
+        token: 1 - float(before_TD[token] @ after_TD[token] / before_TD[token].norm() / after_TD[token].norm())
+        for token in visual_T.nonzero()[:, 0].tolist()
+    }
+    count = round(min(1.0, sum(drifts.values()) / len(drifts)) * int((~visual_T).sum())) if policy == "atv" else 0
+    most = sorted(drifts, key=lambda token: -drifts[token])[:count]
+    return [token in most or not visual for token, visual in enumerate(visual_T.tolist())]
+
+
+@pytest.mark.parametrize("block", [0, 1])
+@pytest.mark.parametrize("policy", ["text", "atv"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masks_follow_the_tokens_of_the_policy(tmp_path: Path, family: str, policy: str, block: int) -> None:
+    """Block 1 is the dense one, run on what the pruned block 0 gives out."""
+    source = dense(family, tmp_path)
+    artifact = prune(source, tmp_path / "out", tokens=policy)
+    model, names = Checkpoint.find(str(artifact.root)).load(), language(artifact, block)
+    prefix = names[0].rpartition(f"layers.{block}.")[0] + f"layers.{block}"
+    model.get_submodule(prefix).load_state_dict(source.load().get_submodule(prefix).state_dict())
+    seen = watched(model, [prefix, *names], source)
+    counts = [torch.tensor(chosen(policy, one["visual"][0], *one[prefix])) for one in seen]
+    masks, differs = load_masks(artifact.root, artifact.manifest), False
+
+    def mask(name: str, rows: list[Tensor]) -> Tensor:
+        statistics = Statistics(rows[0].shape[1], Need.DIAGONAL, torch.device("cpu"))
+        for x_TI in rows:
+            statistics.add(x_TI, name)
+        weight_OI = model.get_parameter(f"{name}.weight").detach()
+        return PRUNERS["wanda"].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))[1]
+
+    for name in names:
+        inputs = [one[name][0] for one in seen]
+        assert torch.equal(mask(name, [x_TI[counts_T] for x_TI, counts_T in zip(inputs, counts, strict=True)]), masks[name])
+        differs |= not torch.equal(mask(name, inputs), masks[name])
+    assert differs, "the test would pass if the policy were ignored"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_family_says_which_tokens_are_visual(tmp_path: Path, family: str) -> None:
+    source = dense(family, tmp_path)
+    model, processor = source.load(), source.load_processor()
+    serving = source.family.serving(model, processor)
+    ids_BT = Encoder(processor, serving).answered(data.load("demo", "train", 1)[0])["input_ids"]
+    visual_BT = source.family.visual_tokens(model, ids_BT)
+    assert visual_BT.shape == ids_BT.shape
+    assert int(visual_BT.sum()) == serving.image_tokens
+    width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[operator]
+    changed: list[Tensor] = []
+    for seed in (1, 2):  # whatever the picture changes in the language model's input is visual, and nothing else
+        prefix = source.family.blocks(model, source.family.towers[1])[0][0]
+        handle = model.get_submodule(prefix).register_forward_pre_hook(
+            lambda _, args, kwargs: changed.append((*args, *kwargs.values())[0]), with_kwargs=True
+        )
+        with torch.no_grad():
+            pixels = torch.randn(1, 3, pico.SIDE, pico.SIDE, generator=torch.Generator().manual_seed(seed))
+            model(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT), pixel_values=pixels)
+        handle.remove()
+    assert changed[0].shape[-1] == width
+    assert torch.equal((changed[0] != changed[1]).any(-1), visual_BT)
+
+
+@pytest.mark.parametrize("method", ["sparsegpt", "admm"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_vision_tower_uses_all_its_tokens(tmp_path: Path, family: str, method: str) -> None:
+    source = dense(family, tmp_path)
+    runs = [prune(source, tmp_path / policy, tokens=policy, method=method, refit=True) for policy in ("all", "text", "atv")]
+    models = [Checkpoint.find(str(one.root)).load() for one in runs]
+    for name, layer in runs[0].manifest.layers.items():
+        first, *others = (model.get_parameter(f"{name}.weight") for model in models)
+        assert [torch.equal(first, other) for other in others] == [layer.part is Part.VISION] * 2, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_that_do_not_divide_stay_dense_where_that_is_allowed(tmp_path: Path, family: str) -> None:
+    source = dense(family, tmp_path)
+    artifact = prune(source, tmp_path / "out", target="32:64", allow_dense=True)  # inputs are 32 or 64 wide
+    before, after = source.load(), Checkpoint.find(str(artifact.root)).load()
+    widths = {name: int(str(before.get_submodule(name).in_features)) for name in source.family.prunable(before)}
+    assert artifact.manifest.history[0].measures["left_dense"] == {name: 32 for name, width in widths.items() if width == 32}
+    assert set(artifact.manifest.layers) == {name for name, width in widths.items() if width == 64}
+    for name, width in widths.items():
+        weights = [model.get_parameter(f"{name}.weight") for model in (before, after)]
+        assert torch.equal(*weights) == (width == 32)
+    assert all(report.violation is None for report in verify_artifact(artifact))
+
+
+def test_nothing_is_noted_where_nothing_is_left_dense_or_raised(tmp_path: Path) -> None:
+    artifact = prune(dense("llava", tmp_path), tmp_path / "out", method="sparsegpt", allow_dense=True)
+    assert set(artifact.manifest.history[0].measures) == {"layers", "sparsity"}
+
+
+@pytest.mark.parametrize("method", ["sparsegpt", "admm"])
+def test_a_raised_damping_is_in_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    factor, failures = torch.linalg.cholesky_ex, iter([1])
+
+    def fail_once(matrix_II: Tensor, upper: bool = False) -> tuple[Tensor, Tensor]:
+        lower_II, failed = factor(matrix_II, upper=upper)
+        return lower_II, failed + next(failures, 0)
+
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", fail_once)
+    artifact = prune(dense("llava", tmp_path), tmp_path / "out", method=method)
+    first, usual = next(iter(artifact.manifest.layers)), {"sparsegpt": 0.01, "admm": 0.1}[method]
+    assert artifact.manifest.history[0].measures["raised_damping"] == {first: pytest.approx(10 * usual)}
+
+
+@pytest.mark.parametrize("policy", ["all", "text", "atv"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_broken_activations_name_the_layer_in_full(tmp_path: Path, family: str, policy: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    source = dense(family, tmp_path)
+    prefix, _ = source.family.blocks(source.load(), source.family.towers[1])[1]
+    weights = load_file(source.folder / "model.safetensors")
+    norm = next(name for name in weights if prefix.rpartition("language_model.")[2] in name and "norm.weight" in name)
+    weights[norm].fill_(float("inf"))
+    save_file(weights, source.folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=rf"NaN or infinite inputs at {prefix}\.\S+: ".replace(".layers", r"\.layers")):
+        prune(source, tmp_path / "out", tokens=policy)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.artifact import Part, Serving
@@ -41,6 +41,10 @@ class Family(ABC):
     @abstractmethod
     def graphs(self, model: nn.Module, serving: Serving) -> list[GraphSpec]:
         """Return the graphs to export: vision_encoder, embed_tokens and decoder_model_merged."""
+
+    @abstractmethod
+    def visual_tokens(self, model: nn.Module, input_ids_BT: Tensor) -> Tensor:
+        """Return which tokens of the language model's input are visual: boolean (B, T)."""
 
     def blocks(self, model: nn.Module, tower: Tower) -> list[tuple[str, nn.Module]]:
         """Return the tower's blocks with their full names, in order."""

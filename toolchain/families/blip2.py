@@ -53,6 +53,11 @@ class Blip2(Family):
             decoder_graph(Decoder(blip2.language_model, None), embedding, cache, serving),
         ]
 
+    def visual_tokens(self, model: nn.Module, input_ids_BT: Tensor) -> Tensor:
+        blip2: Any = model
+        found: Tensor = input_ids_BT == blip2.config.image_token_index
+        return found  # the projected query outputs stand there
+
 
 class Blip2Vision(nn.Module):
     """Vision tower, Q-Former and projection."""

@@ -58,6 +58,11 @@ class Llava(Family):
             decoder_graph(Decoder(llava.model.language_model, llava.lm_head), embedding, cache, serving),
         ]
 
+    def visual_tokens(self, model: nn.Module, input_ids_BT: Tensor) -> Tensor:
+        llava: Any = model
+        found: Tensor = input_ids_BT == llava.config.image_token_id
+        return found
+
 
 class LlavaVision(nn.Module):
     """Vision tower and projector, called one after the other: `get_image_features` would fix the batch in the graph."""

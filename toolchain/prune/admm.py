@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.prune.hessian import inverse_of, without_dead_inputs
+from vlmc.toolchain.prune.hessian import inverse_with, without_dead_inputs
 from vlmc.toolchain.prune.statistics import Statistics
 
 ITERATIONS = 20
@@ -25,9 +25,8 @@ def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) ->
     """
     weight_OI, hessian_II = without_dead_inputs(weight_OI, statistics)
     scale_I = hessian_II.diagonal().sqrt()
-    normal_II = hessian_II / scale_I / scale_I[:, None]
-    normal_II.diagonal().add_(DAMPING * normal_II.diagonal().mean())
-    inverse_II = inverse_of(normal_II + RHO * torch.eye(len(normal_II), device=normal_II.device))
+    correlation_II = hessian_II / scale_I / scale_I[:, None]
+    normal_II, inverse_II, statistics.raised_damping = inverse_with(correlation_II, RHO, DAMPING)
     target_IO = (weight_OI * scale_I).T
     pull_IO = normal_II @ target_IO
     v_IO, u_IO, mask_OI = target_IO, torch.zeros_like(target_IO), torch.ones_like(weight_OI, dtype=torch.bool)

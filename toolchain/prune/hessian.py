@@ -3,6 +3,8 @@
 Shapes: O out features, I in features.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -23,32 +25,39 @@ def without_dead_inputs(weight_OI: Tensor, statistics: Statistics) -> tuple[Tens
     return weight_OI, hessian_II
 
 
-def inverse_factor(hessian_II: Tensor) -> Tensor:
-    """Return U (I, I), the upper Cholesky factor of (H + damping)^-1; damping grows tenfold when a factoring fails.
+def damped(matrix_II: Tensor, usual: float) -> Iterator[tuple[float | None, Tensor]]:
+    """Yield None and the matrix (I, I) with the usual share of its mean diagonal added; then ever tenfold shares, named."""
+    scale = matrix_II.diagonal().mean()
+    for attempt in range(_TRIES):
+        damped_II = matrix_II.clone()
+        damped_II.diagonal().add_(usual * 10**attempt * scale)
+        yield (usual * 10**attempt if attempt else None), damped_II
+
+
+def inverse_factor(hessian_II: Tensor) -> tuple[Tensor, float | None]:
+    """Return U (I, I), the upper Cholesky factor of (H + damping)^-1, and the damping where it had to be raised.
 
     Raises:
         CheckFailed: no damping up to 1e5 times the usual one helps.
     """
-    scale = hessian_II.diagonal().mean()
-    for attempt in range(_TRIES):
-        damped_II = hessian_II.clone()
-        damped_II.diagonal().add_(DAMPING * 10**attempt * scale)
+    for raised, damped_II in damped(hessian_II, DAMPING):
         lower_II, failed = torch.linalg.cholesky_ex(damped_II)
         if int(failed):
             continue
         factor_II, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower_II), upper=True)
         if not int(failed):
-            return torch.as_tensor(factor_II)
+            return torch.as_tensor(factor_II), raised
     raise CheckFailed("the Hessian cannot be factored even with strong damping: use more calibration samples")
 
 
-def inverse_of(matrix_II: Tensor) -> Tensor:
-    """Return the inverse of a symmetric positive definite matrix (I, I).
+def inverse_with(matrix_II: Tensor, ridge: float, usual: float) -> tuple[Tensor, Tensor, float | None]:
+    """Return the damped matrix (I, I), the inverse (I, I) of it plus `ridge` times one, and the damping where raised.
 
     Raises:
-        CheckFailed: it is not positive definite.
+        CheckFailed: no damping up to 1e5 times the usual one helps.
     """
-    lower_II, failed = torch.linalg.cholesky_ex(matrix_II)
-    if int(failed):
-        raise CheckFailed("the Hessian cannot be inverted: use more calibration samples")
-    return torch.cholesky_inverse(lower_II)
+    for raised, damped_II in damped(matrix_II, usual):
+        lower_II, failed = torch.linalg.cholesky_ex(damped_II + ridge * torch.eye(len(damped_II), device=damped_II.device))
+        if not int(failed):
+            return damped_II, torch.cholesky_inverse(lower_II), raised
+    raise CheckFailed("the Hessian cannot be inverted even with strong damping: use more calibration samples")

@@ -20,7 +20,7 @@ def sparsegpt(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPatter
         CheckFailed: the Hessian cannot be factored even with strong damping.
     """
     weight_OI, hessian_II = without_dead_inputs(weight_OI, statistics)
-    factor_II = inverse_factor(hessian_II)
+    factor_II, statistics.raised_damping = inverse_factor(hessian_II)
     mask_OI = torch.ones_like(weight_OI, dtype=torch.bool)
     for start, end in _blocks(weight_OI.shape[1], pattern):
         error_OB = _sweep_block(weight_OI, mask_OI, factor_II, (start, end), pattern)

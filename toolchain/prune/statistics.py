@@ -1,7 +1,8 @@
 """Statistics of a layer's input, gathered token by token.
 
-Shapes: L tokens, I in features. With `x_LI` the inputs: squares_I = sum over L of x^2, the diagonal of the Hessian
-H_II = x^T x (SparseGPT writes 2 x^T x; the factor changes neither the mask nor the compensation).
+Shapes: L tokens, I in features. With `x_LI` the inputs and `w_L` the tokens' weights: squares_I = sum over L of w x^2, the
+diagonal of the Hessian H_II = sum over L of w x x^T (SparseGPT writes 2 x x^T; the factor changes neither the mask nor the
+compensation).
 """
 
 from enum import IntEnum
@@ -24,12 +25,12 @@ class Statistics:
     """Running sums over the input of one layer, or of several layers that share it."""
 
     def __init__(self, features: int, need: Need, device: torch.device) -> None:
-        self.tokens = 0
+        self.raised_damping: float | None = None  # set by a pruner whose usual damping was too little
         self.squares_I = torch.zeros(features, device=device)
         self.hessian_II = torch.zeros(features, features, device=device) if need is Need.HESSIAN else None
 
-    def add(self, x: Tensor, where: str) -> None:
-        """Add inputs (..., I).
+    def add(self, x: Tensor, where: str, weights_L: Tensor | None = None) -> None:
+        """Add inputs (..., I), one weight for each token; None weighs all alike.
 
         Raises:
             InputError: the inputs hold NaN or infinity; `where` names the layer.
@@ -37,7 +38,8 @@ class Statistics:
         x_LI = x.detach().reshape(-1, x.shape[-1]).float()
         if not bool(torch.isfinite(x_LI).all()):
             raise InputError(f"calibration gives NaN or infinite inputs at {where}: check the checkpoint and the data")
-        self.tokens += x_LI.shape[0]
+        if weights_L is not None:
+            x_LI = x_LI * weights_L.sqrt()[:, None]
         self.squares_I += x_LI.square().sum(0)
         if self.hessian_II is not None:
             self.hessian_II.addmm_(x_LI.T, x_LI)

@@ -5,6 +5,7 @@ One block's statistics live at a time. Activations are kept per sample, so sampl
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from vlmc.toolchain.families.base import Family, Tower, linears
 from vlmc.toolchain.prune.statistics import Need, Statistics
+from vlmc.toolchain.prune.tokens import Tokens
 
 Feed = dict[str, Tensor]
 PruneBlock = Callable[[str, nn.Module, dict[str, Statistics]], None]
@@ -24,16 +26,29 @@ class _Captured(Exception):
 
 @torch.no_grad()
 def sweep_tower(
-    model: nn.Module, family: Family, tower: Tower, feeds: Sequence[Feed], need: Need, prune: PruneBlock
+    model: nn.Module,
+    family: Family,
+    tower: Tower,
+    feeds: Sequence[Feed],
+    need: Need,
+    prune: PruneBlock,
+    tokens: Tokens | None = None,
 ) -> None:
-    """Run the tower's blocks in order: gather statistics, call `prune`, then feed the pruned block's output onwards."""
+    """Run the tower's blocks in order: gather statistics, call `prune`, then feed the pruned block's output onwards.
+
+    `tokens` weighs the tokens of the tower's input; None weighs all alike.
+
+    Raises:
+        InputError: activations are NaN or infinite; the message gives the layer's full name.
+    """
     blocks = family.blocks(model, tower)
     calls = [_capture(model, blocks[0][1], feed) for feed in feeds]
     for name, block in blocks:
-        with _gathering(block, need) as statistics:
-            for call in calls if need is not Need.NOTHING else ():
+        weights = [_weights(tokens, number, call, block) for number, call in enumerate(calls)]
+        with _gathering(name, block, need) as gathered:
+            for call, gathered.weights_L in zip(calls, weights, strict=True) if need is not Need.NOTHING else ():
                 call.run(block)
-        prune(name, block, statistics)
+        prune(name, block, gathered.statistics)
         for call in calls:
             call.hidden = call.run(block)
 
@@ -68,10 +83,23 @@ def _capture(model: nn.Module, block: nn.Module, feed: Feed) -> _Call:
     raise AssertionError("the model never reached its first block")
 
 
+def _weights(tokens: Tokens | None, sample: int, call: _Call, block: nn.Module) -> Tensor | None:
+    return None if tokens is None else tokens.weights(sample, call.hidden, lambda: call.run(block))
+
+
+@dataclass
+class _Gathered:
+    """The statistics of a block's layers, and the weights of the tokens that run through it now."""
+
+    statistics: dict[str, Statistics] = field(default_factory=dict)
+    weights_L: Tensor | None = None
+
+
 @contextmanager
-def _gathering(block: nn.Module, need: Need) -> Iterator[dict[str, Statistics]]:
+def _gathering(prefix: str, block: nn.Module, need: Need) -> Iterator[_Gathered]:
     """Yield the statistics of every Linear in the block, filled while it runs; layers with one input share theirs."""
-    found: dict[str, Statistics] = {}
+    gathered = _Gathered()
+    found = gathered.statistics
     shared: dict[int, Statistics] = {}  # id of the input within one forward pass -> its statistics
     leaders: dict[str, bool] = {}
 
@@ -82,7 +110,7 @@ def _gathering(block: nn.Module, need: Need) -> Iterator[dict[str, Statistics]]:
                 found[name] = shared.setdefault(id(args[0]), Statistics(args[0].shape[-1], need, args[0].device))
                 keep_alive.append(args[0])
             if leaders[name]:
-                found[name].add(args[0], name)
+                found[name].add(args[0], f"{prefix}.{name}", gathered.weights_L)
 
         return hook
 
@@ -91,7 +119,7 @@ def _gathering(block: nn.Module, need: Need) -> Iterator[dict[str, Statistics]]:
     try:
         if need is Need.NOTHING:
             found.update((name, Statistics(layer.in_features, need, layer.weight.device)) for name, layer in linears(block))
-        yield found
+        yield gathered
     finally:
         for handle in handles:
             handle.remove()

@@ -1,7 +1,8 @@
 """prune: from a dense checkpoint to an artifact whose layers hold a sparsity pattern."""
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,8 +18,9 @@ from vlmc.toolchain.masks import save_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_refit
-from vlmc.toolchain.prune.statistics import Statistics
+from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.prune.sweep import Feed, sweep_tower
+from vlmc.toolchain.prune.tokens import Tokens
 from vlmc.toolchain.saving import save_model, tensor_names
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.base import Stage
@@ -55,17 +57,28 @@ class Prune(Stage):
         if source.artifact is not None:
             raise InputError(f"{source.name} is already {source.artifact.manifest.state}: prune a dense model")
         _ = source.family, self.patterns
+        if self.options.tokens != "all" and Part.LANGUAGE not in self.patterns:
+            raise InputError(f"--tokens {self.options.tokens} weighs tokens of the language model, which is left dense")
+        if self.options.tokens != "all" and self.pruner.need is Need.NOTHING:
+            raise InputError(f"--tokens {self.options.tokens}: {self.options.method} looks at no token: add --refit")
+
+    @property
+    def pruner(self) -> Pruner:
+        """The method, with its refit where that is wanted."""
+        pruner = PRUNERS[self.options.method]
+        return with_refit(pruner) if self.options.refit else pruner
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         family, model, processor = source.family, source.load(), source.load_processor()
-        check_divisible(family, model, self.patterns)
+        odd = self._left_dense(family, model)
         serving = family.serving(model, processor)
         samples = data.load(self.options.data, "train", self.options.calibration)
         encoder = Encoder(processor, serving)
         feeds = [_unlabelled(encoder.answered(sample)) for sample in samples]
-        pruner = PRUNERS[self.options.method]
-        pruner = with_refit(pruner) if self.options.refit else pruner
-        masks = prune_model(model, family, pruner, self.patterns, feeds, self.progress)
+        visual = [family.visual_tokens(model, feed["input_ids"])[0] for feed in feeds]
+        plan = Plan(self.pruner, self.patterns, Tokens.choose(self.options.tokens, visual, [one.id for one in samples]), odd)
+        found = prune_model(model, family, plan, feeds, self.progress)
+        masks = found.masks
         save_model(model, source, draft.root)
         tensors = tensor_names(model, draft.root, masks)
         save_masks(draft.root, {tensors[name]: mask for name, mask in masks.items()})
@@ -81,51 +94,87 @@ class Prune(Stage):
             serving=serving,
             history=(),
         )
-        return manifest, {"layers": len(masks), "sparsity": _sparsity(masks)}
+        notes = {"left_dense": odd, "raised_damping": found.raised}
+        told = {name: note for name, note in notes.items() if note}
+        return manifest, {"layers": len(masks), "sparsity": _sparsity(masks), **told}
+
+    def _left_dense(self, family: Family, model: nn.Module) -> dict[str, int]:
+        """Return the input sizes, by name, of the layers whose rows do not fall into whole groups.
+
+        Raises:
+            InputError: there are some and they may not stay dense, or there are no others.
+        """
+        odd = indivisible(family, model, self.patterns)
+        if odd and not self.options.allow_dense:
+            listed = ", ".join(f"{name} ({width})" for name, width in list(odd.items())[:5])
+            more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+            raise InputError(
+                f"the inputs of {len(odd)} layers are no multiple of the pattern's group: {listed}{more}; "
+                "add --allow-dense to leave them dense"
+            )
+        if odd and len(odd) == sum(part in self.patterns for part in family.prunable(model).values()):
+            raise InputError("nothing to prune: no layer's inputs are a multiple of the pattern's group")
+        return odd
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
 
 
-def prune_model(
-    model: nn.Module,
-    family: Family,
-    pruner: Pruner,
-    patterns: Mapping[Part, SparsityPattern],
-    feeds: list[Feed],
-    progress: Progress,
-) -> dict[str, Tensor]:
-    """Prune a model in place; return the boolean keep-mask (O, I) of every pruned layer by its name."""
-    masks: dict[str, Tensor] = {}
-    towers = [tower for tower in family.towers if tower.part in patterns]
-    total = sum(len(family.blocks(model, tower)) for tower in towers)
-    with progress.task("prune", total) as bar:
+@dataclass(frozen=True)
+class Plan:
+    """How a model is pruned: by what, each part to which pattern, which tokens count, which layers are left dense."""
+
+    pruner: Pruner
+    patterns: Mapping[Part, SparsityPattern]
+    tokens: Tokens | None = None
+    dense: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What pruning came to, by the layers' names: boolean keep-masks (O, I), and dampings that had to be raised."""
+
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    raised: dict[str, float] = field(default_factory=dict)
+
+
+def prune_model(model: nn.Module, family: Family, plan: Plan, feeds: list[Feed], progress: Progress) -> Found:
+    """Prune a model in place."""
+    found = Found()
+    towers = [tower for tower in family.towers if tower.part in plan.patterns]
+    with progress.task("prune", sum(len(family.blocks(model, tower)) for tower in towers)) as bar:
         for tower in towers:
-            prune = _block_pruner(pruner, patterns[tower.part], masks, bar.advance)
-            sweep_tower(model, family, tower, feeds, pruner.need, prune)
-    return masks
+            prune = partial(_prune_block, plan, plan.patterns[tower.part], found, bar.advance)
+            tokens = plan.tokens if tower.part is Part.LANGUAGE else None
+            sweep_tower(model, family, tower, feeds, plan.pruner.need, prune, tokens)
+    return found
 
 
-def _block_pruner(
-    pruner: Pruner, pattern: SparsityPattern, masks: dict[str, Tensor], done: Callable[[], None]
-) -> Callable[[str, nn.Module, dict[str, Statistics]], None]:
-    def prune(prefix: str, block: nn.Module, statistics: dict[str, Statistics]) -> None:
-        for name, layer in linears(block):
-            weight_OI, mask_OI = pruner.prune(layer.weight.detach(), statistics[name], pattern)
-            layer.weight.data.copy_(weight_OI)
-            masks[f"{prefix}.{name}"] = mask_OI
-        done()
+def _prune_block(
+    plan: Plan,
+    pattern: SparsityPattern,
+    found: Found,
+    done: Callable[[], None],
+    prefix: str,
+    block: nn.Module,
+    statistics: Mapping[str, Statistics],
+) -> None:
+    for inner, layer in linears(block):
+        name, seen = f"{prefix}.{inner}", statistics[inner]
+        if name in plan.dense:
+            continue
+        weight_OI, found.masks[name] = plan.pruner.prune(layer.weight.detach(), seen, pattern)
+        layer.weight.data.copy_(weight_OI)
+        if seen.raised_damping is not None:
+            found.raised[name] = seen.raised_damping
+    done()
 
-    return prune
 
-
-def check_divisible(family: Family, model: nn.Module, patterns: Mapping[Part, SparsityPattern]) -> None:
-    """Raise InputError, listing them, when rows of some layers do not fall into whole groups."""
+def indivisible(family: Family, model: nn.Module, patterns: Mapping[Part, SparsityPattern]) -> dict[str, int]:
+    """Return the input size, by the layer's name, of those to be pruned whose rows do not fall into whole groups."""
     parts = family.prunable(model)
-    widths = {name: model.get_submodule(name).in_features for name, part in parts.items() if part in patterns}
-    odd = [f"{name} ({width})" for name, width in widths.items() if not patterns[parts[name]].divides(int(str(width)))]
-    if odd:
-        raise InputError(f"{len(odd)} layers' inputs are no multiple of the pattern's group: {', '.join(odd[:5])}")
+    widths = {name: int(str(model.get_submodule(name).in_features)) for name, part in parts.items() if part in patterns}
+    return {name: width for name, width in widths.items() if not patterns[parts[name]].divides(width)}
 
 
 def _unlabelled(encoded: dict[str, Tensor]) -> Feed:
