@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.repair.masked_linear import masked_linear, pack, unpack, updated, wide
 
 
 @dataclass(frozen=True)
@@ -51,27 +52,35 @@ class Adapted(nn.Module, ABC):
 
     @abstractmethod
     def merged(self) -> Tensor:
-        """Return the weight (O, I) with the update in."""
+        """Return the weight (O, I) with the update in, without gradient."""
 
 
 class SparseLoRA(Adapted):
     """`W_hat = W + s (B A) * M`: gradients pass through the mask, so pruned weights never move (RESSA, section 3.3).
 
-    The mask is the one given, never `W != 0`: a kept weight that is zero is trained like any other.
+    The mask is the one given, never `W != 0`: a kept weight that is zero is trained like any other. It is kept as one bit
+    a weight, and the update is never whole in memory while it is trained: see `masked_linear`.
     """
 
-    mask_OI: Tensor
+    packed_OP: Tensor
 
     def __init__(self, linear: nn.Linear, plan: AdapterPlan, generator: torch.Generator) -> None:
         super().__init__(linear, plan, generator)
         assert plan.mask_OI is not None
-        self.register_buffer("mask_OI", plan.mask_OI, persistent=False)
+        self.register_buffer("packed_OP", pack(plan.mask_OI), persistent=False)
+
+    @property
+    def mask_OI(self) -> Tensor:
+        """The boolean keep-mask (O, I), unpacked."""
+        return unpack(self.packed_OP, self.weight.shape[1], torch.bool)
 
     def adapted(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.merged(), self.bias)
+        return masked_linear(x, self.weight, self.bias, self.packed_OP, self.lora_A, self.lora_B, self.scale)
 
+    @torch.no_grad()
     def merged(self) -> Tensor:
-        return torch.addcmul(self.weight, self.mask_OI, self.lora_B @ self.lora_A, value=self.scale)
+        mask_OI = unpack(self.packed_OP, self.weight.shape[1], wide(self.weight))
+        return updated(self.weight, mask_OI, self.lora_A, self.lora_B, self.scale).to(self.weight.dtype)
 
 
 class LoRA(Adapted):
@@ -80,6 +89,7 @@ class LoRA(Adapted):
     def adapted(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias) + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
 
+    @torch.no_grad()
     def merged(self) -> Tensor:
         return torch.addmm(self.weight, self.lora_B, self.lora_A, alpha=self.scale)
 
