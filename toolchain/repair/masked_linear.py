@@ -29,7 +29,8 @@ def masked_linear(
     """Map x (*, I) to `x (W + s (B A) * M)^T + bias` (*, O); gradients flow to x, A, B, and to W and bias where asked.
 
     W_hat and the gradients of A and B are computed in float32 at least and rounded once; the products with x take x's
-    type, which under autocast is autocast's. There is no second derivative: asking for one is a RuntimeError.
+    type, which under autocast is autocast's. Relative errors to float64: under 1e-6 in float32; in bfloat16 2e-3 to 3e-3,
+    where autograd through the masked weight has 2.5e-3 to 4e-3. A second derivative is refused with a RuntimeError.
     """
     device = x.device.type
     if torch.is_autocast_enabled(device):
