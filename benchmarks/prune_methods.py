@@ -1,5 +1,6 @@
 """Accuracy on the validation split after pruning alone: methods, the tokens they look at, without and with refit.
 
+Every variant is made from each of several calibration sets, which follow one another in the demo's training questions.
 A full run also brings the table in docs/pruning.md up to date; --table does that from the results that are there.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import get_args
 
@@ -20,9 +22,10 @@ from variants import Variants
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.toolchain import data
 from vlmc.toolchain.demo.checkpoints import NAMES
+from vlmc.toolchain.demo.dataset import write
 from vlmc.toolchain.settings import PruneMethod, PruneSettings, TokenPolicy
 
-NAME, QUESTIONS = "prune_methods", 1000
+NAME, QUESTIONS, SETS = "prune_methods", 1000, 3
 METHODS: dict[PruneMethod, str] = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "admm": "ADMM"}
 POLICIES: tuple[TokenPolicy, ...] = get_args(TokenPolicy)
 PAGE = RESULTS.parent.parent / "docs" / "pruning.md"
@@ -64,28 +67,44 @@ def main(given: Sequence[str]) -> None:
 
 def _measure(chosen: argparse.Namespace, line: str) -> None:
     prepare(chosen)
-    base, questions = (PruneSettings(calibration=8), 20) if chosen.quick else (PruneSettings(), QUESTIONS)
-    finish(run(chosen.models, base, questions, line), NAME, chosen)
+    base, questions, sets = (PruneSettings(calibration=8), 20, 1) if chosen.quick else (PruneSettings(), QUESTIONS, SETS)
+    finish(run(chosen.models, base, questions, sets, line), NAME, chosen)
 
 
-def run(models: Sequence[str], base: PruneSettings, questions: int, line: str) -> Report:
+def run(models: Sequence[str], base: PruneSettings, questions: int, sets: int, line: str) -> Report:
     """Prune and question every model in every way."""
-    rows = [row for model in models for row in try_all(model, base, questions)]
-    settings = {"models": list(models), "split": "validation", "questions": questions}
-    varied = set(Variant.__dataclass_fields__)
+    with TemporaryDirectory() as folder:
+        files = calibration_sets(Path(folder) / "sets", sets, base.calibration)
+        rows = [row for model in models for row in try_all(model, base, questions, files)]
+    settings = {"models": list(models), "split": "validation", "questions": questions, "calibration_sets": sets}
+    varied = {*Variant.__dataclass_fields__, "data"}
     return report(line, rows, [], {**settings, "prune": base.model_dump(mode="json", exclude=varied)})
 
 
-def try_all(model: str, base: PruneSettings, questions: int) -> list[Row]:
+def calibration_sets(folder: Path, sets: int, size: int) -> list[str]:
+    """Write the first training questions as files of `size` each; the first of them is what `--data demo` calibrates on."""
+    lines = write(folder, "train", sets * size).read_text(encoding="utf-8").splitlines(keepends=True)
+    files = [folder / f"{number}.jsonl" for number in range(sets)]
+    for number, file in enumerate(files):
+        file.write_text("".join(lines[number * size : (number + 1) * size]), encoding="utf-8")
+    return [str(file) for file in files]
+
+
+def try_all(model: str, base: PruneSettings, questions: int, files: Sequence[str]) -> list[Row]:
     """Return one model's rows: the accuracy of every variant beside the dense model's."""
     samples = list(data.load("demo", "validation", questions))
+
+    def tried(variant: Variant, file: str) -> float:
+        with TemporaryDirectory() as scratch:
+            options = base.model_copy(update={**vars(variant), "data": file})
+            _, trial = Variants(model, samples, Path(scratch)).pruned(options)
+        return 100 * trial.accuracy.overall
+
     with TemporaryDirectory() as scratch:
         whole = Variants(model, samples, Path(scratch)).dense().accuracy.overall
     rows = [measured(f"{model}: {DENSE}", ACCURACY, [100 * whole], "%")]
     for variant in VARIANTS:
-        with TemporaryDirectory() as scratch:
-            _, trial = Variants(model, samples, Path(scratch)).pruned(base.model_copy(update=vars(variant)))
-        rows.append(measured(f"{model}: {variant}", ACCURACY, [100 * trial.accuracy.overall], "%", rows[0]))
+        rows.append(measured(f"{model}: {variant}", ACCURACY, [tried(variant, file) for file in files], "%", rows[0]))
         print(f"{model}, {variant}: {rows[-1].value:.1f} %", file=sys.stderr, flush=True)
     return rows
 
@@ -99,17 +118,22 @@ def table(found: Report) -> str:
     """Return a table for each model, methods down, tokens across, and where the figures come from."""
     head = (
         f"Right answers to {found.settings['questions']:,} validation questions, vision and language pruned to "
-        f"{found.settings['prune']['target']} on {found.settings['prune']['calibration']} samples, not repaired."
+        f"{found.settings['prune']['target']}, not repaired: the mean over {found.settings['calibration_sets']} calibration "
+        f"sets of {found.settings['prune']['calibration']} samples each and, in brackets, the spread."
     )
     tables = [_model_table(found, model) for model in found.settings["models"]]
     return "\n\n".join([head, *tables, f"Measured on {found.machine}, {found.date}: `{found.command}`."])
 
 
 def _model_table(found: Report, model: str) -> str:
+    def value(name: str) -> float:
+        measure = found.value(f"{model}: {name}", ACCURACY)
+        assert measure is not None
+        return measure
+
     def cell(name: str) -> str:
-        value = found.value(f"{model}: {name}", ACCURACY)
-        assert value is not None
-        return f"{tenths(value)} %"
+        row = found.find(f"{model}: {name}", ACCURACY)
+        return f"{tenths(value(name))} %" + ("" if row is None or row.spread is None else f" ({tenths(row.spread)})")
 
     lines = [
         f"| `{model}`, dense {cell(DENSE)} | {' | '.join(f'`--tokens {policy}`' for policy in POLICIES)} |",
@@ -118,7 +142,8 @@ def _model_table(found: Report, model: str) -> str:
     for method, refit in product(METHODS, (False, True)):
         cells = (cell(str(Variant(method, refit, policy))) for policy in POLICIES)
         lines.append(f"| {label(method, refit)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    means = [fmean(value(str(one)) for one in VARIANTS if one.tokens == policy) for policy in POLICIES]
+    return "\n".join([*lines, f"| mean of the {len(lines) - 2} | {' | '.join(f'{tenths(mean)} %' for mean in means)} |"])
 
 
 if __name__ == "__main__":
