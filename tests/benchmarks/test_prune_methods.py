@@ -18,6 +18,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return prune_methods.run([model], PruneSettings(calibration=2), 3, 2, "line")
 
 
+@pytest.mark.slow
 def test_every_variant_has_its_row(found: Report) -> None:
     names = [row.name.rpartition(": ")[2] for row in found.rows]
     assert names[0] == "dense"
@@ -28,6 +29,7 @@ def test_every_variant_has_its_row(found: Report) -> None:
     assert all(row.metric == ACCURACY and row.value is not None and 0 <= row.value <= 100 for row in found.rows)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_a_method(found: Report) -> None:
     lines = prune_methods.table(found).splitlines()
     assert [line.partition(" | ")[0] for line in lines if line.startswith("| ")][1:] == [
@@ -37,11 +39,12 @@ def test_the_table_has_a_line_a_method(found: Report) -> None:
     assert lines[-1].endswith(": `line`.")
 
 
-def test_the_page_shows_the_results(found: Report) -> None:
+def test_the_page_shows_the_results() -> None:
     page = prune_methods.PAGE.read_text(encoding="utf-8")
     results: Path = RESULTS / "prune_methods.json"
     assert prune_methods.filled(page, Report.read(results)) == page, "run python benchmarks/prune_methods.py --table"
-    assert prune_methods.filled(page, found) != page
+    stale = page.replace("| Wanda | ", "| Wanda | 9", 1)
+    assert prune_methods.filled(stale, Report.read(results)) == page
 
 
 def test_the_first_calibration_set_is_the_usual_one(tmp_path: Path) -> None:
