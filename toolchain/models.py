@@ -5,6 +5,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain import families
 from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.families.base import Family, Processor
+from vlmc.toolchain.streaming.weights import StreamedModel
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,24 @@ class Checkpoint:
         Raises:
             InputError: the weights are damaged or do not fit the configuration.
         """
+        return self._read()
+
+    def stream(self, device: torch.device) -> StreamedModel:
+        """Open the model without its weights, which are read from the files when they are needed.
+
+        Raises:
+            InputError: the weights are damaged or do not fit the configuration.
+        """
+        with TemporaryDirectory() as scratch:  # where weights would go that transformers has to put together
+            return StreamedModel(self._read(device_map={"": "disk"}, offload_folder=scratch), self.folder, device)
+
+    def _read(self, **how: Any) -> nn.Module:
         from transformers import AutoModelForImageTextToText
 
         open_weights(self.folder)
         try:
             model, report = AutoModelForImageTextToText.from_pretrained(
-                self.folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+                self.folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **how
             )
         except (SafetensorError, OSError, ValueError, RuntimeError, struct.error) as error:
             raise InputError(f"{self.folder} cannot be loaded: {_one_line(error)}") from None
