@@ -3,6 +3,8 @@
 The hooks that do it are accelerate's.
 """
 
+import ctypes
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +93,13 @@ class StreamedModel:
             attach_align_device_hook(
                 module, execution_device=self.device, offload=True, weights_map=self._weights, module_name=name
             )
+            _return_memory()
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system: glibc keeps tensors' places otherwise, and block after block it adds up."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _number(name: str, mark: Tensor) -> int:
