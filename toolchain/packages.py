@@ -9,6 +9,7 @@ PACKAGES = {
     "pyyaml": ("recipes", "toolchain"),
     "onnx": ("export", "onnx"),
     "onnxscript": ("export", "onnx"),
+    "matplotlib": ("the figures of sweep", "all"),
     "onnxruntime": ("run", ""),
     "tokenizers": ("run", ""),
 }

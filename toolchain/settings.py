@@ -27,8 +27,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class PruneSettings(Settings):
-    """How to prune."""
+class TargetSettings(Settings):
+    """How sparse to prune."""
 
     target: str = "2:4"
     """Sparsity: N:M such as 2:4 or 4:8, or a percentage of zeros per row such as 50%."""
@@ -36,14 +36,19 @@ class PruneSettings(Settings):
     """Sparsity of the vision tower alone, or none to leave it dense. [default: the target]"""
     language: str | None = None
     """Sparsity of the language model alone, or none to leave it dense. [default: the target]"""
+    layers: Annotated[dict[str, str], BeforeValidator(read_layers)] = {}
+    """Sparsity of single layers by a glob of their names, as GLOB=SPARSITY,GLOB=none; the first that matches decides."""
+
+
+class MethodSettings(Settings):
+    """How to choose what is pruned, and on what data."""
+
     method: PruneMethod = "wanda"
     """How weights are chosen: magnitude, wanda, sparsegpt or admm."""
     refit: bool = False
     """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
     tokens: TokenPolicy = "all"
     """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
-    layers: Annotated[dict[str, str], BeforeValidator(read_layers)] = {}
-    """Sparsity of single layers by a glob of their names, as GLOB=SPARSITY,GLOB=none; the first that matches decides."""
     allow_dense: bool = False
     """Leave layers dense whose inputs do not fall into the pattern's groups, instead of refusing the model."""
     calibration: int = Field(default=128, ge=1)
@@ -54,6 +59,10 @@ class PruneSettings(Settings):
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
     data: str = "demo"
     """Data set to calibrate on: demo, or a JSON / JSONL file of LLaVA conversations."""
+
+
+class PruneSettings(MethodSettings, TargetSettings):
+    """How to prune."""
 
 
 class TrainingSettings(Settings):
@@ -127,6 +136,25 @@ class EvalSettings(Settings):
     """Data set: demo, or a JSON / JSONL file of LLaVA conversations."""
     split: Literal["train", "validation", "test"] = "test"
     """Split of the demo's data: train, validation or test."""
+    count: int | None = Field(default=None, ge=1)
+    """Number of questions. [default: all]"""
+
+
+class SweepSettings(MethodSettings):
+    """Which sparsities to try, and on what questions."""
+
+    sums: str = "100,120"
+    """Sums of vision's and language's sparsity in percent, separated by commas."""
+    shares: str = "70:30,60:40,50:50,40:60,30:70,20:80"
+    """Shares vision:language in which each sum is split, separated by commas."""
+    targets: str = "2:4"
+    """Sparsities to prune vision and language, vision only and language only to, separated by commas."""
+    data: str = "demo"
+    """Data set of the questions, and to calibrate on: demo, or a JSON / JSONL file of LLaVA conversations."""
+    calibration_data: str | None = None
+    """Another data set to calibrate on. [default: that of the questions; the demo's splits share no picture]"""
+    split: Literal["train", "validation", "test"] = "validation"
+    """Split of the demo's data to question: train, validation or test."""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
 

@@ -114,7 +114,16 @@ CASES: list[tuple[list[str], int, str]] = [
     (["run", "pruned", "--prompt", "what?"], 2, "--image"),
     (["export", "pruned", "--backend", "coreml"], 2, "coreml"),
     (["export", "pruned", "--precision", "fp4"], 2, "--precision fp4"),
+    (["sweep", "dense", "--shares", "70-30"], 2, "--shares: '70-30' is no share: give vision:language such as 60:40"),
+    (["sweep", "dense", "--shares", "1:0,0:1"], 2, "no share can be tried: 100:0 of 100 %"),
+    (["sweep", "dense", "--sums", "100,220"], 2, "--sums: '220' is no sum of two sparsities"),
+    (["sweep", "dense", "--method", "guess"], 2, "--method guess: input should be"),
+    (["sweep", "dense", "--targets", "none"], 2, "unknown sparsity 'none'"),
+    (["sweep", "dense", "--targets", "2:7"], 2, "--targets 2:7: the inputs of 32 of 32 layers"),
+    (["sweep", "dense", "--count", "0"], 2, "--count 0: input should be greater than or equal to 1"),
     # models
+    (["sweep", "pruned"], 2, "pruned is already pruned: prune a dense model"),
+    (["sweep", "cut"], 2, "model.safetensors is cut short"),
     (["prune", "nowhere/at/all"], 2, "no model at nowhere/at/all"),
     (["prune", "demmo"], 2, "no model at demmo"),
     (["prune", "file"], 2, "no model at file"),
@@ -140,6 +149,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["prune", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
     (["compress", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
     (["demo-data", "dense"], 2, "dense exists"),
+    (["sweep", "dense", "--out", "pruned", "--force"], 2, "pruned exists and is no study of vlmc"),
     # data
     (["prune", "dense", "--data", "nowhere.jsonl"], 2, "no data set at nowhere.jsonl"),
     (["prune", "dense", "--data", "file"], 2, "no data set at file"),
@@ -150,6 +160,8 @@ CASES: list[tuple[list[str], int, str]] = [
     (["eval", "dense", "--data", "bad-image.jsonl"], 2, "text.png"),
     (["prune", "dense", "--data", "short.jsonl"], 2, "short.jsonl holds 1 samples, 128 were asked for"),
     (["eval", "dense", "--split", "secret"], 2, "--split secret"),
+    (["sweep", "dense", "--data", "short.jsonl"], 2, "short.jsonl holds 1 samples, 128 were asked for"),
+    (["sweep", "dense", "--calibration-data", "nowhere.jsonl"], 2, "no data set at nowhere.jsonl"),
 ]
 
 

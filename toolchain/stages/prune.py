@@ -20,7 +20,7 @@ from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_refit
 from vlmc.toolchain.prune.blocks import Plan, prune_blocks
 from vlmc.toolchain.prune.journal import Journal, PrunedLayer
-from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse
+from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse, widths
 from vlmc.toolchain.prune.statistics import Need
 from vlmc.toolchain.prune.sweep import Feed, Sweep
 from vlmc.toolchain.prune.tokens import Tokens
@@ -113,8 +113,7 @@ class Prune(Stage):
         family, model, workers = source.family, source.stream(choose_device(self.options.device)), Workers()
         parts, processor = family.prunable(model.module), source.load_processor()
         patterns = by_layer(parts, self.patterns, self.options.layers)
-        widths = {name: int(str(model.module.get_submodule(name).in_features)) for name in patterns}
-        odd = left_dense(patterns, widths, allowed=self.options.allow_dense)
+        odd = left_dense(patterns, widths(model.module, patterns), allowed=self.options.allow_dense)
         plan = Plan(self.pruner, {name: pattern for name, pattern in patterns.items() if name not in odd})
         serving = family.serving(model.module, processor)
         feeds, tokens = self._calibration(model, family, Encoder(processor, serving), workers)
