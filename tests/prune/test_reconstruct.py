@@ -93,6 +93,21 @@ def test_nothing_else_changes() -> None:
         assert parameter.grad is None
 
 
+def test_gradients_flow_to_the_trained_weights_alone_and_rates_fall_along_a_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = Block()
+    sparse, masks = pruned(dense)
+    rates: list[float] = []
+
+    def step(layers: object, optimizer: object, rate: float) -> None:
+        rates.append(rate)
+        reached = {name for name, parameter in sparse.named_parameters() if parameter.grad is not None}
+        assert reached == {"up.weight", "down.weight"}, "unused is in no output, the others are not trained"
+
+    monkeypatch.setattr(module, "_step", step)
+    reconstruct(sparse, masks, task(sparse, dense, inputs(12, 1)), 2, 0)
+    assert rates == pytest.approx([2e-2, 2e-2 * (0.5 + 0.125**0.5), 1e-2, 2e-2 * (0.5 - 0.125**0.5)])
+
+
 def test_flags_of_parameters_come_back_though_the_block_fails() -> None:
     sparse, masks = pruned(Block())
     sparse.norm.requires_grad_(False)

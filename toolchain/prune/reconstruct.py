@@ -128,4 +128,3 @@ def _training(block: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
     finally:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-            parameter.grad = None
