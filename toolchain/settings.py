@@ -8,6 +8,7 @@ Group = TypeVar("Group", bound="Settings")
 PruneMethod = Literal["magnitude", "wanda", "sparsegpt", "admm"]
 RepairMethod = Literal["ressa"]
 TokenPolicy = Literal["all", "text", "atv"]
+Ratios = Literal["uniform", "owl", "ecoflap"]
 Direction = Literal["forward", "reverse"]
 
 
@@ -45,8 +46,16 @@ class MethodSettings(Settings):
 
     method: PruneMethod = "wanda"
     """How weights are chosen: magnitude, wanda, sparsegpt or admm."""
+    ratios: Ratios = "uniform"
+    """How a percentage is shared out over the blocks: uniform, owl (outliers) or ecoflap (gradients from forward passes)."""
+    dsnot: bool = False
+    """After the mask is chosen, swap weights until each output's mean is near the dense one (magnitude and wanda)."""
     refit: bool = False
     """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
+    reconstruct: bool = False
+    """Train the weights that stay in each pruned block towards the dense block's output."""
+    reconstruct_epochs: int = Field(default=10, ge=1)
+    """Passes of --reconstruct over the calibration samples."""
     tokens: TokenPolicy = "all"
     """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
     allow_dense: bool = False
