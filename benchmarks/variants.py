@@ -82,8 +82,7 @@ class Variants:
         watch = Stopwatch()
         with TemporaryDirectory(dir=self.scratch) as folder, watch.step("repair"):
             model = lora_remasked(pruned, options, seed, Path(folder) / "checkpoints")
-        processor = pruned.load_processor()
-        encoder = Encoder(processor, pruned.family.serving(model, processor))
+        encoder = Encoder(pruned.load_processor(), pruned.family, model)
         return Trial(evaluate(model, encoder, self.samples, QUIET, title="remasked"), watch.seconds, _sizes(pruned))
 
     def _trial(self, checkpoint: Checkpoint, watch: Stopwatch) -> Trial:

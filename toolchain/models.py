@@ -73,7 +73,7 @@ class Checkpoint:
         Raises:
             InputError: vlmc has no family for it.
         """
-        return families.find(str(self.config.get("model_type")), where=self.name)
+        return families.find(self.config, where=self.name)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -104,16 +104,12 @@ class Checkpoint:
 
     def load_processor(self) -> Processor:
         """Load the processor: the tokenizer and the picture pipeline."""
-        from transformers import AutoProcessor
-
         try:
-            processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True)
+            return self.family.load_processor(self.folder)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{self.folder} holds no usable processor: {_one_line(error)}") from None
-        template = self.folder / "chat_template.jinja"
-        if processor.chat_template is None and template.is_file():  # Blip2Processor saves its template and forgets it
-            processor.chat_template = template.read_text(encoding="utf-8")
-        return processor
+        except ImportError as error:
+            raise EnvironmentLacks(f"{self.folder}: its processor lacks a package: {_one_line(error)}") from None
 
 
 def _is_hub_id(name: str) -> bool:

@@ -28,10 +28,13 @@ def save_model(model: nn.Module, source: Checkpoint, folder: Path) -> None:
 
 
 def copy_companions(source: Path, folder: Path) -> None:
-    """Copy everything that belongs to a model but its weights; what stands in `source` wins."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
-            shutil.copyfile(path, folder / path.name)
+    """Copy everything that belongs to a model but its weights, second tokenizers too; what stands in `source` wins."""
+    for place in (source, *sorted(path.parent for path in source.glob("*/tokenizer_config.json"))):
+        target = folder / place.relative_to(source)
+        target.mkdir(exist_ok=True)
+        for path in sorted(place.iterdir()):
+            if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
+                shutil.copyfile(path, target / path.name)
 
 
 def tensor_names(model: nn.Module, folder: Path, layers: Iterable[str]) -> dict[str, str]:

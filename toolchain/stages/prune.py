@@ -70,12 +70,12 @@ class Prune(Stage):
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         family, model, processor = source.family, source.load(), source.load_processor()
+        self.progress.notice(family.notice)
         odd = self._left_dense(family, model)
-        serving = family.serving(model, processor)
         samples = data.load(self.options.data, "train", self.options.calibration)
-        encoder = Encoder(processor, serving)
-        feeds = [_unlabelled(encoder.answered(sample)) for sample in samples]
-        visual = [family.visual_tokens(model, feed["input_ids"])[0] for feed in feeds]
+        encoder = Encoder(processor, family, model)
+        feeds = [encoder.feed(sample) for sample in samples]
+        visual = [family.visual_tokens(model, feed)[0] for feed in feeds]
         plan = Plan(self.pruner, self.patterns, Tokens.choose(self.options.tokens, visual, [one.id for one in samples]), odd)
         found = prune_model(model, family, plan, feeds, self.progress)
         masks = found.masks
@@ -91,7 +91,7 @@ class Prune(Stage):
                 name: Layer(tensor=tensors[name], pattern=str(self.patterns[parts[name]]), part=parts[name])
                 for name in masks
             },
-            serving=serving,
+            serving=family.serving(model, processor),
             history=(),
         )
         notes = {"left_dense": odd, "raised_damping": found.raised}
@@ -145,7 +145,7 @@ def prune_model(model: nn.Module, family: Family, plan: Plan, feeds: list[Feed],
     with progress.task("prune", sum(len(family.blocks(model, tower)) for tower in towers)) as bar:
         for tower in towers:
             prune = partial(_prune_block, plan, plan.patterns[tower.part], found, bar.advance)
-            tokens = plan.tokens if tower.part is Part.LANGUAGE else None
+            tokens = plan.tokens if tower.part is Part.LANGUAGE and tower.mixed else None
             sweep_tower(model, family, tower, feeds, plan.pruner.need, prune, tokens)
     return found
 
@@ -175,10 +175,6 @@ def indivisible(family: Family, model: nn.Module, patterns: Mapping[Part, Sparsi
     parts = family.prunable(model)
     widths = {name: int(str(model.get_submodule(name).in_features)) for name, part in parts.items() if part in patterns}
     return {name: width for name, width in widths.items() if not patterns[parts[name]].divides(width)}
-
-
-def _unlabelled(encoded: dict[str, Tensor]) -> Feed:
-    return {name: tensor for name, tensor in encoded.items() if name != "labels"}
 
 
 def _sparsity(masks: Mapping[str, Tensor]) -> float:
