@@ -66,7 +66,7 @@ class Checkpoint:
         except ValueError as error:
             raise InputError(f"{self.folder / 'config.json'} is not valid JSON: {error}") from None
 
-    @property
+    @cached_property
     def family(self) -> Family:
         """The family that knows this model.
 

@@ -28,8 +28,11 @@ class Built:
 
 @pytest.fixture(scope="session", params=list(pico.FAMILIES))
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("families") / request.param
-    source = Checkpoint.find(str(pico.save(request.param, folder, torch.float32)))
+    try:
+        folder = pico.save(request.param, tmp_path_factory.mktemp("families") / request.param, torch.float32)
+    except ImportError as error:  # transformers 5.17 has no picture processor for Idefics3 that does without torchvision
+        pytest.skip(str(error).strip().splitlines()[0])
+    source = Checkpoint.find(str(folder))
     model = source.load()
     return Built(request.param, source, model, Encoder(source.load_processor(), source.family, model))
 

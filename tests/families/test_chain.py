@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
+from tests import pico
 from tests.families.conftest import Built, samples
+from tests.repair import material
 from vlmc.runtime import load
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
@@ -21,7 +24,9 @@ from vlmc.toolchain.prune import PRUNERS
 from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.settings import ExportSettings, PruneSettings
 from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
+from vlmc.toolchain.stages.repair import Repair
 from vlmc.toolchain.verify import verify_artifact
 
 OLD_SWEEP_IS_WRONG = ("blip-2-t5", "instructblip-t5", "qwen2_5_vl", "qwen3_vl", "gemma3")
@@ -34,6 +39,12 @@ def artifact(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Artifact
     return Prune(PruneSettings(method="wanda", calibration=2)).run(built.source, out)
 
 
+@pytest.fixture(scope="session")
+def reloaded(artifact: Artifact) -> nn.Module:
+    model: nn.Module = AutoModelForImageTextToText.from_pretrained(artifact.root, dtype=torch.float32)
+    return model.eval()
+
+
 def stacks(built: Built) -> Iterator[nn.ModuleList]:
     """The towers as transformers' own attributes lead to them, whatever the family's globs say."""
     for name, module in built.model.named_modules():
@@ -42,12 +53,14 @@ def stacks(built: Built) -> Iterator[nn.ModuleList]:
             yield module
 
 
-def test_every_linear_of_the_towers_holds_and_nothing_else_changed(built: Built, artifact: Artifact) -> None:
-    after, layers = Checkpoint.find(str(artifact.root)).load(), artifact.manifest.layers
+def test_every_linear_of_the_towers_holds_and_nothing_else_changed(
+    built: Built, artifact: Artifact, reloaded: nn.Module
+) -> None:
+    layers = artifact.manifest.layers
     inside = {id(layer) for stack in stacks(built) for layer in stack.modules() if isinstance(layer, nn.Linear)}
     assert {name for name, module in built.model.named_modules() if id(module) in inside} == set(layers)
     for name, parameter in built.model.named_parameters():
-        saved = after.get_parameter(name)
+        saved = reloaded.get_parameter(name)
         if name.removesuffix(".weight") in layers:
             assert SparsityPattern.parse("2:4").holds(saved.detach()), name
         else:
@@ -57,9 +70,9 @@ def test_every_linear_of_the_towers_holds_and_nothing_else_changed(built: Built,
     assert all(report.violation is None for report in reports)
 
 
-def test_plain_transformers_gives_the_pruned_models_logits(built: Built, artifact: Artifact) -> None:
+def test_plain_transformers_gives_the_pruned_models_logits(built: Built, artifact: Artifact, reloaded: nn.Module) -> None:
     """Wanda keeps the weights that it keeps as they were, so the pruned model is the dense one under the masks."""
-    reloaded, masked = AutoModelForImageTextToText.from_pretrained(artifact.root).eval(), deepcopy(built.model)
+    masked = deepcopy(built.model)
     for name, mask_OI in load_masks(artifact.root, artifact.manifest).items():
         masked.get_parameter(f"{name}.weight").data.mul_(mask_OI)
     feed = built.encoder.feed(samples()[1])
@@ -101,9 +114,7 @@ def wanda_mask(model: nn.Module, name: str, seen: Statistics) -> Tensor:
     return PRUNERS["wanda"].prune(model.get_parameter(f"{name}.weight"), seen, SparsityPattern(n=2, m=4))[1]
 
 
-def test_tied_embeddings_stay_tied(built: Built, artifact: Artifact) -> None:
-    reloaded = AutoModelForImageTextToText.from_pretrained(artifact.root)
-
+def test_tied_embeddings_stay_tied(built: Built, reloaded: nn.Module) -> None:
     def tied(model: nn.Module) -> bool:
         return model.get_input_embeddings().weight is model.get_output_embeddings().weight  # type: ignore[operator]
 
@@ -123,6 +134,7 @@ def test_families_without_serving_data_are_neither_exported_nor_run(built: Built
         assert artifact.manifest.serving is not None
         return
     assert artifact.manifest.serving is None
+    assert "vlmc does not export such a model yet" in (artifact.root / "README.md").read_text()
     kind = built.source.family.model_type
     with pytest.raises(InputError, match=f"vlmc cannot run a {kind} model yet: load it with transformers"):
         load(artifact.root)
@@ -130,6 +142,26 @@ def test_families_without_serving_data_are_neither_exported_nor_run(built: Built
         export(artifact, ExportSettings(), "onnx", Progress(quiet=True))
 
 
+def test_token_policies_leave_the_decoder_of_an_encoder_decoder_alone(tmp_path: Path) -> None:
+    """Its input holds no visual token, and fewer tokens than the policy knows of."""
+    source = Checkpoint.find(str(pico.save("blip-2-t5", tmp_path / "dense")))
+    pruned = Prune(PruneSettings(calibration=2, tokens="text")).run(source, tmp_path / "out")
+    assert all(report.violation is None for report in verify_artifact(pruned))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("built", pico.FAMILIES, indirect=True)
+def test_repaired_and_merged(built: Built, artifact: Artifact, tmp_path: Path) -> None:
+    options = material.OPTIONS.model_copy(update={"steps": 30})
+    adapted = Repair(options, samples=samples()).run(Checkpoint.find(str(artifact.root)), tmp_path / "adapted")
+    measures = adapted.manifest.history[-1].measures
+    assert measures["last_loss"] < 0.9 * measures["first_loss"]
+    merged = Merge(samples()).run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
+    assert all(report.violation is None for report in verify_artifact(merged))
+    assert AutoModelForImageTextToText.from_pretrained(merged.root)
+
+
+@pytest.mark.slow
 def test_answers_can_be_generated(built: Built) -> None:
     from vlmc.toolchain.evaluate import answer_all
 

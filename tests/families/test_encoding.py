@@ -46,6 +46,31 @@ def test_the_prompt_is_the_models_own(built: Built) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
+@pytest.mark.parametrize("built", ENDS, indirect=True)
+def test_an_answered_question_is_the_conversation_that_the_template_writes(built: Built) -> None:
+    sample = samples()[1]
+    asked = [{"type": "image", "image": sample.load_image()}, {"type": "text", "text": sample.question}]
+    answered = [{"type": "text", "text": sample.answer}]
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    expected = built.encoder.processor.apply_chat_template(turns, **options)
+    found = built.encoder.feed(sample)
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("built", ["paligemma"], indirect=True)
+def test_paligemmas_answer_is_the_suffix_that_its_processor_makes(built: Built) -> None:
+    sample = samples()[1]
+    text = f"<image>answer en {sample.question}"
+    processor = built.encoder.processor
+    expected = processor(images=sample.load_image(), text=text, suffix=sample.answer, return_tensors="pt")
+    found = built.encoder.answered(sample)
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert set(found["token_type_ids"][0].tolist()) == {0, 1}
+
+
 def logits_alone(built: Built, sample: Sample) -> Tensor:
     """The logits that predict the answer's tokens, from plain transformers."""
     labels = built.encoder.answered(sample)["labels"][0]

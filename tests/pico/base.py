@@ -55,9 +55,11 @@ def picture(seed: int, width: int = SIDE, height: int = SIDE) -> Image.Image:
     return Image.fromarray(blocks).resize((width, height), Image.Resampling.BILINEAR)
 
 
-def tokenizer(special: tuple[str, ...] = (), **extra: object) -> PreTrainedTokenizerFast:
+def tokenizer(
+    special: tuple[str, ...] = (), words: tuple[str, ...] = VOCABULARY, **extra: object
+) -> PreTrainedTokenizerFast:
     """Return a word-level tokenizer with `<s>` before every text; `special` are more tokens, numbered after the words."""
-    ids = {token: number for number, token in enumerate((*VOCABULARY, *special))}
+    ids = {token: number for number, token in enumerate((*words, *special))}
     core = Tokenizer(models.WordLevel(vocab=ids, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])

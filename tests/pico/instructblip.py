@@ -10,7 +10,7 @@ from transformers import (
     InstructBlipProcessor,
 )
 
-from tests.pico.base import IMAGE, MAX_POSITIONS, QUERIES, ROWS, SIDE, TEXT, Pico, tokenizer
+from tests.pico.base import IMAGE, MAX_POSITIONS, QUERIES, ROWS, SIDE, SPECIAL, TEXT, VOCABULARY, Pico, tokenizer
 from tests.pico.blip2 import QFORMER, T5, VISION, with_queries
 
 
@@ -32,7 +32,8 @@ def _vicuna() -> nn.Module:
 def _processor() -> InstructBlipProcessor:
     images = BlipImageProcessorPil(size={"height": SIDE, "width": SIDE})
     language = tokenizer(additional_special_tokens=["<image>"])
-    return InstructBlipProcessor(images, language, qformer_tokenizer=tokenizer(), num_query_tokens=QUERIES)
+    other = tokenizer(words=(*SPECIAL, *reversed(VOCABULARY[len(SPECIAL) :])))
+    return InstructBlipProcessor(images, language, qformer_tokenizer=other, num_query_tokens=QUERIES)
 
 
 PICO = Pico(_vicuna, _processor)

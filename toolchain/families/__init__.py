@@ -6,6 +6,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.families.base import Family, Tower
 from vlmc.toolchain.families.blip2 import Blip2
 from vlmc.toolchain.families.blip2_t5 import Blip2T5
+from vlmc.toolchain.families.discovered import discover
 from vlmc.toolchain.families.gemma3 import Gemma3
 from vlmc.toolchain.families.idefics3 import Idefics3
 from vlmc.toolchain.families.instructblip import InstructBlip
@@ -39,15 +40,15 @@ FAMILIES: dict[str, Family] = {family.name: family for family in _KNOWN}
 
 
 def find(config: dict[str, Any], where: str) -> Family:
-    """Return the family of a model by the content of its config.json.
+    """Return the family of a model by the content of its config.json; one that is found in the model where none is known.
 
     Raises:
-        InputError: vlmc does not know it; the message lists those it does.
+        InputError: the model cannot be worked with; the message lists those that vlmc knows.
     """
     model_type = config.get("model_type")
     kin = [family for family in FAMILIES.values() if family.model_type == model_type]
     if not kin:
-        raise InputError(f"{where} is a {model_type!r} model; vlmc knows {', '.join(sorted(FAMILIES))}")
+        return discover(config, where, ", ".join(sorted(FAMILIES)))
     language = (config.get("text_config") or {}).get("model_type")
     for family in kin:
         if not family.languages or language in family.languages:

@@ -95,12 +95,12 @@ class Family(ABC):
     def generation_configs(self, model: nn.Module) -> tuple[Any, ...]:
         """Return the configurations that may say which tokens end an answer, the one that wins first."""
         some: Any = model
-        return some.generation_config, some.config.text_config
+        return some.generation_config, some.config.get_text_config()
 
     def max_positions(self, model: nn.Module) -> int | None:
         """Return how many tokens the language model takes, None where it sets no limit."""
         some: Any = model
-        found: int | None = getattr(some.config.text_config, "max_position_embeddings", None)
+        found: int | None = getattr(some.config.get_text_config(), "max_position_embeddings", None)
         return found
 
     def visual_tokens(self, model: nn.Module, feed: Mapping[str, Tensor]) -> Tensor:

@@ -52,7 +52,7 @@ def after_answers(processor: Processor) -> list[int]:
         return []
     answered = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
     text = _render(processor, [_asked(1), answered], add_generation_prompt=False)
-    after = text.rpartition(_ANSWER)[2]
+    after = text.partition(_ANSWER)[2]
     return list(processor.tokenizer(after, add_special_tokens=False)["input_ids"])
 
 
