@@ -29,9 +29,6 @@ from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
 from vlmc.toolchain.verify import verify_artifact
 
-OLD_SWEEP_IS_WRONG = ("blip-2-t5", "instructblip-t5", "qwen2_5_vl", "qwen3_vl", "gemma3")
-"""Families whose blocks do not all take the first one's arguments."""
-
 
 @pytest.fixture(scope="session")
 def artifact(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
@@ -83,12 +80,8 @@ def test_plain_transformers_gives_the_pruned_models_logits(built: Built, artifac
 
 
 @torch.no_grad()
-def test_every_block_is_calibrated_on_what_the_pruned_ones_before_it_give_out(
-    built: Built, artifact: Artifact, request: pytest.FixtureRequest
-) -> None:
+def test_every_block_is_calibrated_on_what_the_pruned_ones_before_it_give_out(built: Built, artifact: Artifact) -> None:
     """A block's masks are Wanda's on the inputs that it has in the pruned model, run by transformers itself."""
-    if built.name in OLD_SWEEP_IS_WRONG:
-        request.applymarker(pytest.mark.xfail(reason="blocks are replayed with the first one's arguments"))
     pruned, seen = Checkpoint.find(str(artifact.root)).load(), dict[str, Statistics]()
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
