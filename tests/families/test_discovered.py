@@ -76,5 +76,10 @@ def test_a_language_model_that_the_family_does_not_know_is_refused(tmp_path: Pat
         find(config, "here")
 
 
+def test_every_family_has_its_row_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "families.md").read_text()
+    assert all(f"\n| `{name}`" in text for name in FAMILIES)
+
+
 def test_every_known_family_is_found_by_its_config(built: Built) -> None:
     assert find(built.source.config, "here") is FAMILIES[built.name]

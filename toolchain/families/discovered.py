@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Part
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.families.base import Family, Processor, Tower, linears
 
 _VISION = {"vision", "visual", "image", "vit", "vpm"}
@@ -35,7 +35,8 @@ class Discovered(Family):
         self.interface = tuple(_between(model, [tower.path for tower in self.towers]))
         listed = ", ".join(f"{tower.path} ({tower.part}, {len(found[tower.part])} blocks)" for tower in self.towers)
         self.notice = (
-            f"vlmc has no family for {model_type!r}: pruning the Linear layers of {len(found)} stacks found in it: {listed}"
+            f"vlmc has no family for {model_type!r}: pruning the Linear layers of {len(found)} "
+            f"stack{'s' if len(found) > 1 else ''} found in it: {listed}"
         )
 
     def load_processor(self, folder: Path) -> Processor:
@@ -55,6 +56,7 @@ def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
 
     Raises:
         InputError: transformers has no such model, or no language model is found in it; the message gives `known`.
+        EnvironmentLacks: transformers needs a package to build it.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -64,7 +66,9 @@ def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
         described = AutoConfig.for_model(model_type, **settings)
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(described)
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError):
+    except ImportError as error:
+        raise EnvironmentLacks(f"{where} cannot be built: {' '.join(str(error).split())[:200]}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         raise InputError(f"{where} is a {model_type!r} model; vlmc knows {known}") from None
     if getattr(described, "image_token_id", None) is None:
         raise InputError(f"{where} is a {model_type!r} model whose pictures are no tokens; vlmc knows {known}")
