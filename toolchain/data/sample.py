@@ -1,6 +1,6 @@
-"""One question about one picture, or about several, with its answer."""
+"""One question about one image, with its answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -12,8 +12,7 @@ from vlmc.runtime.images import open_picture
 class Sample:
     """A visual question with its expected answer.
 
-    `image` is a picture or the path of one, `others` are those that the question is about too; `kind` groups questions in
-    the tables of `vlmc eval`.
+    `image` is a picture or the path of one; `kind` groups questions in the tables of `vlmc eval`.
     """
 
     id: str
@@ -25,21 +24,17 @@ class Sample:
 
     @property
     def images(self) -> tuple[Image.Image | Path, ...]:
-        """All its pictures."""
+        """All its pictures: `image`, then the `others` that the question is about too."""
         return self.image, *self.others
 
+    def load_images(self) -> list[Image.Image]:
+        """Return all its pictures, each as `load_image` does."""
+        return [replace(self, image=image).load_image() for image in self.images]
+
     def load_image(self) -> Image.Image:
-        """Return the first picture in RGB, opened as the runtime opens it.
+        """Return the picture in RGB, opened as the runtime opens it.
 
         Raises:
             InputError: the file is no picture.
         """
         return open_picture(self.image)
-
-    def load_images(self) -> list[Image.Image]:
-        """Return all pictures in RGB.
-
-        Raises:
-            InputError: a file is no picture.
-        """
-        return [open_picture(image) for image in self.images]
