@@ -6,8 +6,10 @@ from torch import Tensor
 
 from tests import pico
 from tests.families.conftest import Built, samples
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE
 from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.families import FAMILIES
 from vlmc.toolchain.repair.batches import answer_logits, find_answers
 
 ENDS = dict.fromkeys(("qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "internvl", "gemma3"), "<end>")
@@ -44,6 +46,27 @@ def test_the_prompt_is_the_models_own(built: Built) -> None:
     found = built.encoder.question(sample)
     assert set(found) == set(expected) - {"labels"}
     assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "expected"),
+    [
+        ("llava", None, "USER: <image><image>\n{prompt} ASSISTANT:"),
+        ("blip-2-t5", "{{ messages[0]['content'][-1]['text'] }}<image>", "{prompt}"),
+        ("llava_next", None, "this llava_next model brings no chat template"),
+        ("gemma3", "{{ messages[0]['content'][-1]['text'] }}", "chat template has 0 slots for 2 pictures"),
+        ("gemma3", "<start_of_image> {{ messages[1] }}", "chat template does not show the question once"),
+        ("gemma3", "{{ raise_exception('no') }}", "chat template cannot be rendered: no"),
+    ],
+)
+def test_prompts_with_other_templates_and_with_none(name: str, template: str | None, expected: str) -> None:
+    processor, pictures = pico.FAMILIES[name].processor(), 1 if "blip" in name else 2
+    processor.chat_template = template
+    if "chat template" in expected:
+        with pytest.raises(InputError, match=expected):
+            FAMILIES[name].prompt(processor, pictures)
+    else:
+        assert FAMILIES[name].prompt(processor, pictures) == expected
 
 
 @pytest.mark.parametrize("built", ENDS, indirect=True)
