@@ -22,9 +22,9 @@ from tests.pico import (
     qwen2_5_vl,
     qwen3_vl,
 )
-from tests.pico.base import IDS, SIDE, WIDTH, Pico, draw_weights, picture
+from tests.pico.base import IDS, INNER, SIDE, WIDTH, Pico, draw_weights, picture
 
-__all__ = ["DEPLOYABLE", "FAMILIES", "QUESTIONS", "SIDE", "WIDTH", "picture", "save"]
+__all__ = ["DEPLOYABLE", "FAMILIES", "INNER", "QUESTIONS", "SIDE", "WIDTH", "picture", "save"]
 
 QUESTIONS = ("what is the largest digit ?", "how many red digits are there ?", "which colour is the digit in the top left ?")
 
