@@ -127,13 +127,19 @@ class Checkpoint:
         return loaded
 
     def load_processor(self) -> Processor:
-        """Load the processor: the tokenizer and the picture pipeline."""
+        """Load the processor: the tokenizer and the picture pipeline.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+            EnvironmentLacks: it needs a package that is not installed.
+        """
         try:
             return self.family.load_processor(self.folder)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{self.folder} holds no usable processor: {_one_line(error)}") from None
         except ImportError as error:
-            raise EnvironmentLacks(f"{self.folder}: its processor lacks a package: {_one_line(error)}") from None
+            needs = _one_line(error).split(". ")[0]
+            raise EnvironmentLacks(f"the processor in {self.folder} lacks a package: {needs}; install it with pip") from None
 
 
 def _is_hub_id(name: str) -> bool:

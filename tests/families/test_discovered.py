@@ -7,7 +7,7 @@ import pytest
 
 from tests import pico
 from tests.families.conftest import Built
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import families
 from vlmc.toolchain.families import FAMILIES, find
 from vlmc.toolchain.models import Checkpoint
@@ -59,6 +59,23 @@ def test_what_cannot_be_worked_with_is_refused(tmp_path: Path, monkeypatch: pyte
     forget(monkeypatch, "instructblip")
     with pytest.raises(InputError, match=r"here is a .* model.*; vlmc knows blip-2, blip-2-t5, gemma3, .*smolvlm"):
         find(config | {"model_type": model_type}, "here")
+
+
+def test_a_package_that_its_parts_need_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def lacking(*args: object, **kwargs: object) -> None:
+        raise ImportError("\nThis class requires the Torchvision library but it was not found. Check out\nthe page.")
+
+    source = Checkpoint.find(str(pico.save("llava", tmp_path)))
+    told = r"lacks a package: This class requires the Torchvision library but it was not found; install it with pip$"
+    with monkeypatch.context() as patch, pytest.raises(EnvironmentLacks, match=f"the processor in .* {told}"):
+        patch.setattr(transformers.AutoProcessor, "from_pretrained", lacking)
+        source.load_processor()
+    forget(monkeypatch, "llava")
+    monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_config", lacking)
+    with pytest.raises(EnvironmentLacks, match=f"here {told}"):
+        find(source.config, "here")
 
 
 def test_without_a_chat_template_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

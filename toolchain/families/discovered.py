@@ -67,7 +67,8 @@ def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(described)
     except ImportError as error:
-        raise EnvironmentLacks(f"{where} cannot be built: {' '.join(str(error).split())[:200]}") from None
+        needs = " ".join(str(error).split()).split(". ")[0]
+        raise EnvironmentLacks(f"{where} lacks a package: {needs}; install it with pip") from None
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         raise InputError(f"{where} is a {model_type!r} model; vlmc knows {known}") from None
     if getattr(described, "image_token_id", None) is None:
