@@ -47,7 +47,6 @@ class Variants:
         watch = Stopwatch()
         with TemporaryDirectory(dir=self.scratch) as folder, watch.step("repair"):
             model = lora_remasked(pruned, options, seed, Path(folder) / "checkpoints")
-        processor = pruned.load_processor()
-        encoder = Encoder(processor, pruned.family.serving(model, processor))
+        encoder = Encoder(pruned.load_processor(), pruned.family, model)
         accuracy = evaluate(model, encoder, self.trials.samples, Progress(quiet=True), title="remasked")
         return Trial(accuracy, watch.seconds, weight_bytes(pruned))

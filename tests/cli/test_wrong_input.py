@@ -129,7 +129,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["prune", "file"], 2, "no model at file"),
     (["prune", "cut"], 2, "model.safetensors is cut short"),
     (["prune", "nomodel"], 2, "it has no config.json"),
-    (["prune", "unknown"], 2, "is a 'bert' model; vlmc knows blip-2, llava"),
+    (["prune", "unknown"], 2, "is a 'bert' model; vlmc knows blip-2, blip-2-t5, gemma3"),
     (["prune", "badconfig"], 2, "config.json is not valid JSON"),
     (["prune", "pruned"], 2, "pruned is already pruned"),
     # artifacts

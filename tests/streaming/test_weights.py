@@ -11,7 +11,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models import Checkpoint
 
 CPU = torch.device("cpu")
-FAMILIES = sorted(pico.FAMILIES)
+FAMILIES = (*pico.DEPLOYABLE, "blip-2-t5")
 
 
 def checkpoint(family: str, folder: Path) -> Checkpoint:

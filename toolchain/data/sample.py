@@ -1,6 +1,6 @@
 """One question about one image, with its answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -20,6 +20,16 @@ class Sample:
     question: str
     answer: str
     kind: str
+    others: tuple[Image.Image | Path, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image.Image | Path, ...]:
+        """All its pictures: `image`, then the `others` that the question is about too."""
+        return self.image, *self.others
+
+    def load_images(self) -> list[Image.Image]:
+        """Return all its pictures, each as `load_image` does."""
+        return [replace(self, image=image).load_image() for image in self.images]
 
     def load_image(self) -> Image.Image:
         """Return the picture in RGB, opened as the runtime opens it.

@@ -19,9 +19,9 @@ from vlmc.toolchain.settings import EvalSettings
 
 def measure(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress, *, title: str) -> Accuracy:
     """Load a model and return its accuracy."""
-    model, processor = checkpoint.load(), checkpoint.load_processor()
-    serving = checkpoint.family.serving(model, processor)
-    return evaluate(model, Encoder(processor, serving), samples, progress, title=title)
+    model = checkpoint.load()
+    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
+    return evaluate(model, encoder, samples, progress, title=title)
 
 
 def dense_twin(artifact: Artifact) -> Checkpoint:

@@ -46,7 +46,7 @@ def prune_blocks(
         for tower, names in towers.items():
             for name in filter(visitor.finished, names):
                 visitor.take_over(name)
-            sweep.tower(tower, visitor, tokens if tower.part is Part.LANGUAGE else None)
+            sweep.tower(tower, visitor, tokens if tower.part is Part.LANGUAGE and tower.mixed else None)
     return [name for names in towers.values() for name in names]
 
 

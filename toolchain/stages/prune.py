@@ -5,8 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from vlmc.runtime.artifact import Artifact, Draft, Layer, Manifest, Origin, Part, Serving
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
@@ -111,12 +109,13 @@ class Prune(Stage):
     def _prune(self, source: Checkpoint, folder: Path) -> "_Pruned":
         """Prune all blocks into the journal in `folder`."""
         family, model, workers = source.family, source.stream(choose_device(self.options.device)), Workers()
+        self.progress.notice(family.notice)
         parts, processor = family.prunable(model.module), source.load_processor()
         patterns = by_layer(parts, self.patterns, self.options.layers)
         odd = left_dense(patterns, widths(model.module, patterns), allowed=self.options.allow_dense)
         plan = Plan(self.pruner, {name: pattern for name, pattern in patterns.items() if name not in odd})
         serving = family.serving(model.module, processor)
-        feeds, tokens = self._calibration(model, family, Encoder(processor, serving), workers)
+        feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), workers)
         run = RunFolder(_blocks(folder), self._identity(source), resume=self.resume)
         if workers.leads:
             run.open()
@@ -133,8 +132,8 @@ class Prune(Stage):
         if len(samples) < workers.count:
             raise InputError(f"{len(samples)} calibration samples cannot be shared by {workers.count} processes")
         samples = workers.share(samples)
-        feeds = [_unlabelled(encoder.answered(sample)) for sample in samples]
-        visual = [family.visual_tokens(model.module, feed["input_ids"])[0] for feed in feeds]
+        feeds = [encoder.feed(sample) for sample in samples]
+        visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
         return feeds, Tokens.choose(self.options.tokens, visual, [one.id for one in samples])
 
     def _identity(self, source: Checkpoint) -> dict[str, Any]:
@@ -150,7 +149,7 @@ class _Pruned:
     blocks: list[str]
     parts: dict[str, Part]
     odd: dict[str, int]
-    serving: Serving
+    serving: Serving | None
 
     def layers(self) -> list[PrunedLayer]:
         """Return the layers that were pruned, in order of execution."""
@@ -159,7 +158,3 @@ class _Pruned:
 
 def _blocks(destination: Path) -> Path:
     return destination.with_name(destination.name.removesuffix(".partial") + ".blocks")
-
-
-def _unlabelled(encoded: dict[str, Tensor]) -> Feed:
-    return {name: tensor for name, tensor in encoded.items() if name != "labels"}

@@ -88,7 +88,7 @@ class Repair(Stage):
         rank, alpha = self.options.rank, self.options.alpha
         plan = {name: AdapterPlan(rank, alpha, mask_OI) for name, mask_OI in masks.items()}
         plan |= {name: AdapterPlan(rank, alpha) for name in source.family.adaptable(model)}
-        encoder = Encoder(source.load_processor(), artifact.manifest.serving)
+        encoder = Encoder(source.load_processor(), source.family, model)
         batches = Batches(samples, encoder, self.options.batch, self.seed)
         teacher = self._find_teacher(artifact).load()
         return Trainer(attach(model, plan, self.seed), teacher, batches, self.options)

@@ -24,7 +24,7 @@ class Activations:
         leaves = [leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            tensors = {str(place): leaf.clone() for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+            tensors = {str(place): _packed(leaf) for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
             save_file(tensors, self._folder / f"{name}.safetensors")
             leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self._kept[name] = (leaves, form)
@@ -38,3 +38,8 @@ class Activations:
                 leaves[int(place)] = tensor
         leaves = [leaf.to(self._device) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         return pytree.tree_unflatten(leaves, form)
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    """Return a copy that safetensors can write: in the usual order, and sharing its memory with no other."""
+    return tensor.clone(memory_format=torch.contiguous_format)
