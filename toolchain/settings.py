@@ -17,7 +17,24 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class PruneSettings(Settings):
+class DataSettings(Settings):
+    """Which data, and how it is read."""
+
+    data: str = "demo"
+    """Data: demo, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
+    split: str | None = None
+    """Split of the data. [default: train; for eval, test]"""
+    columns: str | None = None
+    """Columns whose names are not the usual ones, such as image=img,question=q,answer=a."""
+    caption_prompt: str = "Describe the image."
+    """Question that a caption answers."""
+    max_bad: str = "1%"
+    """Pictures that may be unreadable and are left out, a number or a share; beyond it the data is refused."""
+    stream: bool = False
+    """Take the samples of a hub id from a stream, shuffled in a buffer, instead of downloading all of it."""
+
+
+class PruneSettings(DataSettings):
     """How to prune."""
 
     target: str = "2:4"
@@ -36,15 +53,13 @@ class PruneSettings(Settings):
     """Leave layers dense whose inputs do not fall into the pattern's groups, instead of refusing the model."""
     calibration: int = Field(default=128, ge=1)
     """Samples to calibrate on."""
-    data: str = "demo"
-    """Data set to calibrate on: demo, or a JSON / JSONL file of LLaVA conversations."""
 
 
-class TrainingSettings(Settings):
+class TrainingSettings(DataSettings):
     """How the repair is trained."""
 
-    data: str = "demo"
-    """Data set to train on: demo, or a JSON / JSONL file of LLaVA conversations."""
+    samples: int | None = Field(default=None, ge=1)
+    """Samples to train on, the first of the data. [default: all]"""
     steps: int = Field(default=600, ge=1)
     """Optimiser steps."""
     batch: int = Field(default=64, ge=1)
@@ -75,8 +90,6 @@ class CompressSettings(TrainingSettings, PruneSettings):
 
     repair: Literal["ressa", "none"] = "ressa"
     """Repair method: ressa, or none to stop after pruning."""
-    data: str = "demo"
-    """Data set to calibrate and train on: demo, or a JSON / JSONL file of LLaVA conversations."""
 
     def of(self, group: type[Group]) -> Group:
         """Return the options of one step."""
@@ -104,13 +117,9 @@ class RunSettings(Settings):
     """Sample from the likeliest tokens that together have this probability."""
 
 
-class EvalSettings(Settings):
+class EvalSettings(DataSettings):
     """What to evaluate on."""
 
-    data: str = "demo"
-    """Data set: demo, or a JSON / JSONL file of LLaVA conversations."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Split of the demo's data: train, validation or test."""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
 

@@ -144,12 +144,16 @@ CASES: list[tuple[list[str], int, str]] = [
     (["prune", "dense", "--data", "nowhere.jsonl"], 2, "no data set at nowhere.jsonl"),
     (["prune", "dense", "--data", "file"], 2, "no data set at file"),
     (["eval", "dense", "--data", "broken.jsonl"], 2, "broken.jsonl, line 3: no valid JSON"),
-    (["eval", "dense", "--data", "missing.jsonl"], 2, "missing.jsonl, line 2: no picture at 'gone.png'"),
+    (["eval", "dense", "--data", "missing.jsonl"], 2, "missing.jsonl line 2-0: no image at gone.png"),
     (["eval", "dense", "--data", "turns.jsonl"], 2, "turns.jsonl, line 1: conversations must be a list"),
     (["eval", "dense", "--data", "empty.jsonl"], 2, "empty.jsonl holds no question"),
     (["eval", "dense", "--data", "bad-image.jsonl"], 2, "text.png"),
     (["prune", "dense", "--data", "short.jsonl"], 2, "short.jsonl holds 1 samples, 128 were asked for"),
-    (["eval", "dense", "--split", "secret"], 2, "--split secret"),
+    (["eval", "dense", "--split", "secret"], 2, "the demo has no split 'secret'"),
+    (["prune", "dense", "--data", "short.jsonl,demo=1"], 2, "give every source a weight, or none"),
+    (["prune", "dense", "--data", "demo", "--max-bad", "some"], 2, "--max-bad some: give a number of pictures"),
+    (["prune", "dense", "--data", "some/images"], 3, "the hub cannot be reached for it: give a file or a folder"),
+    (["repair", "pruned", "--data", "some/images", "--stream"], 2, "add --samples or --count"),
 ]
 
 

@@ -72,7 +72,7 @@ class Prune(Stage):
         family, model, processor = source.family, source.load(), source.load_processor()
         odd = self._left_dense(family, model)
         serving = family.serving(model, processor)
-        samples = data.load(self.options.data, "train", self.options.calibration)
+        samples = data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
         encoder = Encoder(processor, serving)
         feeds = [_unlabelled(encoder.answered(sample)) for sample in samples]
         visual = [family.visual_tokens(model, feed["input_ids"])[0] for feed in feeds]

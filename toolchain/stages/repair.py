@@ -26,7 +26,7 @@ from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 
-_NO_RESULT = {"checkpoint_every"}  # options that leave the result as it is
+_NO_RESULT = {"checkpoint_every", "max_bad"}  # options that leave the result as it is
 
 
 class Repair(Stage):
@@ -67,7 +67,9 @@ class Repair(Stage):
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact = source.artifact
         assert artifact is not None
-        samples = data.load(self.options.data, "train") if self.samples is None else self.samples
+        samples = self.samples
+        if samples is None:
+            samples = data.load(self.options, "train", self.options.samples, seed=self.seed)
         trainer = self._trainer(source, artifact, samples)
         checkpoints = Checkpoints(_checkpoints(draft.root), self._identity(artifact, samples), resume=self.resume)
         records = trainer.train(checkpoints, self.progress)
