@@ -143,7 +143,7 @@ def test_texts_of_a_tar_are_columns(tmp_path: Path, asked: list[Asked]) -> None:
     import webdataset
 
     with webdataset.TarWriter(str(tmp_path / "c.tar"), encoder=False) as writer:
-        writer.write({"__key__": "a.b/one", "PNG": asked[0].content, "txt": "a cat".encode(), "cls": b"3"})
+        writer.write({"__key__": "a.b/one", "PNG": asked[0].content, "txt": b"a cat", "cls": b"3"})
     (found,) = data.load(str(tmp_path / "c.tar"), "test")
     assert (found.question, found.answer, found.id) == ("Describe the image.", "a cat", "a.b/one")
     (found,) = data.load(f"{tmp_path}/c.tar?answer=cls&prompt=Which class?", "test")
@@ -171,7 +171,7 @@ def test_a_damaged_list_gives_the_entry(tmp_path: Path, asked: list[Asked]) -> N
 def test_entries_longer_than_the_window_are_found(
     tmp_path: Path, asked: list[Asked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long = [replace(one, question=f"é\\\"]{{ {one.question} " * 9) for one in asked]
+    long = [replace(one, question=f'é\\"]{{ {one.question} ' * 9) for one in asked]
     path = material.conversation_list(tmp_path, long)
     path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False), encoding="utf-8-sig")
     for chunk in (1, 2, 3, 7, 64, 1000):
@@ -185,6 +185,7 @@ def test_entries_longer_than_the_window_are_found(
         (b"", "holds no question"),
         (b"file_name,question,answer\n", "holds no question"),
         (b"file_name,question,answer\na.png,what\n", "line 2: 2 values, but the first line names 3 columns"),
+        (b"file_name,question,answer\na.png,x,y\na.png,x\rz,y\n", r"line 3: no valid CSV \(new-line"),
         (b'file_name,question,answer\n"a\nb.png",x,y\na.png,\xff,c\n', "line 4: no UTF-8 text"),
     ],
 )
@@ -209,6 +210,14 @@ def test_damaged_parquet_and_tar_files(tmp_path: Path, asked: list[Asked]) -> No
         (tmp_path / f"{name}.tar").write_bytes(content)
         with pytest.raises(InputError, match=rf"{name}\.tar cannot be read as a tar file"):
             data.load(str(tmp_path / f"{name}.tar"), "test")
+
+
+def test_a_parquet_text_that_is_no_utf8(tmp_path: Path, asked: list[Asked]) -> None:
+    bad = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"], pa.binary()).buffers())
+    columns = {"image": [asked[0].content], "question": bad, "answer": ["a"]}
+    pq.write_table(pa.table(columns), tmp_path / "d.parquet")
+    with pytest.raises(InputError, match=r"d\.parquet cannot be read as Parquet: 'utf-8' codec"):
+        data.load(str(tmp_path / "d.parquet"), "test")[0]
 
 
 def test_a_tar_that_is_damaged_in_its_middle_does_not_end_there_in_silence(tmp_path: Path, asked: list[Asked]) -> None:

@@ -69,7 +69,7 @@ def test_a_saved_data_set_has_splits(tmp_path: Path, asked: list[Asked]) -> None
 def test_bad_pictures_of_a_saved_data_set(tmp_path: Path, asked: list[Asked]) -> None:
     broken = [Asked(one.name, b"x" if one.name == "001.jpg" else one.content, **one.row) for one in asked]
     made(broken).save_to_disk(tmp_path / "one")
-    with pytest.raises(InputError, match="one row 1: image in row 1 of .* is no image that can be read"):
+    with pytest.raises(InputError, match=r"one row 1: image in row 1 of .* is no image that can be read"):
         data.load(str(tmp_path / "one"), "test", check=True)
     good = data.load(DataSettings(data=str(tmp_path / "one"), max_bad="1"), "test", check=True)
     assert seen(good) == [expected(asked)[number] for number in (0, 2, 3, 4, 5)]

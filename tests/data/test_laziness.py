@@ -70,9 +70,7 @@ def test_texts_are_read_without_pictures(tmp_path: Path, asked: list[Asked], mon
 @pytest.mark.parametrize("form", ["lines", "list", "csv", "tar", "parquet"])
 def test_memory_does_not_grow_with_the_pictures_or_texts(tmp_path: Path, form: str) -> None:
     size, count = 20_000, 200
-    big = [
-        Asked(f"{number:03d}.png", bytes(size), f"what? {number} {'x' * size}", "y", "k") for number in range(count)
-    ]
+    big = [Asked(f"{number:03d}.png", bytes(size), f"what? {number} {'x' * size}", "y", "k") for number in range(count)]
     write = {
         "lines": material.vqa_lines,
         "list": material.conversation_list,

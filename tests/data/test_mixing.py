@@ -51,7 +51,9 @@ def test_without_weights_every_sample_comes_once(here: Path) -> None:
 
 def test_a_count_of_a_mixture_keeps_the_weights(here: Path) -> None:
     found = answers("a.jsonl=3,c.jsonl=1", 16)
-    assert sorted(found, key=lambda one: (one[0], int(one[1:]))) == [f"a{i}" for i in range(12)] + [f"c{i}" for i in range(4)]
+    assert sorted(found, key=lambda one: (one[0], int(one[1:]))) == [f"a{i}" for i in range(12)] + [
+        f"c{i}" for i in range(4)
+    ]
     assert Counter(one[0] for one in answers("a.jsonl,c.jsonl", 15)) == {"a": 10, "c": 5}
     assert answers("a.jsonl=3,c.jsonl=1", 1) == ["a0"]
     with pytest.raises(InputError, match=r"a.jsonl holds 20 samples, 30 were asked for"):
@@ -72,7 +74,9 @@ def test_each_source_has_its_own_split_and_columns(here: Path) -> None:
 
 
 def test_bad_pictures_count_in_their_own_source(here: Path) -> None:
-    rows = [{"image": "gone.png" if number == 1 else "p.png", "question": "what?", "answer": f"d{number}"} for number in range(9)]
+    rows = [
+        {"image": "gone.png" if number == 1 else "p.png", "question": "what?", "answer": f"d{number}"} for number in range(9)
+    ]
     lines(here / "d.jsonl", rows)
     settings = DataSettings(data="a.jsonl=1,d.jsonl=1", max_bad="1")
     found = data.load(settings, "test", 8, check=True)

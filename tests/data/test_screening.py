@@ -82,7 +82,9 @@ def test_a_counted_set_is_filled_up_with_the_next_good_ones(folder: Path) -> Non
     spoil(folder, 3, 7)
     found = data.load(settings(folder, "2"), "test", 10, check=True)
     assert [one.answer for one in found] == [f"a{number}" for number in (0, 1, 2, 4, 5, 6, 8, 9, 10, 11)]
-    with pytest.raises(InputError, match=r"d.jsonl: 2 pictures that cannot be read, --max-bad 1 of 10 allows 1: d.jsonl line 4"):
+    with pytest.raises(
+        InputError, match=r"d.jsonl: 2 pictures that cannot be read, --max-bad 1 of 10 allows 1: d.jsonl line 4"
+    ):
         data.load(settings(folder, "1"), "test", 10, check=True)
     with pytest.raises(InputError, match="holds 200 samples, 199 were asked for, with 2 pictures that cannot be read"):
         data.load(settings(folder, "2"), "test", 199, check=True)

@@ -130,7 +130,9 @@ def _told(source: Source) -> Iterator[None]:
     try:
         yield
     except DatasetNotFoundError:
-        raise InputError(f"no data set called {source.name}, neither here nor on the hub, or none that is open to you") from None
+        raise InputError(
+            f"no data set called {source.name}, neither here nor on the hub, or none that is open to you"
+        ) from None
     except (ValueError, TypeError, DatasetsError) as error:
         raise InputError(f"{source.name}: {_one_line(error)} (--split NAME, {source.name}?config=NAME)") from None
     except OSError:

@@ -1,7 +1,8 @@
 """Parquet files: texts are read a row group at a time, a picture only when it is opened."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,9 +40,11 @@ class ParquetRows(Rows):
         self._pictures = lru_cache(maxsize=1)(_read)
 
     def _add(self, path: Path) -> None:
-        metadata, first = _metadata(path), 0
-        for number in range(metadata.num_row_groups):
-            count = metadata.row_group(number).num_rows
+        with _told(path):
+            metadata = pq.read_metadata(path)
+            counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        first = 0
+        for number, count in enumerate(counts):
             self._groups.append(Group(path, number, first))
             self._ends.append(len(self) + count)
             first += count
@@ -51,10 +54,9 @@ class ParquetRows(Rows):
 
     def read(self, index: int, columns: Collection[str]) -> dict[str, Any]:
         group, inner = self._find(index)
-        return {
-            name: Cell(self, index, name) if name in self._bytes else self._texts(group, name)[inner].as_py()
-            for name in columns
-        }
+        found: dict[str, Any] = {name: Cell(self, index, name) for name in self._bytes.intersection(columns)}
+        with _told(group.path):
+            return found | {name: self._texts(group, name)[inner].as_py() for name in columns if name not in found}
 
     def picture(self, index: int, column: str) -> Any:
         """Return what a row's picture column holds."""
@@ -104,11 +106,9 @@ def bytes_of(value: Any, folder: Path, where: str) -> bytes:
 
 def _columns(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
     """Return the names of all columns, and of those that hold bytes."""
-    try:
+    with _told(path):
         schema = pq.read_schema(path)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from None
-    return tuple(schema.names), frozenset(field.name for field in schema if holds_bytes(field.type))
+        return tuple(schema.names), frozenset(field.name for field in schema if holds_bytes(field.type))
 
 
 def holds_bytes(kind: Any) -> bool:
@@ -120,20 +120,15 @@ def holds_bytes(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _metadata(path: Path) -> Any:
-    try:
-        return pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from None
-
-
 def _read(group: Group, column: str) -> Any:
+    with _told(group.path), pq.ParquetFile(group.path) as file:
+        return file.read_row_group(group.number, columns=[column]).column(column)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises into one line."""
     try:
-        with pq.ParquetFile(group.path) as file:
-            return file.read_row_group(group.number, columns=[column]).column(column)
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise _damaged(group.path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}")
+        yield
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from None

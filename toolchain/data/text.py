@@ -149,12 +149,15 @@ class CsvRows(TextRows):
 
         start, first = 0, 1
         reader = csv.reader(lines())
-        for values in reader:
-            if not self._header:
-                self._header = [values[0].removeprefix("\ufeff"), *values[1:]] if values else []
-            elif values:
-                yield Span(start, end, first)
-            start, first = end, reader.line_num + 1
+        try:
+            for values in reader:
+                if not self._header:
+                    self._header = [values[0].removeprefix("\ufeff"), *values[1:]] if values else []
+                elif values:
+                    yield Span(start, end, first)
+                start, first = end, reader.line_num + 1
+        except csv.Error as error:
+            raise InputError(f"{self.path}, line {first}: no valid CSV ({error})") from None
 
     def parse(self, text: str) -> dict[str, Any]:
         try:
