@@ -1,6 +1,7 @@
 """Every form of data set gives the same six samples."""
 
 import json
+import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from tests.data import material
 from tests.data.material import FORMS, Asked, expected, lines, put_pictures, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
+from vlmc.toolchain.cli.main import explain
 from vlmc.toolchain.settings import DataSettings
 
 
@@ -40,9 +42,22 @@ def test_a_count_takes_the_first(tmp_path: Path, asked: list[Asked], form: str) 
             data.load(source, "test", 7, check=check)
 
 
-def test_a_parquet_struct_may_hold_a_path(tmp_path: Path, asked: list[Asked]) -> None:
-    material.parquet_paths(tmp_path, asked)
-    assert seen(data.load(str(tmp_path / "a.parquet"), "test")) == expected(asked)
+@pytest.mark.parametrize("kind", [pa.binary(), pa.null()])
+def test_a_parquet_struct_may_hold_a_path(tmp_path: Path, asked: list[Asked], kind: pa.DataType) -> None:
+    put_pictures(tmp_path / "pictures", asked)
+    made = material.table(asked, lambda one: {"bytes": None, "path": f"pictures/{one.name}"})
+    pictures = made["image"].cast(pa.struct([("bytes", kind), ("path", pa.string())]))
+    pq.write_table(made.set_column(0, "image", pictures), tmp_path / "d.parquet")
+    assert seen(data.load(str(tmp_path / "d.parquet"), "test")) == expected(asked)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, asked: list[Asked]) -> None:
+    for form in (material.conversations, material.conversation_list, material.image_folder):
+        form(tmp_path, asked)
+    for name in ("data.jsonl", "data.json", "metadata.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        assert seen(data.load(str(path), "test")) == expected(asked)
 
 
 # splits
@@ -121,6 +136,18 @@ def test_columns_of_other_names(tmp_path: Path, asked: list[Asked]) -> None:
     assert [one.answer for one in data.load(f"{path}?image=photo", "test")] == ["no"] * 6
 
 
+def test_what_the_user_names_wins_over_what_is_guessed(tmp_path: Path, asked: list[Asked]) -> None:
+    source = vqa(tmp_path, asked[:1], q="why?", caption="a cat", a="so", conversations=asked[1].turns)
+    for columns, turn in (
+        ("question=q", ("why?", "a cat")),
+        ("answer=a", ("Describe the image.", "so")),
+        ("question=q,answer=a", ("why?", "so")),
+        ("kind=a", (asked[1].question, asked[1].answer)),
+    ):
+        (found,) = data.load(DataSettings(data=source, columns=columns), "test")
+        assert (found.question, found.answer) == turn
+
+
 @pytest.mark.parametrize(
     ("row", "columns", "message"),
     [
@@ -143,8 +170,10 @@ def test_texts_of_a_tar_are_columns(tmp_path: Path, asked: list[Asked]) -> None:
     import webdataset
 
     with webdataset.TarWriter(str(tmp_path / "c.tar"), encoder=False) as writer:
-        writer.write({"__key__": "a.b/one", "PNG": asked[0].content, "txt": b"a cat", "cls": b"3"})
+        parts = {"PNG": asked[0].content, "seg.png": b"\xff", "txt": b"a cat", "cls": b"3"}
+        writer.write({"__key__": "a.b/one", **parts})
     (found,) = data.load(str(tmp_path / "c.tar"), "test")
+    assert seen([found])[0][3] == expected(asked)[0][3]
     assert (found.question, found.answer, found.id) == ("Describe the image.", "a cat", "a.b/one")
     (found,) = data.load(f"{tmp_path}/c.tar?answer=cls&prompt=Which class?", "test")
     assert (found.question, found.answer) == ("Which class?", "3")
@@ -252,3 +281,15 @@ def test_a_folder_of_other_things(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"holds no data set: no metadata\.jsonl"):
         data.load(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize(("package", "source"), [("pyarrow", "d.parquet"), ("datasets", "some/thing")])
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, source: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("d.parquet").write_bytes(b"")
+    for module in ("parquet", "hub"):
+        monkeypatch.delitem(sys.modules, f"vlmc.toolchain.data.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        data.load(source, "test")
+    assert explain(caught.value) == (f"{package} is not installed: pip install 'vlmc[data]'", 3)

@@ -115,6 +115,7 @@ def test_a_name_that_exists_is_taken_as_it_stands(here: Path) -> None:
 
 def test_shares_and_epochs() -> None:
     assert share(128, [0.7, 0.3]) == [90, 38]
+    assert share(10, [0.14, 0.86]) == [1, 9]
     assert share(3, [1, 1, 1, 1]) == [1, 1, 1, 0]
     assert sum(share(1000, [0.1, 0.2, 0.3, 0.15])) == 1000
     assert epoch_counts([20, 10], [2, 1]) == [20, 10]

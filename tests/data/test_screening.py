@@ -13,7 +13,8 @@ from tests.data.material import FORMS, Asked, expected, lines, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data.screening import Limit
-from vlmc.toolchain.settings import DataSettings
+from vlmc.toolchain.settings import DataSettings, RepairSettings
+from vlmc.toolchain.stages.repair import Repair
 
 
 def picture(form: str, **how: object) -> bytes:
@@ -88,6 +89,18 @@ def test_a_counted_set_is_filled_up_with_the_next_good_ones(folder: Path) -> Non
         data.load(settings(folder, "1"), "test", 10, check=True)
     with pytest.raises(InputError, match="holds 200 samples, 199 were asked for, with 2 pictures that cannot be read"):
         data.load(settings(folder, "2"), "test", 199, check=True)
+
+
+def test_no_more_pictures_are_opened_than_are_needed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spoil(folder, 11)
+    found = data.load(settings(folder, "5"), "test", 10, check=True)
+    assert [one.answer for one in found] == [f"a{number}" for number in range(10)]
+    assert not caplog.records
+
+
+def test_the_limit_is_no_part_of_what_a_repair_is(folder: Path) -> None:
+    strict, loose = (Repair(RepairSettings(max_bad=limit)) for limit in ("0", "50%"))
+    assert strict.settings() == loose.settings(), "else a run that stops at the limit could not go on with a higher one"
 
 
 def test_beyond_the_limit_the_data_is_refused_with_the_first_names(folder: Path) -> None:

@@ -72,10 +72,9 @@ class _Window:
                 if cut and self._grow():
                     continue
                 raise
-            if end < len(self._text) or not self._grow():
-                span = self._base + self._at, self._base + end
-                self._at = end
-                return span
+            span = self._base + self._at, self._base + end
+            self._at = end
+            return span
 
     def _grow(self) -> bool:
         """Read on, by as much again as is still needed; drop what is done with."""

@@ -12,7 +12,7 @@ from vlmc.toolchain.data.sample import Sample
 class Mixture(LazySamples):
     """One epoch of a mixture: every source in order, the shorter ones again from their start.
 
-    Of the first n samples, a source gives n times its share, rounded up or down: nothing is drawn.
+    Of the first n samples, a source gives n times its share, to within one or two: nothing is drawn.
     """
 
     def __init__(self, parts: Sequence[Sequence[Sample]], counts: Sequence[int]) -> None:
