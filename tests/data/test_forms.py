@@ -51,6 +51,14 @@ def test_a_parquet_struct_may_hold_a_path(tmp_path: Path, asked: list[Asked], ki
     assert seen(data.load(str(tmp_path / "d.parquet"), "test")) == expected(asked)
 
 
+def test_pictures_may_lie_elsewhere(tmp_path: Path, asked: list[Asked]) -> None:
+    path = material.conversations(tmp_path / "texts", asked)
+    for one in asked:
+        (tmp_path / "texts" / one.name).unlink()
+    put_pictures(tmp_path / "pictures", asked)
+    assert seen(data.load(f"{path}?folder={tmp_path}/pictures", "test")) == expected(asked)
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path: Path, asked: list[Asked]) -> None:
     for form in (material.conversations, material.conversation_list, material.image_folder):
         form(tmp_path, asked)

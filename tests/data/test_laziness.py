@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data import material
-from tests.data.material import Asked, expected, seen
+from tests.data.material import Asked, expected, lines, put_pictures, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data import parquet
@@ -53,6 +53,23 @@ def test_parquet_files_are_read_as_far_as_needed(tmp_path: Path, asked: list[Ask
     assert seen(data.load(str(tmp_path), "test", 4)) == expected(asked)[:4]
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         data.load(str(tmp_path), "test")
+
+
+def test_conversations_are_looked_at_as_far_as_needed(tmp_path: Path, asked: list[Asked]) -> None:
+    put_pictures(tmp_path, asked)
+    rows: list[dict[str, Any]] = [{"image": one.name, "conversations": one.turns * 2} for one in asked[:3]]
+    source = str(lines(tmp_path / "d.jsonl", [*rows[:2], {**rows[2], "conversations": []}]))
+    assert [one.answer for one in data.load(source, "test", 4)] == [asked[number].answer for number in (0, 0, 1, 1)]
+    with pytest.raises(InputError, match="line 3: conversations must be a list"):
+        data.load(source, "test", 5)
+
+
+def test_a_file_that_is_gone_by_then_is_named(tmp_path: Path, asked: list[Asked]) -> None:
+    path = material.one_tar(tmp_path, asked)
+    (first, *_) = data.load(str(path), "test")
+    path.unlink()
+    with pytest.raises(InputError, match=r"some/000\.png in .*d\.tar cannot be read: No such file"):
+        first.load_image()
 
 
 def test_texts_are_read_without_pictures(tmp_path: Path, asked: list[Asked], monkeypatch: pytest.MonkeyPatch) -> None:

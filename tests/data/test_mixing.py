@@ -66,6 +66,11 @@ def test_the_same_every_time_and_at_random(here: Path) -> None:
     assert [sample.answer for sample in one] == [other[index].answer for index in reversed(range(len(one)))][::-1]
 
 
+def test_commas_in_braces_part_no_sources(here: Path) -> None:
+    assert answers("{b,c}.jsonl") == answers("b.jsonl") + answers("c.jsonl")
+    assert Counter(one[0] for one in answers("{b,c}.jsonl=1,a.jsonl=1", 8)) == {"b": 4, "a": 4}
+
+
 def test_each_source_has_its_own_split_and_columns(here: Path) -> None:
     lines(here / "odd.jsonl", [{"photo": "p.png", "text": "odd0"}, {"photo": "p.png", "text": "odd1"}])
     found = data.load(DataSettings(data="demo=1?split=validation,odd.jsonl=1?image=photo&prompt=Say it."), "test", 4)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.columns import choose
 from vlmc.toolchain.data.mixing import Mixture, epoch_counts, share
 from vlmc.toolchain.data.places import is_hub_id, open_rows
 from vlmc.toolchain.data.rows import Rows
@@ -62,7 +61,7 @@ class _Opener:
         spare = self.limit.of(count) if count is not None and self.check else 0
         most = None if count is None else count + spare
         rows = self._rows(source, most)
-        found = RowSamples(rows, choose(rows, source.columns, source.name), source.prompt, most) if len(rows) else ()
+        found = RowSamples(rows, source, most) if len(rows) else ()
         if not found:
             raise InputError(f"{source.name} holds no question")
         if self.check:

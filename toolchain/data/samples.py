@@ -8,21 +8,23 @@ from typing import Any
 from PIL import Image
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.columns import Columns
+from vlmc.toolchain.data.columns import choose
 from vlmc.toolchain.data.lazy import LazySamples
 from vlmc.toolchain.data.rows import Rows
 from vlmc.toolchain.data.sample import Sample, Stored
+from vlmc.toolchain.data.sources import Source
 
 
 class RowSamples(LazySamples):
-    """The samples that rows hold, up to a limit; `prompt` is the question of captions.
+    """The samples that rows hold, up to a limit, in the way that their source says.
 
     Raises:
-        InputError: a conversation is broken; other rows are looked at when they are asked for.
+        InputError: a column is not there, or a conversation is broken; other rows are looked at when they are asked for.
     """
 
-    def __init__(self, rows: Rows, columns: Columns, prompt: str, limit: int | None) -> None:
-        self.rows, self.columns, self.prompt = rows, columns, prompt
+    def __init__(self, rows: Rows, source: Source, limit: int | None) -> None:
+        self.rows, self.source = rows, source
+        self.columns = columns = choose(rows, source.columns, source.name)
         self._places: array[int] | None = None  # (row, number of the question in it) of every sample; None: one a row
         self._length = len(rows)
         if columns.conversations is not None:
@@ -42,7 +44,7 @@ class RowSamples(LazySamples):
         question, answer = self._turns(row, values)[number or 0]
         return Sample(
             name if number is None else f"{name}-{number}",
-            picture_of(values.get(self.columns.image), self.rows.folder(row)),
+            picture_of(values.get(self.columns.image), self.source.folder or self.rows.folder(row)),
             question,
             answer,
             _text(values, self.columns.kind) or "all",
@@ -59,7 +61,7 @@ class RowSamples(LazySamples):
 
     def _turns(self, row: int, values: Mapping[str, Any]) -> list[tuple[str, str]]:
         try:
-            return list(self.columns.turns(values, self.prompt))
+            return list(self.columns.turns(values, self.source.prompt))
         except ValueError as error:
             place = self.rows.place(row)
             raise InputError(f"{place.source}, {place.row}: {error}") from None

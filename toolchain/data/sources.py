@@ -23,6 +23,7 @@ class Source:
     split: str | None
     config: str | None
     prompt: str
+    folder: Path | None
     columns: Mapping[str, str]
 
 
@@ -66,6 +67,7 @@ def _source(part: str, settings: DataSettings) -> Source:
         told.get("split", settings.split),
         told.get("config"),
         told.get("prompt", settings.caption_prompt),
+        Path(told["folder"]) if "folder" in told else None,
         columns,
     )
 
@@ -84,7 +86,7 @@ def _weighed(text: str) -> tuple[str, float | None]:
 
 
 def _query(text: str, part: str) -> dict[str, str]:
-    known = ("split", "config", "prompt", *ROLES)
+    known = ("split", "config", "prompt", "folder", *ROLES)
     try:
         told = dict(parse_qsl(text, strict_parsing=True)) if text else {}
     except ValueError:
