@@ -6,7 +6,9 @@ that sparse tensor cores reduce over. Every function takes numpy arrays and torc
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from vlmc.runtime.errors import InputError
@@ -79,7 +81,10 @@ class SparsityPattern:
         if self.fraction is not None:
             return keep_highest(scores_OI, scores_OI.shape[-1] - self.zeros(scores_OI.shape[-1]))
         groups = scores_OI.reshape(scores_OI.shape[0], -1, self._m)
-        return keep_highest(groups, self._n).reshape(scores_OI.shape)
+        mask = groups == groups
+        for place, kept in enumerate(_among_highest([groups[..., place] for place in range(self._m)], self._n)):
+            mask[..., place] = kept
+        return mask.reshape(scores_OI.shape)
 
     def violations(self, zero_OI: Array) -> Array:
         """Return which groups (O, I/M), or rows (O, 1), hold too few zeros, given the boolean map of zeros (O, I)."""
@@ -97,3 +102,27 @@ def keep_highest(scores: Array, count: int) -> Array:
     """Return a boolean mask of the `count` highest scores along the last axis; ties keep the earlier one."""
     order = (-scores).argsort(axis=-1, stable=True)
     return order.argsort(axis=-1, stable=True) < count
+
+
+def _among_highest(columns: Sequence[Array], count: int) -> list[Array]:
+    """Return for each of M arrays of one shape where it is among the `count` highest; ties keep the earlier array.
+
+    Every two are compared once, which for small M is far quicker than sorting. NaN is below all numbers, as in a sort.
+    """
+    missing = [column != column for column in columns]
+    pairs = combinations(range(len(columns)), 2)
+    ahead = {(i, j): (columns[i] >= columns[j]) | missing[j] for i, j in pairs}
+
+    return [
+        _fewer([*(ahead[i, j] for i in range(j)), *(~ahead[j, k] for k in range(j + 1, len(columns)))], count)
+        for j in range(len(columns))
+    ]
+
+
+def _fewer(flags: Sequence[Array], count: int) -> Array:
+    """Return where fewer than `count` of the boolean arrays are true."""
+    reached = [flags[0]]  # at least 1, 2, ... of those seen so far
+    for flag in flags[1:]:
+        both = [old & flag for old in reached]
+        reached = [reached[0] | flag, *(old | new for old, new in zip(reached[1:], both, strict=False)), both[-1]][:count]
+    return ~reached[-1]

@@ -30,15 +30,15 @@ class TensorFile(Mapping[str, NDArray[Any]]):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._header, self._start = _read_header(path)
-        self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
         self._check_length()
 
     def __getitem__(self, name: str) -> NDArray[Any]:
+        """Map the tensor's own bytes; they leave the memory with the array."""
         entry = self._header[name]
-        begin, end = entry["data_offsets"]
-        size = _BYTES.get(entry["dtype"], 1)
-        raw = self._bytes[self._start + begin : self._start + end]
-        return np.frombuffer(raw, dtype=f"<u{size}").reshape(entry["shape"])
+        kind, shape = np.dtype(f"<u{_BYTES.get(entry['dtype'], 1)}"), tuple(entry["shape"])
+        if math.prod(shape) == 0:
+            return np.empty(shape, kind)
+        return np.memmap(self.path, kind, "r", self.span(name)[0], shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header)
@@ -46,29 +46,73 @@ class TensorFile(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return len(self._header)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the tensor's shape."""
+        return tuple(self._header[name]["shape"])
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Return where in the file the tensor's bytes begin and end."""
+        begin, end = self._header[name]["data_offsets"]
+        return self._start + begin, self._start + end
+
     def dtype(self, name: str) -> str:
         """Return the tensor's type in safetensors' spelling, such as `F16` or `BF16`."""
         return str(self._header[name]["dtype"])
 
     def _check_length(self) -> None:
+        size = self.path.stat().st_size
         for name, entry in self._header.items():
             begin, end = entry["data_offsets"]
-            if self._start + end > self._bytes.size:
+            if self._start + end > size:
                 raise InputError(f"{self.path} is cut short: {name} ends beyond the file; copy the file again")
             if end - begin != math.prod(entry["shape"]) * _BYTES.get(entry["dtype"], 1):
                 raise InputError(f"{self.path} is damaged: {name} has the wrong size; copy the file again")
 
 
+def write_bytes(path: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
+    """Write arrays of bytes as a safetensors file, sorted by name; each is asked for when its turn comes."""
+    header, end = {}, 0
+    for name in sorted(arrays):
+        begin, end = end, end + arrays[name].size
+        header[name] = {"dtype": "U8", "shape": list(arrays[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # safetensors aligns its data to eight bytes
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for name in header:
+            stream.write(np.ascontiguousarray(arrays[name]).tobytes())
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that a model's weights lie in: those that its index names, where it has one.
+
+    Raises:
+        InputError: there are none, or the index cannot be read or names a file that is missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        paths = sorted(path for path in folder.glob("*.safetensors") if path.name != MASKS)
+    else:
+        try:
+            names = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        except (ValueError, KeyError, AttributeError):
+            raise InputError(f"{index} is no readable index of weights; copy the file again") from None
+        paths = [folder / name for name in sorted(names)]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"{folder} lacks {missing[0]}, which its index names; copy the file again")
+    if not paths:
+        raise InputError(f"{folder} holds no safetensors weights")
+    return paths
+
+
 def open_weights(folder: Path) -> dict[str, TensorFile]:
-    """Map every tensor name of `folder/*.safetensors`, masks apart, to the file that holds it.
+    """Map the name of every weight of a model to the file that holds it.
 
     Raises:
         InputError: no weights there, or a file that cannot be read.
     """
-    paths = sorted(path for path in folder.glob("*.safetensors") if path.name != MASKS)
-    if not paths:
-        raise InputError(f"{folder} holds no safetensors weights")
-    files = [TensorFile(path) for path in paths]
+    files = [TensorFile(path) for path in weight_files(folder)]
     return {name: file for file in files for name in file}
 
 

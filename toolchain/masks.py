@@ -5,19 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vlmc.runtime.artifact import Manifest
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.tensors import MASKS, TensorFile, open_weights
+from vlmc.runtime.tensors import MASKS, TensorFile, open_weights, write_bytes
 
 
-def save_masks(folder: Path, masks: Mapping[str, Tensor]) -> None:
-    """Write boolean masks (O, I), keyed by tensor name, as rows of packed bits (O, ceil(I / 8)), high bit first."""
-    arrays = {name: np.ascontiguousarray(mask.cpu().numpy()) for name, mask in sorted(masks.items())}
-    packed = {name: torch.from_numpy(np.packbits(mask_OI, axis=1)) for name, mask_OI in arrays.items()}
-    save_file(packed, folder / MASKS)
+def pack(mask_OI: Tensor) -> NDArray[np.uint8]:
+    """Pack the rows of a boolean mask (O, I) into bytes (O, ceil(I / 8)), high bit first."""
+    return np.packbits(np.ascontiguousarray(mask_OI.cpu().numpy()), axis=1)
+
+
+def save_masks(folder: Path, packed: Mapping[str, NDArray[np.uint8]]) -> None:
+    """Write packed masks, sorted by the names of the weights that they belong to; they are read one by one."""
+    write_bytes(folder / MASKS, packed)
 
 
 def load_masks(folder: Path, manifest: Manifest) -> dict[str, Tensor]:

@@ -2,14 +2,15 @@
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Artifact, digest_of_files, sha256_file
 from vlmc.runtime.errors import EnvironmentLacks, InputError
@@ -17,6 +18,7 @@ from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain import families
 from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.families.base import Family, Processor
+from vlmc.toolchain.streaming.weights import StreamedModel
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,32 @@ class Checkpoint:
         from transformers import AutoModelForImageTextToText
 
         open_weights(self.folder)
+        return self._checked(partial(AutoModelForImageTextToText.from_pretrained, self.folder, local_files_only=True))
+
+    def stream(self, device: torch.device) -> StreamedModel:
+        """Open the model without its weights, which are read from the files when they are needed.
+
+        Raises:
+            InputError: the weights are damaged or do not fit the configuration.
+        """
+        from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+
+        config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
+        with torch.device("meta"):
+            model_class: Any = type(AutoModelForImageTextToText.from_config(config))
+
+        def build(marks: dict[str, Tensor]) -> nn.Module:
+            return self._checked(partial(model_class.from_pretrained, None, config=config, state_dict=marks))
+
+        streamed = StreamedModel(self.folder, build, device)
+        if (self.folder / "generation_config.json").is_file():
+            streamed.module.generation_config = GenerationConfig.from_pretrained(self.folder, local_files_only=True)
+        return streamed
+
+    def _checked(self, read: Callable[..., Any]) -> nn.Module:
+        """Read the model; complain where the weights do not fit it."""
         try:
-            model, report = AutoModelForImageTextToText.from_pretrained(
-                self.folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
+            model, report = read(dtype=torch.float32, output_loading_info=True)
         except (SafetensorError, OSError, ValueError, RuntimeError, struct.error) as error:
             raise InputError(f"{self.folder} cannot be loaded: {_one_line(error)}") from None
         if report["missing_keys"]:

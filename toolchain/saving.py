@@ -1,64 +1,44 @@
-"""Writing a model back in transformers' own layout, in the type that it came in."""
+"""Writing a model back: its own safetensors files, with the weights that changed in the place of the old ones."""
 
-import hashlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlmc.runtime.errors import CheckFailed
-from vlmc.runtime.tensors import open_weights
-from vlmc.toolchain.models import Checkpoint
+from vlmc.runtime.tensors import open_weights, weight_files
 
 _KEEP = {".json", ".txt", ".jinja", ".model"}  # configuration, tokenizer and processor files
-_SKIP = {"manifest.json", "model.safetensors.index.json"}
+_INDEX = "model.safetensors.index.json"
+_SKIP = {"manifest.json", _INDEX}
 
 
-def save_model(model: nn.Module, source: Checkpoint, folder: Path) -> None:
-    """Write the weights in the source's type, and copy its configuration, tokenizer and processor files.
+def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
+    """Copy a model's files, then write the changed weights, given by tensor name, over the old ones: one is read at a time.
 
-    The model is converted in place; float32 copies of half-precision weights round back to the bits they came from.
+    Raises:
+        CheckFailed: a changed weight has another shape or type than the one that it replaces.
     """
-    model.to(source.dtype)
-    model.save_pretrained(folder)  # type: ignore[operator]
-    copy_companions(source.folder, folder)
+    for path in weight_files(source):
+        shutil.copyfile(path, folder / path.name)
+    if (source / _INDEX).is_file():
+        shutil.copyfile(source / _INDEX, folder / _INDEX)
+    copy_companions(source, folder)
+    files = open_weights(folder)
+    for name, tensor in changed:
+        begin, end = files[name].span(name)
+        raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+        if raw.nbytes != end - begin or tuple(tensor.shape) != files[name].shape(name):
+            raise CheckFailed(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, which is not what {files[name].path} holds")
+        with files[name].path.open("r+b") as stream:
+            stream.seek(begin)
+            stream.write(raw.data)
 
 
 def copy_companions(source: Path, folder: Path) -> None:
-    """Copy everything that belongs to a model but its weights; what stands in `source` wins."""
+    """Copy everything that belongs to a model but its weights."""
     for path in sorted(source.iterdir()):
         if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
             shutil.copyfile(path, folder / path.name)
-
-
-def tensor_names(model: nn.Module, folder: Path, layers: Iterable[str]) -> dict[str, str]:
-    """Map each layer to its weight's name in the saved files.
-
-    transformers saves some families under older names than their modules bear, so a weight is found by its bytes.
-
-    Raises:
-        CheckFailed: a layer's weight was not saved.
-    """
-    saved: dict[str, list[str]] = {}
-    for name, file in open_weights(folder).items():
-        saved.setdefault(hashlib.sha256(file[name].tobytes()).hexdigest(), []).append(name)
-    return {layer: _closest(layer, saved.get(_digest(model.get_submodule(layer)), [])) for layer in layers}
-
-
-def _digest(layer: nn.Module) -> str:
-    weight = cast(Tensor, layer.weight).detach().cpu().contiguous()
-    return hashlib.sha256(weight.view(torch.uint8).numpy().tobytes()).hexdigest()
-
-
-def _closest(layer: str, names: list[str]) -> str:
-    if not names:
-        raise CheckFailed(f"the weight of {layer} is not among the saved tensors")
-    return max(names, key=lambda name: _shared_tail(f"{layer}.weight", name))
-
-
-def _shared_tail(one: str, other: str) -> int:
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

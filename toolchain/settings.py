@@ -1,14 +1,24 @@
 """The options of every step, each written once: a field and its docstring make the flag, its help, the recipe's key."""
 
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Group = TypeVar("Group", bound="Settings")
 PruneMethod = Literal["magnitude", "wanda", "sparsegpt", "admm"]
 RepairMethod = Literal["ressa"]
 TokenPolicy = Literal["all", "text", "atv"]
 Direction = Literal["forward", "reverse"]
+
+
+def read_layers(given: object) -> object:
+    """Read `GLOB=SPARSITY,GLOB=SPARSITY`; a mapping, as recipes have it, stays what it is."""
+    if not isinstance(given, str):
+        return given
+    pairs = [part.rpartition("=") for part in given.split(",")]
+    if not all(glob and text for glob, _, text in pairs):
+        raise ValueError("give GLOB=SPARSITY, such as '*.down_proj=none', with commas between several")
+    return {glob.strip(): text.strip() for glob, _, text in pairs}
 
 
 class Settings(BaseModel):
@@ -49,10 +59,16 @@ class PruneSettings(DataSettings):
     """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
     tokens: TokenPolicy = "all"
     """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
+    layers: Annotated[dict[str, str], BeforeValidator(read_layers)] = {}
+    """Sparsity of single layers by a glob of their names, as GLOB=SPARSITY,GLOB=none; the first that matches decides."""
     allow_dense: bool = False
     """Leave layers dense whose inputs do not fall into the pattern's groups, instead of refusing the model."""
     calibration: int = Field(default=128, ge=1)
     """Samples to calibrate on."""
+    spill: bool = False
+    """Keep the calibration samples' activations on disk instead of in memory."""
+    device: str | None = None
+    """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
 
 
 class TrainingSettings(DataSettings):

@@ -232,7 +232,8 @@ def test_a_full_disk_leaves_nothing(here: Path, vlmc: Callable[..., Result], mon
     code, out, err = vlmc("prune", "dense", "--out", "fresh", "--calibration", "2", "--quiet")
     assert (code, out) == (3, "")
     assert "no space left" in err
-    assert sorted(here.rglob("*")) == before
+    after = [path for path in sorted(here.rglob("*")) if "fresh.blocks" not in path.parts]  # to go on from, with --resume
+    assert after == before
 
 
 def test_an_image_that_is_none(here: Path, vlmc: Callable[..., Result]) -> None:

@@ -76,12 +76,35 @@ def test_sparsegpt_is_the_papers_update(n: int, m: int) -> None:
     torch.testing.assert_close(pruned_OI.double(), expected_OI, rtol=1e-3, atol=1e-4)
 
 
-def test_sparsegpt_crosses_block_borders_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("text", "size", "smaller"), [("2:4", "BLOCK", 16), ("50%", "GROUP", 3)])
+def test_sparsegpt_crosses_borders_without_a_seam(
+    text: str, size: str, smaller: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weight_OI, _, statistics = layer(columns=64)
-    whole, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
-    monkeypatch.setattr(importlib.import_module("vlmc.toolchain.prune.sparsegpt"), "BLOCK", 16)
-    blocked, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
-    torch.testing.assert_close(whole, blocked, rtol=1e-3, atol=1e-4)
+    whole, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern.parse(text))
+    monkeypatch.setattr(importlib.import_module("vlmc.toolchain.prune.sparsegpt"), size, smaller)
+    parted, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern.parse(text))
+    torch.testing.assert_close(whole, parted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["2:4", "50%"])
+def test_admm_is_the_papers_iteration(text: str) -> None:
+    weight_OI, _, statistics = layer()
+    assert statistics.hessian_II is not None
+    hessian_II = statistics.hessian_II.double()
+    scale_I = hessian_II.diagonal().sqrt()
+    normal_II = hessian_II / torch.outer(scale_I, scale_I) + 0.1 * torch.eye(64)  # the normalised diagonal's mean is 1
+    target_IO = (weight_OI.double() * scale_I).T
+    v_IO, u_IO = target_IO.clone(), torch.zeros_like(target_IO)
+    for step in range(1, 21):
+        if step <= 15:
+            mask_IO = gradual_mask((v_IO + u_IO).T.abs(), SparsityPattern.parse(text), step / 15).T
+        z_IO = mask_IO * (v_IO + u_IO)
+        u_IO = u_IO + v_IO - z_IO
+        v_IO = torch.linalg.solve(normal_II + torch.eye(64), normal_II @ target_IO + z_IO - u_IO)
+    pruned_OI, mask_OI = PRUNERS["admm"].prune(weight_OI, statistics, SparsityPattern.parse(text))
+    assert torch.equal(mask_OI, mask_IO.T)
+    torch.testing.assert_close(pruned_OI.double(), z_IO.T / scale_I, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("text", ["2:4", "50%"])

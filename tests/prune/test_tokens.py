@@ -11,6 +11,7 @@ from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.prune import PRUNERS, with_refit
 from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.prune.tokens import Tokens, atv, text
+from vlmc.toolchain.streaming.stack import Passed
 
 VISUAL = torch.tensor([False, True, True, False, True, False, False])
 
@@ -21,11 +22,11 @@ def gathered(x_LI: Tensor, weights_L: Tensor | None = None) -> Statistics:
     return statistics
 
 
-def turned(*degrees: float) -> tuple[Tensor, Tensor]:
+def turned(*degrees: float) -> Passed:
     """What goes into a block and what comes out: each token turned by so many degrees, and stretched."""
     radians = torch.tensor([math.radians(one) for one in degrees])
     before_TD = torch.tensor([1.0, 0.0]).repeat(len(degrees), 1)
-    return before_TD, 3 * torch.stack([radians.cos(), radians.sin()], 1)
+    return Passed(before_TD, 3 * torch.stack([radians.cos(), radians.sin()], 1))
 
 
 def test_weights_enter_norms_and_hessian() -> None:
@@ -55,8 +56,7 @@ def test_weight_zero_is_as_good_as_absent(name: str, refit: bool) -> None:
 
 
 def test_text_drops_every_visual_token() -> None:
-    before_TD, after_TD = turned(*range(7))
-    assert text(VISUAL, before_TD, lambda: after_TD).tolist() == [1, 0, 0, 1, 0, 1, 1]
+    assert text(VISUAL, lambda: turned(*range(7))).tolist() == [1, 0, 0, 1, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -71,24 +71,22 @@ def test_text_drops_every_visual_token() -> None:
 )
 def test_atv_keeps_the_visual_tokens_that_turn_most(degrees: tuple[int, int, int], kept: list[int]) -> None:
     first, second, third = degrees
-    before_TD, after_TD = turned(170, first, second, 170, third, 170, 170)
-    found_T = atv(VISUAL, before_TD, lambda: after_TD)
+    found_T = atv(VISUAL, lambda: turned(170, first, second, 170, third, 170, 170))
     assert found_T[VISUAL].tolist() == kept
     assert found_T[~VISUAL].tolist() == [1, 1, 1, 1]
 
 
 def test_atv_leaves_broken_numbers_to_the_statistics() -> None:
-    before_TD, after_TD = turned(*range(7))
-    after_TD[1] = float("nan")
-    assert set(atv(VISUAL, before_TD, lambda: after_TD).tolist()) <= {0.0, 1.0}
+    passed = turned(*range(7))
+    passed.after[1] = float("nan")
+    assert set(atv(VISUAL, lambda: passed).tolist()) <= {0.0, 1.0}
 
 
 def test_a_policy_works_sample_by_sample() -> None:
     assert Tokens.choose("all", [VISUAL], ["a"]) is None
     tokens = Tokens.choose("text", [VISUAL, ~VISUAL], ["a", "b"])
     assert tokens is not None
-    hidden = torch.zeros(1, 7, 2)
-    assert torch.equal(tokens.weights(1, hidden, lambda: hidden), VISUAL.float())
+    assert torch.equal(tokens.weights(1, lambda: turned(*range(7))), VISUAL.float())
 
 
 @pytest.mark.parametrize("policy", ["text", "atv"])

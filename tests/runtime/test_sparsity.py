@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.runtime.sparsity import SparsityPattern, keep_highest
 
 PATTERNS = ["1:2", "2:4", "1:4", "3:4", "4:8", "2:8", "5:16", "50%", "62.5%", "99%", "1%"]
 
@@ -41,6 +41,17 @@ def test_numpy_and_torch_agree_even_on_ties(text: str) -> None:
     scores = np.random.default_rng(1).integers(0, 3, (8, 64)).astype(np.float32)
     pattern = SparsityPattern.parse(text)
     np.testing.assert_array_equal(pattern.mask(scores), pattern.mask(torch.from_numpy(scores)).numpy())
+
+
+@pytest.mark.parametrize("text", [text for text in PATTERNS if ":" in text])
+def test_groups_are_masked_as_by_sorting(text: str) -> None:
+    pattern, draw = SparsityPattern.parse(text), np.random.default_rng(2)
+    scores = draw.integers(0, 4, (64, 240 * 4)).astype(np.float32)
+    scores[draw.random(scores.shape) < 0.1] = np.nan
+    scores[draw.random(scores.shape) < 0.1] = -np.inf
+    for some in (scores, torch.from_numpy(scores), torch.from_numpy(scores.T.copy()).T):
+        sorted_out = keep_highest(some.reshape(64, -1, pattern.m), pattern.n or 0)
+        assert np.array_equal(pattern.mask(some), sorted_out.reshape(some.shape)), "ties keep the earlier, NaN comes last"
 
 
 def test_ties_keep_the_earlier_column() -> None:

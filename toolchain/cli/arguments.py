@@ -12,3 +12,4 @@ ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to write the artifact to.")]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace the artifact that stands there.")]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="YAML file of options; flags win over it.")]
+ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run of the same command was.")]

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument, ForceFlag, ModelArgument, OutOption, RecipeOption
+from vlmc.toolchain.cli.arguments import (
+    ARTIFACT,
+    ArtifactArgument,
+    ForceFlag,
+    ModelArgument,
+    OutOption,
+    RecipeOption,
+    ResumeFlag,
+)
 from vlmc.toolchain.cli.options import Terminal, command
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
 
@@ -35,6 +43,7 @@ def prune(
     terminal: Terminal,
     model: ModelArgument = "demo",
     out: OutOption = Path("pruned"),
+    resume: ResumeFlag = False,
     recipe: RecipeOption = None,
     force: ForceFlag = False,
 ) -> None:
@@ -43,7 +52,7 @@ def prune(
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.prune import Prune
 
-    stage = Prune(options, terminal.seed, Progress(quiet=terminal.quiet))
+    stage = Prune(options, terminal.seed, resume=resume, progress=Progress(quiet=terminal.quiet))
     _report(stage.run(Checkpoint.find(model), out, force=force), terminal)
 
 
@@ -52,7 +61,7 @@ def repair(
     terminal: Terminal,
     artifact: ArtifactArgument = Path("pruned"),
     out: OutOption = Path("adapted"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of a stopped run.")] = False,
+    resume: ResumeFlag = False,
     dense: Annotated[str | None, typer.Option("--dense", help="The dense model, where it has moved.")] = None,
     recipe: RecipeOption = None,
     force: ForceFlag = False,

@@ -16,7 +16,7 @@ from vlmc.toolchain.packages import PACKAGES, remedy
 
 INTERRUPTED = 130
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

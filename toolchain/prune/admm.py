@@ -1,7 +1,7 @@
 """ADMM pruning with a gradual mask (ADMM-Grad, arXiv 2401.02938, algorithm 1; see also ALPS, NeurIPS 2024).
 
 Weights and mask are found together: V minimises the layer's output error, Z obeys the mask, and U pulls them together.
-Shapes: O out features, I in features; inside, weights stand transposed and scaled: V_IO = (W_OI D)^T with D = sqrt(diag H).
+Shapes: O out features, I in features; inside, weights stand scaled: V_OI = W_OI D with D = sqrt(diag H).
 """
 
 import torch
@@ -27,16 +27,17 @@ def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) ->
     scale_I = hessian_II.diagonal().sqrt()
     correlation_II = hessian_II / scale_I / scale_I[:, None]
     normal_II, inverse_II, statistics.raised_damping = inverse_with(correlation_II, RHO, DAMPING)
-    target_IO = (weight_OI * scale_I).T
-    pull_IO = normal_II @ target_IO
-    v_IO, u_IO, mask_OI = target_IO, torch.zeros_like(target_IO), torch.ones_like(weight_OI, dtype=torch.bool)
+    v_OI = weight_OI * scale_I
+    pull_OI = v_OI @ normal_II
+    u_OI, mask_OI = torch.zeros_like(v_OI), torch.ones_like(weight_OI, dtype=torch.bool)
     for step in range(1, ITERATIONS + 1):
+        u_OI += v_OI
         if step <= GRADUAL:
-            mask_OI = gradual_mask((v_IO + u_IO).T.abs(), pattern, step / GRADUAL)
-        z_IO = (v_IO + u_IO) * mask_OI.T
-        u_IO = u_IO + v_IO - z_IO
-        v_IO = inverse_II @ (pull_IO + RHO * (z_IO - u_IO))
-    return (z_IO.T / scale_I).masked_fill(~mask_OI, 0.0), mask_OI
+            mask_OI = gradual_mask(u_OI.abs(), pattern, step / GRADUAL)
+        z_OI = u_OI.masked_fill(~mask_OI, 0.0)
+        u_OI -= z_OI
+        torch.mm(pull_OI + RHO * (z_OI - u_OI), inverse_II, out=v_OI)
+    return z_OI.div_(scale_I), mask_OI
 
 
 def gradual_mask(scores_OI: Tensor, pattern: SparsityPattern, progress: float) -> Tensor:
@@ -51,5 +52,5 @@ def gradual_mask(scores_OI: Tensor, pattern: SparsityPattern, progress: float) -
     if not excess:
         return torch.as_tensor(final_OI)
     spare_OI = scores_OI.masked_fill(final_OI, -torch.inf)
-    extra = spare_OI.flatten().topk(excess).indices
+    extra = spare_OI.flatten().topk(excess, sorted=False).indices
     return torch.as_tensor(final_OI.flatten().index_fill(0, extra, True).reshape(final_OI.shape))

@@ -29,6 +29,10 @@ class Statistics:
         self.squares_I = torch.zeros(features, device=device)
         self.hessian_II = torch.zeros(features, features, device=device) if need is Need.HESSIAN else None
 
+    def sums(self) -> list[Tensor]:
+        """Return the sums, to be added up over processes."""
+        return [self.squares_I] if self.hessian_II is None else [self.squares_I, self.hessian_II]
+
     def add(self, x: Tensor, where: str, weights_L: Tensor | None = None) -> None:
         """Add inputs (..., I), one weight for each token; None weighs all alike.
 

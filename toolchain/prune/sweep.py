@@ -1,125 +1,123 @@
 """The sweep: block by block, each calibrated on what the already pruned blocks before it give out.
 
-One block's statistics live at a time. Activations are kept per sample, so samples of different lengths need no padding.
+One block's weights and statistics live at a time. Samples run one by one, so different lengths need no padding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from vlmc.toolchain.families.base import Family, Tower, linears
+from vlmc.toolchain.families.base import Family, Tower
+from vlmc.toolchain.prune.gathering import gathering
 from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.prune.tokens import Tokens
+from vlmc.toolchain.streaming.activations import Activations
+from vlmc.toolchain.streaming.stack import Passed, Stack
+from vlmc.toolchain.streaming.weights import StreamedModel
 
 Feed = dict[str, Tensor]
-PruneBlock = Callable[[str, nn.Module, dict[str, Statistics]], None]
-"""(block's name, block, statistics by layer name inside the block): prunes the block in place."""
+Run = Callable[[int], Passed]
+"""Takes one sample, by number, through the block."""
 
 
-class _Captured(Exception):
-    """Ends a forward pass once the input of the first block is known."""
+class Visitor(ABC):
+    """What is done with each block on the way."""
+
+    need: Need  # how much of the Hessian a visit needs
+    looks: bool  # whether it looks at data at all; if not, no sample runs
+
+    def finished(self, name: str) -> bool:
+        """Whether the block needs no visit: its weights are final."""
+        return False
+
+    @abstractmethod
+    def visit(
+        self, name: str, block: nn.Module, statistics: dict[str, Statistics], samples: Sequence[int], run: Run
+    ) -> None:
+        """Work on a block whose weights are there; the statistics are by the names of layers inside it."""
 
 
-@torch.no_grad()
-def sweep_tower(
-    model: nn.Module,
-    family: Family,
-    tower: Tower,
-    feeds: Sequence[Feed],
-    need: Need,
-    prune: PruneBlock,
-    tokens: Tokens | None = None,
-) -> None:
-    """Run the tower's blocks in order: gather statistics, call `prune`, then feed the pruned block's output onwards.
+class Sweep:
+    """Calibration samples on their way through a model; `spill` is a folder for activations, None keeps them in memory."""
 
-    `tokens` weighs the tokens of the tower's input; None weighs all alike.
+    def __init__(self, model: StreamedModel, family: Family, feeds: Sequence[Feed], spill: Path | None = None) -> None:
+        self.model, self.family, self.feeds = model, family, feeds
+        self._spill = spill
 
-    Raises:
-        InputError: activations are NaN or infinite; the message gives the layer's full name.
-    """
-    blocks = family.blocks(model, tower)
-    calls = [_capture(model, blocks[0][1], feed) for feed in feeds]
-    for name, block in blocks:
-        weights = [_weights(tokens, number, call, block) for number, call in enumerate(calls)]
-        with _gathering(name, block, need) as gathered:
-            for call, gathered.weights_L in zip(calls, weights, strict=True) if need is not Need.NOTHING else ():
-                call.run(block)
-        prune(name, block, gathered.statistics)
-        for call in calls:
-            call.hidden = call.run(block)
+    @torch.no_grad()
+    def tower(self, tower: Tower, visitor: Visitor, tokens: Tokens | None = None) -> None:
+        """Visit a tower's blocks in order; `tokens` weighs the tokens of its input, None weighs all alike.
 
+        Raises:
+            InputError: activations are NaN or infinite; the message gives the layer's full name.
+        """
+        blocks = self.family.blocks(self.model.module, tower)
+        walk = _Walk(self, Stack(self.model.module, blocks), tokens)
+        last = max((number for number, (name, _) in enumerate(blocks) if not visitor.finished(name)), default=-1)
+        if visitor.looks and last >= 0:
+            walk.record()
+        for number, (name, _) in enumerate(blocks[: last + 1]):
+            with self.model.resident(name) as block, walk.stack.at(number) as through:
+                run = walk.runner(number, through)
+                if not visitor.finished(name):
+                    statistics = walk.gather(name, block, visitor.need, run)
+                    visitor.visit(name, block, statistics, walk.samples, run)
+                if number < last and visitor.looks:
+                    walk.move_on(run)
 
-class _Call:
-    """The arguments of one block's forward pass for one sample; `hidden` moves on from block to block."""
+    def activations(self) -> Activations:
+        """Return an empty store."""
+        return Activations(self.model.device, self._spill)
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._args, self._kwargs = args, dict(kwargs)
-        self.hidden: Tensor = self._kwargs.pop("hidden_states") if not args else args[0]
-
-    def run(self, block: nn.Module) -> Tensor:
-        output = block(self.hidden, *self._args[1:], **self._kwargs)
-        hidden: Tensor = output[0] if isinstance(output, tuple) else output
-        return hidden
+    def feed(self, sample: int) -> Feed:
+        """Return one sample's input on the model's device."""
+        return {name: tensor.to(self.model.device) for name, tensor in self.feeds[sample].items()}
 
 
-def _capture(model: nn.Module, block: nn.Module, feed: Feed) -> _Call:
-    calls: list[_Call] = []
+class _Walk:
+    """All samples' arguments for one tower, and what its last finished block gave for each."""
 
-    def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append(_Call(args, kwargs))
-        raise _Captured
+    def __init__(self, sweep: Sweep, stack: Stack, tokens: Tokens | None) -> None:
+        self.stack = stack
+        self.samples = range(len(sweep.feeds))
+        self._sweep, self._tokens = sweep, tokens
+        self._kept = sweep.activations()
 
-    handle = block.register_forward_pre_hook(stop, with_kwargs=True)
-    try:
-        model(**feed, use_cache=False)
-    except _Captured:
-        return calls[0]
-    finally:
-        handle.remove()
-    raise AssertionError("the model never reached its first block")
+    def record(self) -> None:
+        """Run every sample up to the tower."""
+        for sample in self.samples:
+            run = partial(self._sweep.model.module, **self._sweep.feed(sample), use_cache=False)
+            self._kept.put(f"in-{sample}", self.stack.record(run))
 
+    def runner(self, number: int, through: Callable[..., Passed]) -> Run:
+        """Return what takes a sample through the block of that number."""
 
-def _weights(tokens: Tokens | None, sample: int, call: _Call, block: nn.Module) -> Tensor | None:
-    return None if tokens is None else tokens.weights(sample, call.hidden, lambda: call.run(block))
+        def run(sample: int) -> Passed:
+            previous = self._kept.get(f"out-{sample}") if number else None
+            return through(self._kept.get(f"in-{sample}"), previous)
 
+        return run
 
-@dataclass
-class _Gathered:
-    """The statistics of a block's layers, and the weights of the tokens that run through it now."""
-
-    statistics: dict[str, Statistics] = field(default_factory=dict)
-    weights_L: Tensor | None = None
-
-
-@contextmanager
-def _gathering(prefix: str, block: nn.Module, need: Need) -> Iterator[_Gathered]:
-    """Yield the statistics of every Linear in the block, filled while it runs; layers with one input share theirs."""
-    gathered = _Gathered()
-    found = gathered.statistics
-    shared: dict[int, Statistics] = {}  # id of the input within one forward pass -> its statistics
-    leaders: dict[str, bool] = {}
-
-    def observe(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if name not in found:
-                leaders[name] = id(args[0]) not in shared
-                found[name] = shared.setdefault(id(args[0]), Statistics(args[0].shape[-1], need, args[0].device))
-                keep_alive.append(args[0])
-            if leaders[name]:
-                found[name].add(args[0], f"{prefix}.{name}", gathered.weights_L)
-
-        return hook
-
-    keep_alive: list[Tensor] = []  # an id names an input only while the input lives
-    handles = [layer.register_forward_pre_hook(observe(name)) for name, layer in linears(block)]
-    try:
+    def gather(self, name: str, block: nn.Module, need: Need, run: Run) -> dict[str, Statistics]:
+        """Return the statistics of the block's layers over all samples."""
         if need is Need.NOTHING:
-            found.update((name, Statistics(layer.in_features, need, layer.weight.device)) for name, layer in linears(block))
-        yield gathered
-    finally:
-        for handle in handles:
-            handle.remove()
+            return {}
+        weights = [self._weights(sample, run) for sample in self.samples]
+        with gathering(name, block, need) as gathered:
+            for sample, gathered.weights_T in zip(self.samples, weights, strict=True):
+                run(sample)
+        return gathered.statistics
+
+    def move_on(self, run: Run) -> None:
+        """Keep what the block gives for every sample."""
+        for sample in self.samples:
+            self._kept.put(f"out-{sample}", run(sample).output)
+
+    def _weights(self, sample: int, run: Run) -> Tensor | None:
+        if self._tokens is None:
+            return None
+        return self._tokens.weights(sample, partial(run, sample)).to(self._sweep.model.device)

@@ -10,25 +10,28 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.streaming.stack import Passed
 
 ALPHA_VISUAL = 1.0  # atv: visual tokens kept per text token and unit of mean drift
 
-Weigh = Callable[[Tensor, Tensor, Callable[[], Tensor]], Tensor]
-"""(visual_T, a block's input_TD, what runs the block and returns its output_TD) -> weights_T."""
+Weigh = Callable[[Tensor, Callable[[], Passed]], Tensor]
+"""(visual_T, what takes the sample through the block) -> weights_T."""
 
 
-def text(visual_T: Tensor, before_TD: Tensor, run: Callable[[], Tensor]) -> Tensor:
+def text(visual_T: Tensor, run: Callable[[], Passed]) -> Tensor:
     """Return weights (T): one for text, zero for visual tokens."""
     return (~visual_T).float()
 
 
-def atv(visual_T: Tensor, before_TD: Tensor, run: Callable[[], Tensor]) -> Tensor:
+def atv(visual_T: Tensor, run: Callable[[], Passed]) -> Tensor:
     """Return weights (T): one for text and for the visual tokens that the block turns most, zero for the others.
 
     As many visual tokens stay as min(1, alpha times their mean drift) of the number of text tokens; a token's drift is one
     minus the cosine between its input and its output (ATV-Pruning, arXiv 2603.16001).
     """
-    drift_V = (1 - cosine_similarity(before_TD[visual_T].float(), run()[visual_T].float(), dim=-1)).nan_to_num(1.0)
+    passed = run()
+    before_VD, after_VD = (both.reshape(len(visual_T), -1)[visual_T] for both in (passed.before, passed.after))
+    drift_V = (1 - cosine_similarity(before_VD.float(), after_VD.float(), dim=-1)).nan_to_num(1.0).cpu()
     share = min(1.0, ALPHA_VISUAL * float(drift_V.mean()))  # not a number: counted as turned, for the statistics to report
     count = min(round(share * int((~visual_T).sum())), len(drift_V))
     weights_T = (~visual_T).float()
@@ -62,8 +65,6 @@ class Tokens:
                 raise InputError(f"--tokens {policy}: calibration sample {name} has no {lacking} token: use --tokens all")
         return cls(WEIGHERS[policy], visual)
 
-    def weights(self, sample: int, hidden: Tensor, run: Callable[[], Tensor]) -> Tensor:
-        """Return the weights (T) of one sample's tokens at a block: `hidden` goes in, and `run` returns what comes out."""
-        size = hidden.shape[-1]
-        visual_T = self.visual[sample].to(hidden.device)
-        return self.weigh(visual_T, hidden.reshape(-1, size), lambda: run().reshape(-1, size))
+    def weights(self, sample: int, run: Callable[[], Passed]) -> Tensor:
+        """Return the weights (T) of one sample's tokens at a block; `run` takes the sample through it."""
+        return self.weigh(self.visual[sample], run)

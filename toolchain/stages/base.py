@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.card import card
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.versions import versions
+from vlmc.toolchain.workers import Workers
 
 
 class Stage(ABC):
@@ -27,6 +29,14 @@ class Stage(ABC):
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         """Write the draft's files; return the manifest without this step's line, and the measures of that line."""
 
+    def assist(self, source: Checkpoint, destination: Path) -> None:
+        """Take part in the work of the process that leads, where several share one job.
+
+        Raises:
+            InputError: this step cannot be shared.
+        """
+        raise InputError(f"{self.name} runs in one process: start it without torchrun")
+
     @abstractmethod
     def ensures(self, result: Artifact) -> None:
         """Raise CheckFailed when the result does not hold what the step promises."""
@@ -40,6 +50,10 @@ class Stage(ABC):
             CheckFailed: the result does not hold what the step promises; nothing is left at the destination.
         """
         self.requires(source)
+        if not Workers().leads:
+            self.assist(source, destination)
+            Workers().wait()
+            return Artifact.open(destination)
         with write(destination, force=force) as draft:
             manifest, measures = self.work(source, draft)
             step = Step(
@@ -50,4 +64,5 @@ class Stage(ABC):
             draft.seal(complete)
             assert draft.manifest is not None
             self.ensures(Artifact(draft.root, draft.manifest))
+        Workers().wait()
         return Artifact.open(destination)

@@ -56,7 +56,7 @@ class Compress:
 
     def stages(self) -> list[Stage]:
         """Return the steps in order."""
-        prune = Prune(self.options.of(PruneSettings), self.seed, self.progress)
+        prune = Prune(self.options.of(PruneSettings), self.seed, resume=True, progress=self.progress)
         if self.options.repair == "none":
             return [prune]
         repair = Repair(self.options.of(RepairSettings), seed=self.seed, resume=True, progress=self.progress)

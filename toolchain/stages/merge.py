@@ -17,7 +17,7 @@ from vlmc.toolchain.repair.adapter_files import FOLDER, attach_saved, load_adapt
 from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.merging import check_masks, greatest_difference, logits_of, merge, noise_samples
 from vlmc.toolchain.repair.reports import REPORT
-from vlmc.toolchain.saving import save_model, tensor_names
+from vlmc.toolchain.saving import save_model
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.verify import ensure_sparsity
 
@@ -70,10 +70,9 @@ class Merge(Stage):
         adapters = attach_saved(model, saved, masks)
         before = logits_of(model, encoder, self.samples)
         merge(adapters, source.dtype)
-        save_model(model, source, draft.root)
-        moved = [name for name, tensor in tensor_names(model, draft.root, layers).items() if tensor != layers[name].tensor]
-        if moved:
-            raise CheckFailed(f"{moved[0]} was saved under another name than {layers[moved[0]].tensor}")
+        files = source.stream(torch.device("cpu"))
+        changed = {name: model.get_parameter(f"{name}.weight").to(source.dtype) for name in adapters.originals}
+        save_model(source.folder, draft.root, ((files.stored(f"{name}.weight"), weight) for name, weight in changed.items()))
         return before
 
 

@@ -1,43 +1,57 @@
 """prune: from a dense checkpoint to an artifact whose layers hold a sparsity pattern."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from vlmc.runtime.artifact import Artifact, Draft, Layer, Manifest, Origin, Part
+from vlmc.runtime.artifact import Artifact, Draft, Layer, Manifest, Origin, Part, Serving
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain import data
 from vlmc.toolchain.data.encode import Encoder
+from vlmc.toolchain.devices import choose_device
 from vlmc.toolchain.families import Family
-from vlmc.toolchain.families.base import linears
 from vlmc.toolchain.masks import save_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_refit
-from vlmc.toolchain.prune.statistics import Need, Statistics
-from vlmc.toolchain.prune.sweep import Feed, sweep_tower
+from vlmc.toolchain.prune.blocks import Plan, prune_blocks
+from vlmc.toolchain.prune.journal import Journal, PrunedLayer
+from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse
+from vlmc.toolchain.prune.statistics import Need
+from vlmc.toolchain.prune.sweep import Feed, Sweep
 from vlmc.toolchain.prune.tokens import Tokens
-from vlmc.toolchain.saving import save_model, tensor_names
+from vlmc.toolchain.runs import RunFolder
+from vlmc.toolchain.saving import save_model
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.base import Stage
+from vlmc.toolchain.streaming.weights import StreamedModel
 from vlmc.toolchain.verify import ensure_sparsity
+from vlmc.toolchain.versions import versions
+from vlmc.toolchain.workers import Workers
+
+_NO_RESULT = {"spill", "max_bad"}  # options that leave the result as it is
 
 
 class Prune(Stage):
-    """Prune the towers one after the other, block by block, on calibration data."""
+    """Prune the towers one after the other, block by block, on calibration data.
+
+    Finished blocks lie beside the destination until all are done; with `resume` a stopped run goes on from them.
+    """
 
     name = "prune"
 
-    def __init__(self, options: PruneSettings, seed: int = 0, progress: Progress | None = None) -> None:
-        self.options, self.seed = options, seed
+    def __init__(
+        self, options: PruneSettings, seed: int = 0, *, resume: bool = False, progress: Progress | None = None
+    ) -> None:
+        self.options, self.seed, self.resume = options, seed, resume
         self.progress = progress or Progress(quiet=True)
 
     def settings(self) -> dict[str, Any]:
-        return {**self.options.model_dump(mode="json"), "seed": self.seed}
+        return {**self.options.model_dump(mode="json", exclude=_NO_RESULT), "seed": self.seed}
 
     @cached_property
     def patterns(self) -> dict[Part, SparsityPattern]:
@@ -47,17 +61,17 @@ class Prune(Stage):
             InputError: a sparsity cannot be read, or both towers are left dense.
         """
         chosen = {Part.VISION: self.options.vision, Part.LANGUAGE: self.options.language}
-        texts = {part: self.options.target if text is None else text for part, text in chosen.items()}
-        patterns = {part: SparsityPattern.parse(text) for part, text in texts.items() if text != "none"}
-        if not patterns:
+        patterns = {part: parse(self.options.target if text is None else text) for part, text in chosen.items()}
+        found = {part: pattern for part, pattern in patterns.items() if pattern is not None}
+        if not found and not self.options.layers:
             raise InputError("nothing to prune: --vision and --language are both none")
-        return patterns
+        return found
 
     def requires(self, source: Checkpoint) -> None:
         if source.artifact is not None:
             raise InputError(f"{source.name} is already {source.artifact.manifest.state}: prune a dense model")
-        _ = source.family, self.patterns
-        if self.options.tokens != "all" and Part.LANGUAGE not in self.patterns:
+        _ = source.family, self.patterns, choose_device(self.options.device)
+        if self.options.tokens != "all" and Part.LANGUAGE not in self.patterns and not self.options.layers:
             raise InputError(f"--tokens {self.options.tokens} weighs tokens of the language model, which is left dense")
         if self.options.tokens != "all" and self.pruner.need is Need.NOTHING:
             raise InputError(f"--tokens {self.options.tokens}: {self.options.method} looks at no token: add --refit")
@@ -69,118 +83,84 @@ class Prune(Stage):
         return with_refit(pruner) if self.options.refit else pruner
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
-        family, model, processor = source.family, source.load(), source.load_processor()
-        odd = self._left_dense(family, model)
-        serving = family.serving(model, processor)
-        samples = data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
-        encoder = Encoder(processor, serving)
-        feeds = [_unlabelled(encoder.answered(sample)) for sample in samples]
-        visual = [family.visual_tokens(model, feed["input_ids"])[0] for feed in feeds]
-        plan = Plan(self.pruner, self.patterns, Tokens.choose(self.options.tokens, visual, [one.id for one in samples]), odd)
-        found = prune_model(model, family, plan, feeds, self.progress)
-        masks = found.masks
-        save_model(model, source, draft.root)
-        tensors = tensor_names(model, draft.root, masks)
-        save_masks(draft.root, {tensors[name]: mask for name, mask in masks.items()})
-        parts = family.prunable(model)
+        pruned = self._prune(source, draft.root)
+        layers, parts = pruned.layers(), pruned.parts
+        save_model(source.folder, draft.root, pruned.journal.weights(pruned.blocks))
+        save_masks(draft.root, pruned.journal.masks(pruned.blocks))
         manifest = Manifest(
-            family=family.model_type,
+            family=source.family.model_type,
             state="pruned",
             origin=Origin(model=source.name, digest=source.digest),
-            layers={
-                name: Layer(tensor=tensors[name], pattern=str(self.patterns[parts[name]]), part=parts[name])
-                for name in masks
-            },
-            serving=serving,
+            layers={one.name: Layer(tensor=one.tensor, pattern=one.pattern, part=parts[one.name]) for one in layers},
+            serving=pruned.serving,
             history=(),
         )
-        notes = {"left_dense": odd, "raised_damping": found.raised}
+        raised = {one.name: one.raised_damping for one in layers if one.raised_damping is not None}
+        notes = {"left_dense": pruned.odd, "raised_damping": raised}
+        sparsity = 1 - sum(one.kept for one in layers) / sum(one.size for one in layers)
         told = {name: note for name, note in notes.items() if note}
-        return manifest, {"layers": len(masks), "sparsity": _sparsity(masks), **told}
+        return manifest, {"layers": len(layers), "sparsity": round(sparsity, 6), **told}
 
-    def _left_dense(self, family: Family, model: nn.Module) -> dict[str, int]:
-        """Return the input sizes, by name, of the layers whose rows do not fall into whole groups.
-
-        Raises:
-            InputError: there are some and they may not stay dense, or there are no others.
-        """
-        odd = indivisible(family, model, self.patterns)
-        if odd and not self.options.allow_dense:
-            listed = ", ".join(f"{name} ({width})" for name, width in list(odd.items())[:5])
-            more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
-            raise InputError(
-                f"the inputs of {len(odd)} layers are no multiple of the pattern's group: {listed}{more}; "
-                "add --allow-dense to leave them dense"
-            )
-        if odd and len(odd) == sum(part in self.patterns for part in family.prunable(model).values()):
-            raise InputError("nothing to prune: no layer's inputs are a multiple of the pattern's group")
-        return odd
+    def assist(self, source: Checkpoint, destination: Path) -> None:
+        self._prune(source, destination)
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
+        RunFolder(_blocks(result.root), {}).remove()  # the last thing before the result is moved to its place
+
+    def _prune(self, source: Checkpoint, folder: Path) -> "_Pruned":
+        """Prune all blocks into the journal in `folder`."""
+        family, model, workers = source.family, source.stream(choose_device(self.options.device)), Workers()
+        parts, processor = family.prunable(model.module), source.load_processor()
+        patterns = by_layer(parts, self.patterns, self.options.layers)
+        widths = {name: int(str(model.module.get_submodule(name).in_features)) for name in patterns}
+        odd = left_dense(patterns, widths, allowed=self.options.allow_dense)
+        plan = Plan(self.pruner, {name: pattern for name, pattern in patterns.items() if name not in odd})
+        serving = family.serving(model.module, processor)
+        feeds, tokens = self._calibration(model, family, Encoder(processor, serving), workers)
+        run = RunFolder(_blocks(folder), self._identity(source), resume=self.resume)
+        if workers.leads:
+            run.open()
+        workers.wait()
+        journal, spill = Journal(run), run.path / f"spill-{workers.rank}" if self.options.spill else None
+        blocks = prune_blocks(plan, Sweep(model, family, feeds, spill), journal, workers, tokens, self.progress)
+        return _Pruned(journal, blocks, parts, odd, serving)
+
+    def _calibration(
+        self, model: StreamedModel, family: Family, encoder: Encoder, workers: Workers
+    ) -> tuple[list[Feed], Tokens | None]:
+        """Return this process's share of the calibration samples, and the tokens of them that count."""
+        samples = data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
+        if len(samples) < workers.count:
+            raise InputError(f"{len(samples)} calibration samples cannot be shared by {workers.count} processes")
+        samples = workers.share(samples)
+        feeds = [_unlabelled(encoder.answered(sample)) for sample in samples]
+        visual = [family.visual_tokens(model.module, feed["input_ids"])[0] for feed in feeds]
+        return feeds, Tokens.choose(self.options.tokens, visual, [one.id for one in samples])
+
+    def _identity(self, source: Checkpoint) -> dict[str, Any]:
+        """Return all that decides the result."""
+        return {**self.settings(), "source": source.digest, "processes": Workers().count, "versions": versions()}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a model is pruned: by what, each part to which pattern, which tokens count, which layers are left dense."""
+class _Pruned:
+    """A journal with all blocks that were pruned, and what else the manifest tells."""
 
-    pruner: Pruner
-    patterns: Mapping[Part, SparsityPattern]
-    tokens: Tokens | None = None
-    dense: Collection[str] = ()
+    journal: Journal
+    blocks: list[str]
+    parts: dict[str, Part]
+    odd: dict[str, int]
+    serving: Serving
 
-
-@dataclass(frozen=True)
-class Found:
-    """What pruning came to, by the layers' names: boolean keep-masks (O, I), and dampings that had to be raised."""
-
-    masks: dict[str, Tensor] = field(default_factory=dict)
-    raised: dict[str, float] = field(default_factory=dict)
+    def layers(self) -> list[PrunedLayer]:
+        """Return the layers that were pruned, in order of execution."""
+        return [layer for block in self.blocks for layer in self.journal.layers(block)]
 
 
-def prune_model(model: nn.Module, family: Family, plan: Plan, feeds: list[Feed], progress: Progress) -> Found:
-    """Prune a model in place."""
-    found = Found()
-    towers = [tower for tower in family.towers if tower.part in plan.patterns]
-    with progress.task("prune", sum(len(family.blocks(model, tower)) for tower in towers)) as bar:
-        for tower in towers:
-            prune = partial(_prune_block, plan, plan.patterns[tower.part], found, bar.advance)
-            tokens = plan.tokens if tower.part is Part.LANGUAGE else None
-            sweep_tower(model, family, tower, feeds, plan.pruner.need, prune, tokens)
-    return found
-
-
-def _prune_block(
-    plan: Plan,
-    pattern: SparsityPattern,
-    found: Found,
-    done: Callable[[], None],
-    prefix: str,
-    block: nn.Module,
-    statistics: Mapping[str, Statistics],
-) -> None:
-    for inner, layer in linears(block):
-        name, seen = f"{prefix}.{inner}", statistics[inner]
-        if name in plan.dense:
-            continue
-        weight_OI, found.masks[name] = plan.pruner.prune(layer.weight.detach(), seen, pattern)
-        layer.weight.data.copy_(weight_OI)
-        if seen.raised_damping is not None:
-            found.raised[name] = seen.raised_damping
-    done()
-
-
-def indivisible(family: Family, model: nn.Module, patterns: Mapping[Part, SparsityPattern]) -> dict[str, int]:
-    """Return the input size, by the layer's name, of those to be pruned whose rows do not fall into whole groups."""
-    parts = family.prunable(model)
-    widths = {name: int(str(model.get_submodule(name).in_features)) for name, part in parts.items() if part in patterns}
-    return {name: width for name, width in widths.items() if not patterns[parts[name]].divides(width)}
+def _blocks(destination: Path) -> Path:
+    return destination.with_name(destination.name.removesuffix(".partial") + ".blocks")
 
 
 def _unlabelled(encoded: dict[str, Tensor]) -> Feed:
     return {name: tensor for name, tensor in encoded.items() if name != "labels"}
-
-
-def _sparsity(masks: Mapping[str, Tensor]) -> float:
-    kept = sum(int(mask.sum()) for mask in masks.values())
-    return round(1 - kept / sum(mask.numel() for mask in masks.values()), 6)

@@ -1,0 +1,149 @@
+"""Pruning one block after the other, each written to the journal as soon as it is done.
+
+Shapes: O out features, I in features.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from vlmc.runtime.artifact import Part
+from vlmc.runtime.errors import CheckFailed, InputError
+from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.families.base import linears
+from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.prune.base import Pruner
+from vlmc.toolchain.prune.journal import Journal, PrunedLayer
+from vlmc.toolchain.prune.statistics import Need, Statistics
+from vlmc.toolchain.prune.sweep import Run, Sweep, Visitor
+from vlmc.toolchain.prune.tokens import Tokens
+from vlmc.toolchain.streaming.weights import StreamedModel
+from vlmc.toolchain.workers import Workers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is pruned: by what, and which layer to which pattern; layers that are not named stay dense."""
+
+    pruner: Pruner
+    patterns: Mapping[str, SparsityPattern]
+
+
+def prune_blocks(
+    plan: Plan, sweep: Sweep, journal: Journal, workers: Workers, tokens: Tokens | None, progress: Progress
+) -> list[str]:
+    """Prune tower after tower, but for blocks that the journal has already; return the names of all those blocks.
+
+    `tokens` weighs the tokens of the language model's input; None weighs all alike.
+    """
+    family, model = sweep.family, sweep.model
+    towers = {tower: [name for name, _ in family.blocks(model.module, tower)] for tower in family.towers}
+    towers = {tower: names for tower, names in towers.items() if _has_work(plan, names)}
+    with progress.task("prune", sum(len(names) for names in towers.values())) as bar:
+        visitor = _PruneBlocks(plan, model, journal, workers, bar.advance)
+        for tower, names in towers.items():
+            for name in filter(visitor.finished, names):
+                visitor.take_over(name)
+            sweep.tower(tower, visitor, tokens if tower.part is Part.LANGUAGE else None)
+    return [name for names in towers.values() for name in names]
+
+
+def _has_work(plan: Plan, blocks: Sequence[str]) -> bool:
+    return any(layer.startswith(f"{block}.") for layer in plan.patterns for block in blocks)
+
+
+class _PruneBlocks(Visitor):
+    """Prunes the layers of every block that it visits; `done` is called after each block."""
+
+    def __init__(
+        self, plan: Plan, model: StreamedModel, journal: Journal, workers: Workers, done: Callable[[], None]
+    ) -> None:
+        self.plan, self.model, self.journal, self.workers, self.done = plan, model, journal, workers, done
+        self.need = plan.pruner.need
+        self.looks = self.need is not Need.NOTHING
+        self._tensors: set[str] = set()  # a tensor that several layers share is pruned with the first of them
+
+    def finished(self, name: str) -> bool:
+        return self.journal.path(name).is_file()
+
+    def take_over(self, name: str) -> None:
+        """Read a finished block's weights from the journal from now on."""
+        for layer in self.journal.layers(name):
+            self._tensors.add(layer.tensor)
+            self.model.replace(f"{layer.name}.weight", self.journal.path(name), layer.tensor)
+        self.done()
+
+    def visit(
+        self, name: str, block: nn.Module, statistics: dict[str, Statistics], samples: Sequence[int], run: Run
+    ) -> None:
+        jobs = self._jobs(name, block, statistics)
+        for seen in {id(seen): seen for seen in statistics.values()}.values():
+            self.workers.add_up(seen.sums())
+        for job in self.workers.share(jobs):
+            job.prune(self.plan.pruner)
+        for place, job in enumerate(jobs):
+            job.send(self.workers, place % self.workers.count)
+        if self.workers.leads:
+            masks = {job.tensor: job.mask_OI for job in jobs}
+            self.journal.write(name, [job.note() for job in jobs], {job.tensor: job.weight_OI for job in jobs}, masks)
+        self.workers.wait()
+        for inner, layer in linears(block):
+            if same := [job for job in jobs if job.tensor == self.model.stored(f"{name}.{inner}.weight")]:
+                layer.weight.data.copy_(same[0].weight_OI)
+        self.take_over(name)
+
+    def _jobs(self, name: str, block: nn.Module, statistics: Mapping[str, Statistics]) -> list["_Job"]:
+        jobs: dict[str, _Job] = {}
+        for inner, layer in linears(block):
+            full = f"{name}.{inner}"
+            if full not in self.plan.patterns:
+                continue
+            tensor = self.model.stored(f"{full}.weight")
+            if tensor in self._tensors or tensor in jobs:
+                continue
+            if self.looks and inner not in statistics:
+                raise InputError(f"{full} never ran on the calibration data: leave it dense with --layers '{full}=none'")
+            seen = statistics.get(inner) or Statistics(layer.in_features, Need.NOTHING, layer.weight.device)
+            jobs[tensor] = _Job(full, tensor, layer, seen, self.plan.patterns[full], self.model.dtype(f"{full}.weight"))
+        return list(jobs.values())
+
+
+@dataclass
+class _Job:
+    """One layer to prune, and what comes of it: the weight in the checkpoint's type, and the mask."""
+
+    name: str
+    tensor: str
+    layer: nn.Linear
+    statistics: Statistics
+    pattern: SparsityPattern
+    dtype: torch.dtype
+    raised: float | None = None
+
+    def prune(self, pruner: Pruner) -> None:
+        """Fill in `weight_OI` and `mask_OI`.
+
+        Raises:
+            CheckFailed: a weight is too great for the checkpoint's type.
+        """
+        weight_OI, self.mask_OI = pruner.prune(self.layer.weight.detach(), self.statistics, self.pattern)
+        self.raised = self.statistics.raised_damping
+        self.weight_OI = weight_OI.to(self.dtype).masked_fill(~self.mask_OI, 0.0)
+        if not bool(torch.isfinite(self.weight_OI).all()):
+            raise CheckFailed(f"{self.name}: a pruned weight is too great for {self.dtype}; use another method")
+
+    def send(self, workers: Workers, owner: int) -> None:
+        """Bring the owner's result to all processes."""
+        if workers.rank != owner:
+            self.weight_OI = torch.empty_like(self.layer.weight, dtype=self.dtype)
+            self.mask_OI = torch.empty_like(self.layer.weight, dtype=torch.bool)
+        raised = torch.tensor(self.raised or 0.0, device=self.weight_OI.device, dtype=torch.float64)
+        for tensor in (self.weight_OI.view(torch.uint8), self.mask_OI.view(torch.uint8), raised):
+            workers.send(tensor, owner)
+        self.raised = float(raised) or None
+
+    def note(self) -> PrunedLayer:
+        kept, size = int(self.mask_OI.sum()), self.mask_OI.numel()
+        return PrunedLayer(self.name, self.tensor, str(self.pattern), kept, size, self.raised)

@@ -1,0 +1,108 @@
+"""A model whose weights stay in its safetensors files: a module gets them when it runs and gives them back after it.
+
+The hooks that do it are accelerate's.
+"""
+
+import ctypes
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate.hooks import attach_align_device_hook, remove_hook_from_submodules
+from accelerate.utils import OffloadedWeightsLoader, set_module_tensor_to_device
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.tensors import open_weights
+
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""Types of weights that can be pruned, by safetensors' names."""
+
+
+class StreamedModel:
+    """A model whose parameters are read from a checkpoint's files when they are needed; it computes in float32.
+
+    `build` makes the model from a state dict, as transformers' `from_pretrained(None, config=..., state_dict=...)` does. It
+    gets placeholders that take no memory, each holding the number of its tensor, by which the tensor of every parameter is
+    known whatever name transformers gives it.
+
+    Raises:
+        InputError: a parameter is put together from several tensors.
+    """
+
+    def __init__(self, folder: Path, build: Callable[[dict[str, Tensor]], nn.Module], device: torch.device) -> None:
+        self.device = device
+        self._files = open_weights(folder)
+        order = sorted(self._files)
+        marks = {name: torch.tensor(float(place)).expand(self._files[name].shape(name)) for place, name in enumerate(order)}
+        self.module = build(marks)
+        state = {name: order[_number(name, mark)] for name, mark in self.module.state_dict(keep_vars=True).items()}
+        self._names = {name: state[name] for name, _ in self.module.named_parameters(remove_duplicate=False)}
+        self._index = {name: self._entry(self._files[stored].path, stored) for name, stored in self._names.items()}
+        self._weights = OffloadedWeightsLoader(index=self._index)
+        for name in self._names:
+            set_module_tensor_to_device(self.module, name, "meta")
+        self._read_buffers({name: stored for name, stored in state.items() if name not in self._names})
+        attach_align_device_hook(self.module, execution_device=device, offload=True, weights_map=self._weights)
+
+    def stored(self, parameter: str) -> str:
+        """Return the name of a parameter, such as `model.layers.0.mlp.up_proj.weight`, in the checkpoint's files."""
+        return self._names[parameter]
+
+    def dtype(self, parameter: str) -> torch.dtype:
+        """Return the type that a parameter is stored in.
+
+        Raises:
+            InputError: it is stored in a type that cannot be pruned, such as float8.
+        """
+        stored = self._files[self._names[parameter]].dtype(self._names[parameter])
+        if stored not in FLOATS:
+            raise InputError(f"{parameter} is stored as {stored}: give a checkpoint in {', '.join(FLOATS)}")
+        return FLOATS[stored]
+
+    def replace(self, parameter: str, file: Path, name: str) -> None:
+        """From now on read a parameter, and those tied to it, from another safetensors file, where it is called `name`."""
+        for tied, stored in self._names.items():
+            if stored == self._names[parameter]:
+                self._index[tied] = self._entry(file, name)
+
+    def _entry(self, file: Path, name: str) -> dict[str, str]:
+        return {"safetensors_file": str(file), "weight_name": name, "dtype": "float32"}
+
+    def _read_buffers(self, stored: dict[str, str]) -> None:
+        for name, tensor in stored.items():
+            with safe_open(self._files[tensor].path, framework="pt") as file:
+                set_module_tensor_to_device(self.module, name, self.device, value=file.get_tensor(tensor))
+
+    @contextmanager
+    def resident(self, name: str) -> Iterator[nn.Module]:
+        """Yield a module with all its weights on the device, in float32; after the block they are dropped."""
+        module = self.module.get_submodule(name)
+        remove_hook_from_submodules(module)
+        inside = [inner for inner, _ in module.named_parameters(remove_duplicate=False)]
+        for inner in inside:
+            set_module_tensor_to_device(module, inner, self.device, value=self._weights[f"{name}.{inner}"])
+        try:
+            yield module
+        finally:
+            for inner in inside:
+                set_module_tensor_to_device(module, inner, "meta")
+            attach_align_device_hook(
+                module, execution_device=self.device, offload=True, weights_map=self._weights, module_name=name
+            )
+            _return_memory()
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system: glibc keeps tensors' places otherwise, and block after block it adds up."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _number(name: str, mark: Tensor) -> int:
+    if any(mark.stride()):
+        raise InputError(f"{name} is put together from several tensors of the checkpoint, which vlmc cannot write back")
+    return int(mark.flatten()[0])
