@@ -28,6 +28,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class DataSettings(Settings):
+    """Which data, and how it is read."""
+
+    data: str = "demo"
+    """Data: demo, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
+    split: str | None = None
+    """Split of the data. [default: train; for eval, test; for sweep, validation to question and train to calibrate on]"""
+    columns: str | None = None
+    """Columns whose names are not the usual ones, such as image=img,question=q,answer=a."""
+    caption_prompt: str = "Describe the image."
+    """Question that a caption answers."""
+    max_bad: str = "1%"
+    """Pictures that may be unreadable and are left out, a number or a share; beyond it the data is refused."""
+    stream: bool = False
+    """Take the samples of a hub id from a stream, shuffled in a buffer, instead of downloading all of it."""
+
+
 class TargetSettings(Settings):
     """How sparse to prune."""
 
@@ -41,7 +58,7 @@ class TargetSettings(Settings):
     """Sparsity of single layers by a glob of their names, as GLOB=SPARSITY,GLOB=none; the first that matches decides."""
 
 
-class MethodSettings(Settings):
+class MethodSettings(DataSettings):
     """How to choose what is pruned, and on what data."""
 
     method: PruneMethod = "wanda"
@@ -66,19 +83,17 @@ class MethodSettings(Settings):
     """Keep the calibration samples' activations on disk instead of in memory."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
-    data: str = "demo"
-    """Data set to calibrate on: demo, or a JSON / JSONL file of LLaVA conversations."""
 
 
 class PruneSettings(MethodSettings, TargetSettings):
     """How to prune."""
 
 
-class TrainingSettings(Settings):
+class TrainingSettings(DataSettings):
     """How the repair is trained."""
 
-    data: str = "demo"
-    """Data set to train on: demo, or a JSON / JSONL file of LLaVA conversations."""
+    samples: int | None = Field(default=None, ge=1)
+    """Samples to train on, the first of the data. [default: all]"""
     steps: int = Field(default=600, ge=1)
     """Optimiser steps."""
     batch: int = Field(default=64, ge=1)
@@ -109,8 +124,6 @@ class CompressSettings(TrainingSettings, PruneSettings):
 
     repair: Literal["ressa", "none"] = "ressa"
     """Repair method: ressa, or none to stop after pruning."""
-    data: str = "demo"
-    """Data set to calibrate and train on: demo, or a JSON / JSONL file of LLaVA conversations."""
 
     def of(self, group: type[Group]) -> Group:
         """Return the options of one step."""
@@ -138,13 +151,9 @@ class RunSettings(Settings):
     """Sample from the likeliest tokens that together have this probability."""
 
 
-class EvalSettings(Settings):
+class EvalSettings(DataSettings):
     """What to evaluate on."""
 
-    data: str = "demo"
-    """Data set: demo, or a JSON / JSONL file of LLaVA conversations."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Split of the demo's data: train, validation or test."""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
 
@@ -158,12 +167,8 @@ class SweepSettings(MethodSettings):
     """Shares vision:language in which each sum is split, separated by commas."""
     targets: str = "2:4"
     """Sparsities to prune vision and language, vision only and language only to, separated by commas."""
-    data: str = "demo"
-    """Data set of the questions, and to calibrate on: demo, or a JSON / JSONL file of LLaVA conversations."""
     calibration_data: str | None = None
     """Another data set to calibrate on. [default: that of the questions; the demo's splits share no picture]"""
-    split: Literal["train", "validation", "test"] = "validation"
-    """Split of the demo's data to question: train, validation or test."""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
 

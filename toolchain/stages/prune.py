@@ -31,7 +31,7 @@ from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 from vlmc.toolchain.workers import Workers
 
-_NO_RESULT = {"spill"}  # options that leave the result as it is
+_NO_RESULT = {"spill", "max_bad"}  # options that leave the result as it is
 
 
 class Prune(Stage):
@@ -128,7 +128,7 @@ class Prune(Stage):
         self, model: StreamedModel, family: Family, encoder: Encoder, workers: Workers
     ) -> tuple[list[Feed], Tokens | None]:
         """Return this process's share of the calibration samples, and the tokens of them that count."""
-        samples = data.load(self.options.data, "train", self.options.calibration)
+        samples = data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
         if len(samples) < workers.count:
             raise InputError(f"{len(samples)} calibration samples cannot be shared by {workers.count} processes")
         samples = workers.share(samples)

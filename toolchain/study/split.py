@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlmc.runtime.artifact import Artifact, sha256_file
+from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
+from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.trials import Trials
 from vlmc.toolchain.families import Family
@@ -46,8 +47,8 @@ class SplitStudy:
         """
         figures.require()
         plan = Plan.of(self.options)
-        samples = list(data.load(self.options.data, self.options.split, self.options.count))
-        fresh = self._record(source, plan, len(samples), self._check(source, plan))
+        samples = list(data.load(self.options, "validation", self.options.count, check=True))
+        fresh = self._record(source, plan, samples, self._check(source, plan))
         measured = claim(out, fresh, force=force)
         place = out.resolve()
         bench = Bench(source, samples, place.with_name(place.name + ".partial"), self.seed)
@@ -58,14 +59,9 @@ class SplitStudy:
     def settings_of(self, variant: Variant) -> PruneSettings:
         """Return how a variant is pruned; a token policy says nothing where language stays dense."""
         chosen = self.options.model_dump(include=set(MethodSettings.model_fields))
-        chosen["data"] = self.calibrated_on
+        chosen |= {"data": self.options.calibration_data or self.options.data, "split": None}
         chosen["tokens"] = "all" if variant.language == NONE else self.options.tokens
         return PruneSettings(vision=variant.vision, language=variant.language, **chosen)
-
-    @property
-    def calibrated_on(self) -> str:
-        """The data set that is calibrated on."""
-        return self.options.calibration_data or self.options.data
 
     def _check(self, source: Checkpoint, plan: Plan) -> dict[str, int]:
         """Look at everything that could stop the study halfway; return how many weights each tower could lose.
@@ -76,21 +72,24 @@ class SplitStudy:
         stages = [Prune(self.settings_of(variant), self.seed) for variant in plan.variants if variant != DENSE]
         for stage in stages:
             stage.requires(source)
-        data.load(self.calibrated_on, "train", self.options.calibration)
         family, model = source.family, source.stream(torch.device("cpu")).module
         for stage in stages:
             _refuse_indivisible(stage, family, model)
         return _prunable(family, model)
 
-    def _record(self, source: Checkpoint, plan: Plan, questions: int, prunable: dict[str, int]) -> Record:
-        files = sorted({self.options.data, self.calibrated_on} - {"demo"})
+    def _calibration(self, options: PruneSettings) -> str:
+        """Return the fingerprint of the samples that are calibrated on."""
+        return fingerprint(data.load(options, "train", options.calibration, check=True, seed=self.seed))
+
+    def _record(self, source: Checkpoint, plan: Plan, samples: Sequence[Sample], prunable: dict[str, int]) -> Record:
+        calibration = self._calibration(self.settings_of(next(one for one in plan.variants if one != DENSE)))
         return Record(
             model=source.name,
             digest=source.digest,
             settings={**self.options.model_dump(mode="json"), "seed": self.seed},
             versions=versions(),
-            data={name: sha256_file(Path(name)) for name in files},
-            questions=questions,
+            data={"questions": fingerprint(samples), "calibration": calibration},
+            questions=len(samples),
             prunable=prunable,
             skipped=plan.skipped,
             left=len(plan.variants),
