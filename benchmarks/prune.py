@@ -31,6 +31,7 @@ from prune_peers.words import (
     ADMM_REFIT,
     AGREEMENT,
     BETTER,
+    BUSY,
     DEMO,
     DENSE,
     ERROR,
@@ -131,6 +132,7 @@ def cost_rows(times: Times, missing: str) -> list[Row]:
     """Return rows of time and memory on the wide model: medians; the ratio is the median of the ratios within a round."""
     figures = {
         TIME: ("s", lambda taken: taken.seconds),
+        BUSY: ("s", lambda taken: taken.busy),
         ABOVE: ("MiB", lambda taken: (taken.peak - taken.before) / 2**20),
         ABSOLUTE: ("MiB", lambda taken: taken.peak / 2**20),
     }

@@ -122,7 +122,8 @@ class Arena:
             for group in self._groups(now):
                 for (model, one), taken in zip(group, self._process(group), strict=True):
                     times[model][one.name].append(taken)
-                    print(f"{model}, round {number + 1}, {one.name}: {taken.seconds:.1f} s", file=sys.stderr, flush=True)
+                    told = f"{taken.seconds:.1f} s, busy {taken.busy:.1f} s, {(taken.peak - taken.before) / 2**20:.0f} MiB"
+                    print(f"{model}, round {number + 1}, {one.name}: {told}", file=sys.stderr, flush=True)
         return times
 
     def _groups(self, entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -132,11 +133,7 @@ class Arena:
         return [[entry for entry in entries if entry[1].script == script] for script in self.pythons]
 
     def _process(self, group: Sequence[Entry]) -> list[Taken]:
-        few = min(2, self.work.calibration[DEMO])
-        jobs = [
-            (self._job(DEMO, one, few, "warm-up"), self._job(model, one, self.work.calibration[model], one.name))
-            for model, one in group
-        ]
+        jobs = [(self._warm_up(one), self._job(model, one, self.work.calibration[model], one.name)) for model, one in group]
         result, file, (model, first) = self.scratch / "result.json", self.scratch / "jobs.json", group[0]
         content = {"threads": self.threads, "result": str(result), "jobs": [[asdict(one) for one in pair] for pair in jobs]}
         file.write_text(json.dumps(content), encoding="utf-8")
@@ -145,6 +142,9 @@ class Arena:
         if done.returncode:
             raise RuntimeError(f"{first.name} on {model} failed:\n{done.stderr[-3000:]}")
         return [Taken(**one) for one in json.loads(result.read_text(encoding="utf-8"))]
+
+    def _warm_up(self, one: Contestant) -> Job:
+        return self._job(DEMO, one, min(2, self.work.calibration[DEMO]), f"{one.name}, warm-up")
 
     def _job(self, model: str, one: Contestant, samples: int, out: str) -> Job:
         folders = str(self.models[model].folder), str(self.feeds(model)), samples, str(self.made(model, out))

@@ -35,9 +35,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a job took: seconds, and resident bytes before it and at its peak."""
+    """What a job took: seconds by the clock and of the processor, and resident bytes before it and at its peak."""
 
     seconds: float
+    busy: float
     before: int
     peak: int
 
@@ -64,9 +65,9 @@ def measured(work: Callable[[], None]) -> Taken:
     if sys.platform == "linux":
         libc.malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets the peak, VmHWM, to what is resident now
-    before, began = resident("VmRSS"), time.perf_counter()
+    before, began, busy = resident("VmRSS"), time.perf_counter(), time.process_time()
     work()
-    return Taken(time.perf_counter() - began, before, resident("VmHWM"))
+    return Taken(time.perf_counter() - began, time.process_time() - busy, before, resident("VmHWM"))
 
 
 def resident(field: str) -> int:

@@ -6,7 +6,7 @@ THEIR_WANDA_STORED, THEIR_SPARSEGPT_STORED = f"{THEIR_WANDA}, bfloat16", f"{THEI
 WANDA, SPARSEGPT, ADMM, ADMM_REFIT = "vlmc Wanda", "vlmc SparseGPT", "vlmc ADMM", "vlmc ADMM + refit"
 TEXTBOOK_WANDA, TEXTBOOK_SPARSEGPT = "textbook Wanda", "textbook SparseGPT"
 
-TIME, ABOVE, ABSOLUTE = "time to prune", "peak memory", "peak memory, whole process"
+TIME, BUSY, ABOVE, ABSOLUTE = "time to prune", "processor time", "peak memory", "peak memory, whole process"
 ACCURACY, ERROR = "accuracy", "output error, median layer"
 AGREEMENT = f"mask positions that agree with {THEIR_WANDA}"
 BETTER = f"layers with less error than {THEIR_SPARSEGPT}"
