@@ -2,15 +2,15 @@
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Artifact, digest_of_files, sha256_file
 from vlmc.runtime.errors import EnvironmentLacks, InputError
@@ -90,7 +90,10 @@ class Checkpoint:
         Raises:
             InputError: the weights are damaged or do not fit the configuration.
         """
-        return self._read()
+        from transformers import AutoModelForImageTextToText
+
+        open_weights(self.folder)
+        return self._checked(partial(AutoModelForImageTextToText.from_pretrained, self.folder, local_files_only=True))
 
     def stream(self, device: torch.device) -> StreamedModel:
         """Open the model without its weights, which are read from the files when they are needed.
@@ -98,17 +101,24 @@ class Checkpoint:
         Raises:
             InputError: the weights are damaged or do not fit the configuration.
         """
-        with TemporaryDirectory() as scratch:  # where weights would go that transformers has to put together
-            return StreamedModel(self._read(device_map={"": "disk"}, offload_folder=scratch), self.folder, device)
+        from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
-    def _read(self, **how: Any) -> nn.Module:
-        from transformers import AutoModelForImageTextToText
+        config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
+        with torch.device("meta"):
+            model_class: Any = type(AutoModelForImageTextToText.from_config(config))
 
-        open_weights(self.folder)
+        def build(marks: dict[str, Tensor]) -> nn.Module:
+            return self._checked(partial(model_class.from_pretrained, None, config=config, state_dict=marks))
+
+        streamed = StreamedModel(self.folder, build, device)
+        if (self.folder / "generation_config.json").is_file():
+            streamed.module.generation_config = GenerationConfig.from_pretrained(self.folder, local_files_only=True)
+        return streamed
+
+    def _checked(self, read: Callable[..., Any]) -> nn.Module:
+        """Read the model; complain where the weights do not fit it."""
         try:
-            model, report = AutoModelForImageTextToText.from_pretrained(
-                self.folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **how
-            )
+            model, report = read(dtype=torch.float32, output_loading_info=True)
         except (SafetensorError, OSError, ValueError, RuntimeError, struct.error) as error:
             raise InputError(f"{self.folder} cannot be loaded: {_one_line(error)}") from None
         if report["missing_keys"]:

@@ -5,11 +5,10 @@ Shapes: N samples, H x W pixels. A coverage is an integer, 0 (paper) to `FULL` (
 
 from functools import cache
 from random import Random
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
 
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -28,9 +27,16 @@ _SHARES: dict[Split, tuple[float, float]] = {
 
 
 @cache
+def _digits() -> Any:
+    from sklearn.datasets import load_digits  # here, for it brings much along that only the demo's data needs
+
+    return load_digits()
+
+
+@cache
 def labels() -> tuple[int, ...]:
     """Return the digit that each of the 1797 samples shows."""
-    return tuple(int(label) for label in load_digits().target)
+    return tuple(int(label) for label in _digits().target)
 
 
 @cache
@@ -51,7 +57,7 @@ def split_by_digit(split: Split) -> tuple[tuple[int, ...], ...]:
 @cache
 def coverage_NHW() -> npt.NDArray[np.int32]:
     """Return all samples, enlarged three times by bilinear interpolation in integers."""
-    grey_NHW = load_digits().images.astype(np.int32)
+    grey_NHW = _digits().images.astype(np.int32)
     enlarge_HH = _triple(grey_NHW.shape[1])
     enlarged_NHW: npt.NDArray[np.int32] = enlarge_HH @ grey_NHW @ enlarge_HH.T
     return enlarged_NHW

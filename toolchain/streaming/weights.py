@@ -1,50 +1,55 @@
 """A model whose weights stay in its safetensors files: a module gets them when it runs and gives them back after it.
 
-The hooks are accelerate's; transformers says under which name each parameter lies in the files.
+The hooks that do it are accelerate's.
 """
 
-from collections.abc import Iterator
+import ctypes
+import platform
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate.hooks import AlignDevicesHook, attach_align_device_hook, remove_hook_from_submodules
+from accelerate.hooks import attach_align_device_hook, remove_hook_from_submodules
 from accelerate.utils import OffloadedWeightsLoader, set_module_tensor_to_device
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.tensors import TensorFile
+from vlmc.runtime.tensors import open_weights
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Types of weights that can be pruned, by safetensors' names."""
 
 
 class StreamedModel:
-    """A model that transformers loaded with `device_map={"": "disk"}`; it computes in float32 on `device`."""
+    """A model whose parameters are read from a checkpoint's files when they are needed; it computes in float32.
 
-    def __init__(self, module: nn.Module, folder: Path, device: torch.device) -> None:
-        self.module, self.device = module, device
-        self._folder = folder.resolve()
-        self._weights = _loader(module)
-        self._names: dict[str, str] = {parameter: entry["weight_name"] for parameter, entry in self._index.items()}
-        self._files = {parameter: Path(entry["safetensors_file"]) for parameter, entry in self._index.items()}
-        remove_hook_from_submodules(module)
-        attach_align_device_hook(module, execution_device=device, offload=True, weights_map=self._weights)
+    `build` makes the model from a state dict, as transformers' `from_pretrained(None, config=..., state_dict=...)` does. It
+    gets placeholders that take no memory, each holding the number of its tensor, by which the tensor of every parameter is
+    known whatever name transformers gives it.
 
-    @property
-    def _index(self) -> dict[str, dict[str, Any]]:
-        index: dict[str, dict[str, Any]] = self._weights.index
-        return index
+    Raises:
+        InputError: a parameter is put together from several tensors.
+    """
+
+    def __init__(self, folder: Path, build: Callable[[dict[str, Tensor]], nn.Module], device: torch.device) -> None:
+        self.device = device
+        self._files = open_weights(folder)
+        order = sorted(self._files)
+        marks = {name: torch.tensor(float(place)).expand(self._files[name].shape(name)) for place, name in enumerate(order)}
+        self.module = build(marks)
+        state = {name: order[_number(name, mark)] for name, mark in self.module.state_dict(keep_vars=True).items()}
+        self._names = {name: state[name] for name, _ in self.module.named_parameters(remove_duplicate=False)}
+        self._index = {name: self._entry(self._files[stored].path, stored) for name, stored in self._names.items()}
+        self._weights = OffloadedWeightsLoader(index=self._index)
+        for name in self._names:
+            set_module_tensor_to_device(self.module, name, "meta")
+        self._read_buffers({name: stored for name, stored in state.items() if name not in self._names})
+        attach_align_device_hook(self.module, execution_device=device, offload=True, weights_map=self._weights)
 
     def stored(self, parameter: str) -> str:
-        """Return the name of a parameter, such as `model.layers.0.mlp.up_proj.weight`, in the checkpoint's files.
-
-        Raises:
-            InputError: transformers puts that parameter together from several tensors.
-        """
-        if parameter not in self._names or self._files[parameter].resolve().parent != self._folder:
-            raise InputError(f"{parameter} is stored in another form than the model uses it: vlmc cannot write it back")
+        """Return the name of a parameter, such as `model.layers.0.mlp.up_proj.weight`, in the checkpoint's files."""
         return self._names[parameter]
 
     def dtype(self, parameter: str) -> torch.dtype:
@@ -53,7 +58,7 @@ class StreamedModel:
         Raises:
             InputError: it is stored in a type that cannot be pruned, such as float8.
         """
-        stored = TensorFile(self._files[parameter]).dtype(self.stored(parameter))
+        stored = self._files[self._names[parameter]].dtype(self._names[parameter])
         if stored not in FLOATS:
             raise InputError(f"{parameter} is stored as {stored}: give a checkpoint in {', '.join(FLOATS)}")
         return FLOATS[stored]
@@ -62,11 +67,15 @@ class StreamedModel:
         """From now on read a parameter, and those tied to it, from another safetensors file, where it is called `name`."""
         for tied, stored in self._names.items():
             if stored == self._names[parameter]:
-                self._index[tied] = {**self._index[tied], "safetensors_file": str(file), "weight_name": name}
+                self._index[tied] = self._entry(file, name)
 
-    def read(self, parameter: str) -> Tensor:
-        """Return a parameter in float32."""
-        return torch.as_tensor(self._weights[parameter])
+    def _entry(self, file: Path, name: str) -> dict[str, str]:
+        return {"safetensors_file": str(file), "weight_name": name, "dtype": "float32"}
+
+    def _read_buffers(self, stored: dict[str, str]) -> None:
+        for name, tensor in stored.items():
+            with safe_open(self._files[tensor].path, framework="pt") as file:
+                set_module_tensor_to_device(self.module, name, self.device, value=file.get_tensor(tensor))
 
     @contextmanager
     def resident(self, name: str) -> Iterator[nn.Module]:
@@ -84,9 +93,16 @@ class StreamedModel:
             attach_align_device_hook(
                 module, execution_device=self.device, offload=True, weights_map=self._weights, module_name=name
             )
+            _return_memory()
 
 
-def _loader(module: nn.Module) -> OffloadedWeightsLoader:
-    """Return what transformers reads the weights of an offloaded model with."""
-    hooks = (getattr(inner, "_hf_hook", None) for inner in module.modules())
-    return next(hook.weights_map.dataset for hook in hooks if isinstance(hook, AlignDevicesHook) and hook.offload)
+def _return_memory() -> None:
+    """Give freed memory back to the system: glibc keeps tensors' places otherwise, and block after block it adds up."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _number(name: str, mark: Tensor) -> int:
+    if any(mark.stride()):
+        raise InputError(f"{name} is put together from several tensors of the checkpoint, which vlmc cannot write back")
+    return int(mark.flatten()[0])

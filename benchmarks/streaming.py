@@ -1,0 +1,156 @@
+"""Memory of `vlmc prune` on a LLaVA with random weights in bfloat16, under a limit of half the model's size.
+
+The limit is a control group's and counts the page cache too. Where none can be made (it takes root on Linux), a row says
+that the run was not limited.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from large import Size, write_llava
+from report import Bar, Report, Row, arguments, command, finish, measured, prepare, report
+
+from vlmc.toolchain.demo.dataset import write
+
+NAME = "streaming"
+SHARE = 0.25  # of the model's size that may be resident beside what one block needs
+CGROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")  # versions 1 and 2
+LIMITS = {"memory.limit_in_bytes", "memory.max"}
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "Wanda": ("--method", "wanda"),
+    "Wanda, activations on disk": ("--method", "wanda", "--spill"),
+    "SparseGPT": ("--method", "sparsegpt"),
+}
+FULL = Size(hidden=2048, inner=5632, blocks=40, vision_blocks=3, rows=32_000)
+QUICK = Size(hidden=256, inner=704, blocks=3, vision_blocks=2, rows=2_000)
+
+QUICK_LIMIT = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one run took: seconds, greatest resident memory in bytes, and its limit, None where there was none."""
+
+    seconds: float
+    peak: int
+    limit: int | None
+
+
+def main(given: Sequence[str]) -> None:
+    """Measure, print, write."""
+    parser = arguments(__doc__)
+    parser.add_argument("--calibration", type=int, default=32, help="calibration samples [default: 32; 4 if --quick]")
+    chosen = parser.parse_args(given)
+    prepare(chosen)
+    finish(run(chosen, command(NAME, given)), NAME, chosen)
+
+
+def run(chosen: argparse.Namespace, line: str) -> Report:
+    """Write the model, then prune it in every way, each in a process of its own."""
+    size, samples = (QUICK, 4) if chosen.quick else (FULL, chosen.calibration)
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        total = write_llava(folder / "dense", size)
+        data = write(folder / "data", "train", samples)
+        rows, bars = [measured("the model", "size of its weights", [total / 1e6], "MB")], []
+        for name, options in VARIANTS.items():
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            given = [str(folder / "dense"), *options, "--data", str(data), "--calibration", str(samples)]
+            limit = QUICK_LIMIT if chosen.quick else total // 2
+            spent = prune([*given, "--out", str(folder / "pruned"), "--force"], limit, chosen.threads)
+            rows += _rows(name, spent, rows[0])
+            bars.append(_bar(name, spent, total, needed(size, samples, hessian="SparseGPT" in name)))
+    return report(line, rows, bars, {"model": asdict(size), "calibration": samples})
+
+
+def prune(arguments: Sequence[str], limit: int, threads: int | None) -> Spent:
+    """Run `vlmc prune` in a process whose memory is limited."""
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    command = [sys.executable, "-m", "vlmc.toolchain.cli", "prune", *arguments, "--quiet"]
+    with limited(limit) as group:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, env=environment)
+        if group is not None:
+            (group / "cgroup.procs").write_text(str(process.pid))
+        peak = _watch(process)
+    if process.returncode:
+        raise SystemExit(f"vlmc prune ended with status {process.returncode}")
+    return Spent(time.perf_counter() - start, peak, None if group is None else limit)
+
+
+def _watch(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the process; return the bytes that it had resident at most, by the system's own high-water mark."""
+    peak = 0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+        except OSError:
+            break
+        peak = max([peak, *(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+        time.sleep(0.05)
+    process.wait()
+    return peak
+
+
+@contextmanager
+def limited(limit: int) -> Iterator[Path | None]:
+    """Yield a control group with that many bytes of memory, None where none can be made."""
+    for parent in CGROUPS:
+        group = parent / f"vlmc-benchmark-{os.getpid()}"
+        try:
+            group.mkdir()
+            next(group / name for name in LIMITS if (group / name).is_file()).write_text(str(limit))
+        except (OSError, StopIteration):
+            continue
+        try:
+            yield group
+        finally:
+            group.rmdir()
+        return
+    yield None
+
+
+def needed(size: Size, samples: int, *, hessian: bool) -> int:
+    """Return the bytes that one block takes: its weights in float32, their results, its Hessians, the activations.
+
+    A result is a weight in the checkpoint's two bytes and one byte of its mask. Of the activations what goes into the
+    tower and what the last block gave are kept, at most 40 tokens a sample.
+    """
+    weights = 4 * size.hidden**2 + 3 * size.hidden * size.inner
+    hessians = 3 * size.hidden**2 + size.inner**2 if hessian else 0
+    return 7 * weights + 4 * hessians + 2 * 4 * 40 * samples * size.hidden
+
+
+def _rows(name: str, spent: Spent, model: Row) -> list[Row]:
+    rows = [
+        measured(name, "peak resident memory", [spent.peak / 1e6], "MB", model),
+        measured(name, "time", [spent.seconds], "s"),
+    ]
+    if spent.limit is None:
+        return [
+            *rows,
+            Row(f"{name}: not limited, for no control group could be made", None, "limit", None, "MB", None, None),
+        ]
+    return [*rows, measured(name, "limit", [spent.limit / 1e6], "MB", model)]
+
+
+def _bar(name: str, spent: Spent, total: int, block: int) -> Bar:
+    goal = (SHARE * total + block) / 1e6
+    return Bar(
+        f"{name}: peak resident memory",
+        f"at most {goal:.0f} MB: {SHARE} of the model and {block / 1e6:.0f} MB for a block",
+        round(spent.peak / 1e6),
+        spent.peak / 1e6 <= goal,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
