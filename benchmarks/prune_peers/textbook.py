@@ -47,7 +47,7 @@ def sparsegpt(weight_OI: Tensor, hessian_II: Tensor) -> Tensor:
     """SparseGPT, algorithm 1."""
     weight_OI, size = weight_OI.clone(), len(hessian_II)
     damped_II = hessian_II + DAMPING * hessian_II.diagonal().mean() * torch.eye(size)
-    factor_II = torch.linalg.cholesky(torch.linalg.inv(damped_II), upper=True)
+    factor_II = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped_II)), upper=True)
     keep_OI = torch.ones_like(weight_OI, dtype=torch.bool)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
