@@ -2,7 +2,7 @@
 
 Every contestant is a process of its own that gets the same checkpoint, the same calibration tokens and as many threads; both
 towers are pruned, each block on what the already pruned blocks before it give out (the textbook's on the dense model's).
-Two models: the demo, and a wide one with random weights whose times and sizes are large enough to compare. A process first
+Two models: the demo, and a wide and deep one with random weights whose times and sizes can be compared. A process first
 does a small job of the same kind that does not count; then time runs from the checkpoint on disk to the pruned one on disk,
 and memory is the process's resident set at its peak less what was resident before (VmHWM, VmRSS). Contestants take turns.
 A layer's error is ||(W - W') X|| / ||W X|| with X what the dense model feeds it on held-out validation samples.
@@ -152,7 +152,7 @@ def _cost_row(one: Contestant, metric: str, unit: str, values: Mapping[str, list
     row = replace(row, spread=round(max(found) - min(found), 3) if len(found) > 1 else None)
     if one.beside is None or not values[one.beside]:
         return row
-    ratio = median(mine / other for mine, other in zip(found, values[one.beside], strict=True))
+    ratio = median(mine / other for mine, other in zip(found, values[one.beside], strict=False))
     return replace(row, baseline=titled(WIDE, one.beside), ratio=round(ratio, 4))
 
 

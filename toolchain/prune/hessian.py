@@ -60,7 +60,7 @@ def _shares(usual: float) -> Iterator[tuple[float, float | None]]:
 
 
 def _damped(matrix_II: Tensor, share: float) -> Tensor:
-    """Return a copy (I, I) with a share of its mean diagonal added; where an input was never active a one stands for zero."""
+    """Return a copy (I, I) with a share of its mean diagonal added, and a one where an input was never active."""
     damped_II = matrix_II.clone()
     diagonal_I = damped_II.diagonal()
     diagonal_I.masked_fill_(diagonal_I == 0, 1.0)
