@@ -18,7 +18,7 @@ from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_refit
 from vlmc.toolchain.prune.blocks import Plan, prune_blocks
 from vlmc.toolchain.prune.journal import Journal, PrunedLayer
-from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse
+from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse, widths
 from vlmc.toolchain.prune.statistics import Need
 from vlmc.toolchain.prune.sweep import Feed, Sweep
 from vlmc.toolchain.prune.tokens import Tokens
@@ -31,7 +31,7 @@ from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 from vlmc.toolchain.workers import Workers
 
-_NO_RESULT = {"spill"}  # options that leave the result as it is
+_NO_RESULT = {"spill", "max_bad"}  # options that leave the result as it is
 
 
 class Prune(Stage):
@@ -112,8 +112,7 @@ class Prune(Stage):
         self.progress.notice(family.notice)
         parts, processor = family.prunable(model.module), source.load_processor()
         patterns = by_layer(parts, self.patterns, self.options.layers)
-        widths = {name: int(str(model.module.get_submodule(name).in_features)) for name in patterns}
-        odd = left_dense(patterns, widths, allowed=self.options.allow_dense)
+        odd = left_dense(patterns, widths(model.module, patterns), allowed=self.options.allow_dense)
         plan = Plan(self.pruner, {name: pattern for name, pattern in patterns.items() if name not in odd})
         serving = family.serving(model.module, processor)
         feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), workers)
@@ -129,7 +128,7 @@ class Prune(Stage):
         self, model: StreamedModel, family: Family, encoder: Encoder, workers: Workers
     ) -> tuple[list[Feed], Tokens | None]:
         """Return this process's share of the calibration samples, and the tokens of them that count."""
-        samples = data.load(self.options.data, "train", self.options.calibration)
+        samples = data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
         if len(samples) < workers.count:
             raise InputError(f"{len(samples)} calibration samples cannot be shared by {workers.count} processes")
         samples = workers.share(samples)
