@@ -18,7 +18,7 @@ def is_current(picture: Path, source: Path) -> bool:
     if not picture.is_file():
         return False
     with Image.open(picture) as opened:
-        return opened.info.get("Description") == _origin(source)
+        return opened.info.get("Description") == origin(source)
 
 
 def draw(found: Report, source: Path, picture: Path) -> None:
@@ -38,7 +38,7 @@ def draw(found: Report, source: Path, picture: Path) -> None:
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=160, metadata={"Description": _origin(source), "Software": None})
+    figure.savefig(picture, dpi=160, metadata={"Description": origin(source), "Software": None})
 
 
 def _panel(axes: Any, found: Report, model: str) -> None:
@@ -63,5 +63,6 @@ def _bar(axes: Any, place: float, value: float, colour: str, legend: str) -> Non
     axes.annotate(tenths(value), (place, value), ha="center", fontsize=7.5, **inside)
 
 
-def _origin(source: Path) -> str:
+def origin(source: Path) -> str:
+    """Return the words in a picture's description that name the results it was drawn from."""
     return f"{source.name}, SHA-256 {hashlib.sha256(source.read_bytes()).hexdigest()}"

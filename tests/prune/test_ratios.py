@@ -78,7 +78,7 @@ def test_equal_scores_give_equal_fractions() -> None:
 
 def test_outliers_are_counted_over_the_whole_block() -> None:
     """Scores 1 (ten), 2 x 4 = 8 and 100: the mean is 118 / 12, five times which only 100 is above."""
-    first, second = torch.ones(2, 5), torch.tensor([[-2.0, 100.0]])
+    first, second = nn.Parameter(torch.ones(2, 5)), nn.Parameter(torch.tensor([[-2.0, 100.0]]))
     layers = [(first, torch.ones(5)), (second, torch.tensor([16.0, 1.0]))]
     assert outliers(layers) == pytest.approx(1 / 12)
     assert outliers(layers[:1]) == 0
@@ -183,4 +183,5 @@ def test_losses_that_are_no_numbers_name_the_block() -> None:
 
 
 def test_importance_is_the_weights_sum_times_the_gradients_norm() -> None:
-    assert importance([torch.tensor([[1.0, -2.0]]), torch.tensor([[-0.5]])], 3.0) == pytest.approx(10.5)
+    weights = [nn.Parameter(torch.tensor([[1.0, -2.0]])), nn.Parameter(torch.tensor([[-0.5]]))]
+    assert importance(weights, 3.0) == pytest.approx(10.5)

@@ -117,14 +117,14 @@ def test_activations_come_back_as_they_went(tmp_path: Path, spill: bool) -> None
     store = Activations(torch.device("cpu"), tmp_path / "spilled" if spill else None)
     x = torch.randn(2, 3)
     tree = ((x, None), {"mask": torch.tensor([True, False]), "twice": x, "part": x[:, 1], "flag": False, "none": None})
-    store.put("one", tree)
-    store.put("two", (torch.zeros(1),))
-    store.put("two", (torch.ones(1),))
-    (first, nothing), rest = store.get("one")
+    store.put(1, tree)
+    store.put(2, (torch.zeros(1),))
+    store.put(2, (torch.ones(1),))
+    (first, nothing), rest = store.get(1)
     assert torch.equal(first, x)
     assert nothing is None
     assert (rest["mask"].tolist(), rest["flag"], rest["none"]) == ([True, False], False, None)
     assert torch.equal(rest["twice"], x)
     assert torch.equal(rest["part"], x[:, 1])
-    assert store.get("two")[0].item() == 1
+    assert store.get(2)[0].item() == 1
     assert (tmp_path / "spilled").exists() == spill

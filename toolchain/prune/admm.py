@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.prune.hessian import inverse_with, without_dead_inputs
+from vlmc.toolchain.prune.hessian import dead_inputs, inverse_with
 from vlmc.toolchain.prune.statistics import Statistics
 
 ITERATIONS = 20
@@ -23,12 +23,15 @@ def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) ->
     Raises:
         CheckFailed: the Hessian cannot be inverted even with strong damping.
     """
-    weight_OI, hessian_II = without_dead_inputs(weight_OI, statistics)
-    scale_I = hessian_II.diagonal().sqrt()
-    correlation_II = hessian_II / scale_I / scale_I[:, None]
+    assert statistics.hessian_II is not None
+    dead_I = dead_inputs(statistics)
+    scale_I = statistics.hessian_II.diagonal().sqrt().masked_fill(dead_I, 1.0)
+    correlation_II = statistics.hessian_II / scale_I
+    correlation_II /= scale_I[:, None]
     normal_II, inverse_II, statistics.raised_damping = inverse_with(correlation_II, RHO, DAMPING)
-    v_OI = weight_OI * scale_I
+    v_OI = (weight_OI * scale_I).masked_fill_(dead_I, 0.0)
     pull_OI = v_OI @ normal_II
+    del correlation_II, normal_II
     u_OI, mask_OI = torch.zeros_like(v_OI), torch.ones_like(weight_OI, dtype=torch.bool)
     for step in range(1, ITERATIONS + 1):
         u_OI += v_OI

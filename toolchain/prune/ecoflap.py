@@ -54,7 +54,7 @@ def zeroth_order(
 
 def importance(weights: Sequence[Tensor], norm: float) -> float:
     """Return a block's score, the sum of |W| times the norm of its gradient."""
-    return norm * sum(float(weight.float().abs().sum()) for weight in weights)
+    return norm * sum(float(weight.detach().float().abs().sum()) for weight in weights)
 
 
 def ecoflap(scores: Mapping[str, float], sizes: Mapping[str, int], target: float) -> dict[str, float]:

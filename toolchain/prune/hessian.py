@@ -1,6 +1,7 @@
 """What the pruners that use the whole Hessian share: dead inputs, damping, factors.
 
-Shapes: O out features, I in features.
+Shapes: O out features, I in features. A Hessian is as large as a weight or larger, and layers with one input share it: so it
+is never changed, and no more copies of it live at a time than the factoring needs.
 """
 
 from collections.abc import Iterator
@@ -15,23 +16,10 @@ DAMPING = 0.01  # of the mean of the diagonal
 _TRIES = 6
 
 
-def without_dead_inputs(weight_OI: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:
-    """Return copies of the weight (O, I) and the Hessian (I, I): zero and one where an input was never active."""
+def dead_inputs(statistics: Statistics) -> Tensor:
+    """Return which inputs (I) were never active."""
     assert statistics.hessian_II is not None
-    weight_OI, hessian_II = weight_OI.clone(), statistics.hessian_II.clone()
-    dead_I = hessian_II.diagonal() == 0
-    hessian_II.diagonal()[dead_I] = 1.0
-    weight_OI[:, dead_I] = 0.0
-    return weight_OI, hessian_II
-
-
-def damped(matrix_II: Tensor, usual: float) -> Iterator[tuple[float | None, Tensor]]:
-    """Yield None and the matrix (I, I) with the usual share of its mean diagonal added; then ever tenfold shares, named."""
-    scale = matrix_II.diagonal().mean()
-    for attempt in range(_TRIES):
-        damped_II = matrix_II.clone()
-        damped_II.diagonal().add_(usual * 10**attempt * scale)
-        yield (usual * 10**attempt if attempt else None), damped_II
+    return statistics.hessian_II.diagonal() == 0
 
 
 def inverse_factor(hessian_II: Tensor) -> tuple[Tensor, float | None]:
@@ -40,13 +28,10 @@ def inverse_factor(hessian_II: Tensor) -> tuple[Tensor, float | None]:
     Raises:
         CheckFailed: no damping up to 1e5 times the usual one helps.
     """
-    for raised, damped_II in damped(hessian_II, DAMPING):
-        lower_II, failed = torch.linalg.cholesky_ex(damped_II)
-        if int(failed):
-            continue
-        factor_II, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower_II), upper=True)
-        if not int(failed):
-            return torch.as_tensor(factor_II), raised
+    for share, raised in _shares(DAMPING):
+        factor_II = _inverse_factor(hessian_II, share)
+        if factor_II is not None:
+            return factor_II, raised
     raise CheckFailed("the Hessian cannot be factored even with strong damping: use more calibration samples")
 
 
@@ -56,8 +41,40 @@ def inverse_with(matrix_II: Tensor, ridge: float, usual: float) -> tuple[Tensor,
     Raises:
         CheckFailed: no damping up to 1e5 times the usual one helps.
     """
-    for raised, damped_II in damped(matrix_II, usual):
-        lower_II, failed = torch.linalg.cholesky_ex(damped_II + ridge * torch.eye(len(damped_II), device=damped_II.device))
+    for share, raised in _shares(usual):
+        damped_II = _damped(matrix_II, share)
+        diagonal_I = damped_II.diagonal().clone()
+        damped_II.diagonal().add_(ridge)
+        lower_II, failed = torch.linalg.cholesky_ex(damped_II)
+        damped_II.diagonal().copy_(diagonal_I)
         if not int(failed):
             return damped_II, torch.cholesky_inverse(lower_II), raised
     raise CheckFailed("the Hessian cannot be inverted even with strong damping: use more calibration samples")
+
+
+def _shares(usual: float) -> Iterator[tuple[float, float | None]]:
+    """Yield the usual share of the mean diagonal with None, then ever tenfold shares with themselves."""
+    yield usual, None
+    for attempt in range(1, _TRIES):
+        yield usual * 10**attempt, usual * 10**attempt
+
+
+def _damped(matrix_II: Tensor, share: float) -> Tensor:
+    """Return a copy (I, I) with a share of its mean diagonal added, and a one where an input was never active."""
+    damped_II = matrix_II.clone()
+    diagonal_I = damped_II.diagonal()
+    diagonal_I.masked_fill_(diagonal_I == 0, 1.0)
+    diagonal_I.add_(share * diagonal_I.mean())
+    return damped_II
+
+
+def _inverse_factor(hessian_II: Tensor, share: float) -> Tensor | None:
+    matrix_II = _damped(hessian_II, share)
+    lower_II, failed = torch.linalg.cholesky_ex(matrix_II)
+    del matrix_II
+    if int(failed):
+        return None
+    inverse_II = torch.cholesky_inverse(lower_II)
+    del lower_II
+    factor_II, failed = torch.linalg.cholesky_ex(inverse_II, upper=True)
+    return None if int(failed) else factor_II

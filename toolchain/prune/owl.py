@@ -40,4 +40,4 @@ def owl(shares: Mapping[str, float], sizes: Mapping[str, int], target: float) ->
 
 
 def _scores(weight_OI: Tensor, squares_I: Tensor) -> Tensor:
-    return weight_OI.float().abs() * squares_I.sqrt()
+    return weight_OI.detach().float().abs() * squares_I.sqrt()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern, keep_highest
-from vlmc.toolchain.prune.hessian import inverse_factor, without_dead_inputs
+from vlmc.toolchain.prune.hessian import dead_inputs, inverse_factor
 from vlmc.toolchain.prune.statistics import Statistics
 
 BLOCK = 128
@@ -22,9 +22,9 @@ def sparsegpt(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPatter
     Raises:
         CheckFailed: the Hessian cannot be factored even with strong damping.
     """
-    weight_OI, hessian_II = without_dead_inputs(weight_OI, statistics)
-    factor_II, statistics.raised_damping = inverse_factor(hessian_II)
-    weight_IO = weight_OI.T.contiguous()
+    assert statistics.hessian_II is not None
+    factor_II, statistics.raised_damping = inverse_factor(statistics.hessian_II)
+    weight_IO = weight_OI.T.masked_fill(dead_inputs(statistics)[:, None], 0.0).contiguous()
     mask_IO = torch.ones_like(weight_IO, dtype=torch.bool)
     for start, end in _blocks(len(weight_IO), pattern):
         if pattern.m is None:

@@ -33,7 +33,8 @@ class Statistics:
 
     def sums(self) -> list[Tensor]:
         """Return the sums, to be added up over processes."""
-        return [self.squares_I] if self.hessian_II is None else [self.squares_I, self.hessian_II]
+        small = [self.count, self.sums_I, self.squares_I]
+        return small if self.hessian_II is None else [*small, self.hessian_II]
 
     def add(self, x: Tensor, where: str, weights_L: Tensor | None = None) -> None:
         """Add inputs (..., I), one weight for each token; None weighs all alike.

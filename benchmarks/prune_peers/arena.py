@@ -1,0 +1,165 @@
+"""The contestants, the models that they prune, and the processes that they run in."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from prune_peers.environment import Missing, interpreter
+from prune_peers.job import Job, Taken
+from prune_peers.material import Size, encoded, write_feeds, write_wide
+from prune_peers.words import (
+    ADMM,
+    ADMM_REFIT,
+    DEMO,
+    SPARSEGPT,
+    TEXTBOOK_SPARSEGPT,
+    TEXTBOOK_WANDA,
+    THEIR_SPARSEGPT,
+    THEIR_SPARSEGPT_STORED,
+    THEIR_WANDA,
+    THEIR_WANDA_STORED,
+    WANDA,
+    WIDE,
+)
+from vlmc.toolchain.models import Checkpoint
+
+FOLDER = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A script that prunes, its method, and whom its time and memory are set beside."""
+
+    name: str
+    script: str
+    method: str
+    beside: str | None = None
+    refit: bool = False
+    dtype: str = "float32"
+
+
+CONTESTANTS = [
+    Contestant(THEIR_WANDA, "llm_compressor", "wanda"),
+    Contestant(THEIR_SPARSEGPT, "llm_compressor", "sparsegpt"),
+    Contestant(WANDA, "ours", "wanda", THEIR_WANDA),
+    Contestant(SPARSEGPT, "ours", "sparsegpt", THEIR_SPARSEGPT),
+    Contestant(ADMM, "ours", "admm", THEIR_SPARSEGPT),
+    Contestant(ADMM_REFIT, "ours", "admm", THEIR_SPARSEGPT, refit=True),
+    Contestant(TEXTBOOK_WANDA, "textbook", "wanda", THEIR_WANDA),
+    Contestant(TEXTBOOK_SPARSEGPT, "textbook", "sparsegpt", THEIR_SPARSEGPT),
+]
+AS_STORED = [
+    Contestant(THEIR_WANDA_STORED, "llm_compressor", "wanda", THEIR_WANDA, dtype="bfloat16"),
+    Contestant(THEIR_SPARSEGPT_STORED, "llm_compressor", "sparsegpt", THEIR_SPARSEGPT, dtype="bfloat16"),
+]
+"""llm-compressor in the wide checkpoint's own type: half the memory for the weights."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much is done: calibration and held-out samples of each model, questions, repeats on the wide model, its size."""
+
+    calibration: Mapping[str, int]
+    held_out: Mapping[str, int]
+    questions: int
+    repeats: int
+    size: Size
+    together: bool  # one process for all jobs of a script, which spares the imports
+
+    @classmethod
+    def of(cls, *, quick: bool, repeats: int) -> "Work":
+        """Return the full measure, or as little as leaves every row in place."""
+        if quick:
+            return cls({DEMO: 8, WIDE: 4}, {DEMO: 8, WIDE: 2}, 20, 1, Size(128, 256, 1, 2, 16), True)
+        return cls({DEMO: 128, WIDE: 8}, {DEMO: 128, WIDE: 4}, 1000, repeats, Size(512, 1408, 8, 16, 4), False)
+
+
+Times = dict[str, list[Taken]]
+"""What each contestant took, round by round; empty where it could not run."""
+
+
+Entry = tuple[str, Contestant]
+"""A model's name and who prunes it."""
+
+
+class Arena:
+    """The models, the calibration samples, and the processes that contestants run in."""
+
+    def __init__(self, work: Work, scratch: Path, threads: int, peer_env: Path, *, install: bool) -> None:
+        self.work, self.scratch, self.threads, self.missing = work, scratch, threads, ""
+        self.pythons = dict.fromkeys(("ours", "textbook"), Path(sys.executable))
+        try:
+            self.pythons["llm_compressor"] = interpreter(peer_env, make=install)
+        except Missing as reason:
+            self.missing = str(reason)
+        self.models = {DEMO: Checkpoint.find("demo")}
+        write_wide(self.models[DEMO], work.size, scratch / WIDE)
+        self.models[WIDE] = Checkpoint.find(str(scratch / WIDE))
+        for name, model in self.models.items():
+            write_feeds(encoded(model, "train", work.calibration[name]), self.feeds(name))
+
+    def feeds(self, model: str) -> Path:
+        """Return the file of a model's calibration samples."""
+        return self.scratch / f"{model}.feeds.safetensors"
+
+    def made(self, model: str, contestant: str) -> Path:
+        """Return the folder of what a contestant made."""
+        return self.scratch / "made" / f"{model}, {contestant}"
+
+    def compete(self) -> dict[str, Times]:
+        """Let the contestants prune the demo once, and take turns at the wide model; ADMM, which has no rival, goes once."""
+        entered = [(DEMO, one) for one in CONTESTANTS] + [(WIDE, one) for one in CONTESTANTS + AS_STORED]
+        times: dict[str, Times] = {DEMO: {}, WIDE: {}}
+        for model, one in entered:
+            times[model][one.name] = []
+        able = [entry for entry in entered if entry[1].script in self.pythons]
+        for number in range(self.work.repeats):
+            now = able if number == 0 else [(model, one) for model, one in able if model == WIDE and one.method != "admm"]
+            for group in self._groups(now):
+                for (model, one), taken in zip(group, self._process(group), strict=True):
+                    times[model][one.name].append(taken)
+                    told = f"{taken.seconds:.1f} s, busy {taken.busy:.1f} s, {(taken.peak - taken.before) / 2**20:.0f} MiB"
+                    print(f"{model}, round {number + 1}, {one.name}: {told}", file=sys.stderr, flush=True)
+        return times
+
+    def _groups(self, entries: Sequence[Entry]) -> list[list[Entry]]:
+        """Return what shares a process: nothing, or in a quick run all of one script."""
+        if not self.work.together:
+            return [[entry] for entry in entries]
+        return [[entry for entry in entries if entry[1].script == script] for script in self.pythons]
+
+    def _process(self, group: Sequence[Entry]) -> list[Taken]:
+        jobs = [(self._warm_up(one), self._job(model, one, self.work.calibration[model], one.name)) for model, one in group]
+        result, file, (model, first) = self.scratch / "result.json", self.scratch / "jobs.json", group[0]
+        content = {"threads": self.threads, "result": str(result), "jobs": [[asdict(one) for one in pair] for pair in jobs]}
+        file.write_text(json.dumps(content), encoding="utf-8")
+        line = [str(self.pythons[first.script]), "-m", f"prune_peers.{first.script}", str(file)]
+        done = subprocess.run(line, cwd=FOLDER, env=self._environment(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{first.name} on {model} failed:\n{done.stderr[-3000:]}")
+        return [Taken(**one) for one in json.loads(result.read_text(encoding="utf-8"))]
+
+    def _warm_up(self, one: Contestant) -> Job:
+        return self._job(DEMO, one, min(2, self.work.calibration[DEMO]), f"{one.name}, warm-up")
+
+    def _job(self, model: str, one: Contestant, samples: int, out: str) -> Job:
+        folders = str(self.models[model].folder), str(self.feeds(model)), samples, str(self.made(model, out))
+        return Job(one.method, *folders, refit=one.refit, dtype=one.dtype)
+
+    def _environment(self) -> dict[str, str]:
+        threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        return {**os.environ, **threads, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+    def peer_versions(self) -> dict[str, str]:
+        """Return the releases in llm-compressor's environment; none where it is missing."""
+        if self.missing:
+            return {}
+        names = ("llmcompressor", "compressed-tensors", "transformers", "torch")
+        code = f"import json, importlib.metadata as m; print(json.dumps({{n: m.version(n) for n in {names!r}}}))"
+        line = [str(self.pythons["llm_compressor"]), "-c", code]
+        found: dict[str, str] = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+        return found

@@ -1,0 +1,102 @@
+"""The table in docs/pruning.md and the picture beside it, both from prune.json."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from plot import origin
+from report import Report, tenths
+
+from prune_peers.words import (
+    ABOVE,
+    ACCURACY,
+    ADMM,
+    ADMM_REFIT,
+    DEMO,
+    DENSE,
+    ERROR,
+    SPARSEGPT,
+    TEXTBOOK_SPARSEGPT,
+    TEXTBOOK_WANDA,
+    THEIR_SPARSEGPT,
+    THEIR_SPARSEGPT_STORED,
+    THEIR_WANDA,
+    THEIR_WANDA_STORED,
+    TIME,
+    WANDA,
+    WIDE,
+)
+
+MARK = re.compile(r"(<!-- table: prune -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+LINES = [
+    *(WANDA, THEIR_WANDA, THEIR_WANDA_STORED, TEXTBOOK_WANDA),
+    *(SPARSEGPT, THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED, TEXTBOOK_SPARSEGPT, ADMM, ADMM_REFIT),
+]
+COLOURS = {"vlmc": "#2f6db5", "llm-compressor": "#d95f43", "textbook": "#7d8396"}
+PANELS = [
+    ("time to prune (s)", WIDE, TIME, 1),
+    ("peak memory (MiB)", WIDE, ABOVE, 0),
+    ("output error, median layer", DEMO, ERROR, 3),
+    ("right answers (%)", DEMO, ACCURACY, 1),
+]
+
+
+def filled(text: str, found: Report) -> str:
+    """Return the page with its table made anew."""
+    return MARK.sub(lambda mark: f"{mark[1]}\n{table(found)}\n\n{mark[3]}", text)
+
+
+def table(found: Report) -> str:
+    """Return contestants down and measures across, the picture, the bars, and where the figures come from."""
+    head = "| | time | peak memory | error, `demo` | error, wide | right answers, `demo` |\n|---|---:|---:|---:|---:|---:|"
+    lines = "\n".join(_line(found, name) for name in LINES)
+    dense = f"Dense, `{DEMO}` answers {_cell(found, DEMO, DENSE, ACCURACY, 1)} % right."
+    bars = [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
+    targets = "\n".join(["| target | goal | measured | reached |", "|---|---|---:|---|", *bars])
+    picture = "![time, memory, layer error and accuracy as bars](prune.png)"
+    where = f"Measured on {found.machine}, {found.date}: `{found.command}`."
+    return "\n\n".join([f"{head}\n{lines}", dense, picture, targets, where])
+
+
+def _line(found: Report, name: str) -> str:
+    places = [(WIDE, TIME, 1), (WIDE, ABOVE, 0), (DEMO, ERROR, 3), (WIDE, ERROR, 3), (DEMO, ACCURACY, 1)]
+    units = ["s", "MiB", "", "", "%"]
+    cells = [_cell(found, model, name, metric, digits) for model, metric, digits in places]
+    shown = [f"{cell} {unit}".strip() if cell else "" for cell, unit in zip(cells, units, strict=True)]
+    return f"| {name} | {' | '.join(shown)} |"
+
+
+def _cell(found: Report, model: str, name: str, metric: str, digits: int) -> str:
+    value = found.value(f"{model}: {name}", metric)
+    if value is None:
+        return ""
+    return tenths(value) if digits == 1 else f"{value:.{digits}f}"
+
+
+def draw(found: Report, source: Path, picture: Path) -> None:
+    """Draw a panel of bars for each measure, contestants from top to bottom."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.9), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS, strict=True):
+        _panel(axes, found, *panel)
+    figure.savefig(picture, dpi=160, metadata={"Description": origin(source), "Software": None})
+
+
+def _panel(axes: Any, found: Report, title: str, model: str, metric: str, digits: int) -> None:
+    for place, name in enumerate(LINES):
+        value = found.value(f"{model}: {name}", metric)
+        if value is None:
+            continue
+        axes.barh(place, value, 0.72, color=COLOURS[name.partition(" ")[0]])
+        axes.annotate(f"{value:.{digits}f}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_title(f"{title}, {model}", fontsize=10)
+    axes.set_yticks(range(len(LINES)), LINES, fontsize=8.5)
+    axes.margins(x=0.16)
+    axes.set_xlim(left=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.yaxis_inverted() is False:
+        axes.invert_yaxis()
