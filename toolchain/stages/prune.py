@@ -98,7 +98,7 @@ class Prune(Stage):
         save_model(source.folder, draft.root, pruned.journal.weights(pruned.blocks))
         save_masks(draft.root, pruned.journal.masks(pruned.blocks))
         manifest = Manifest(
-            family=source.family.model_type,
+            family=source.family.name,
             state="pruned",
             origin=Origin(model=source.name, digest=source.digest),
             layers={one.name: Layer(tensor=one.tensor, pattern=one.pattern, part=parts[one.name]) for one in layers},
