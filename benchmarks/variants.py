@@ -8,14 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from remasked import lora_remasked
-
+from vlmc.runtime.artifact import Artifact
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate import Accuracy, evaluate
 from vlmc.toolchain.evaluate.compare import measure
+from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.repair.adapter_files import FOLDER, attach_saved, load_adapter
+from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
@@ -56,7 +58,7 @@ class Variants:
 
     def dense(self) -> Trial:
         """Measure the model as it is."""
-        return self._trial(self.source, Stopwatch())
+        return self.trial(self.source, Stopwatch())
 
     def pruned(self, options: PruneSettings) -> tuple[Checkpoint, Trial]:
         """Prune; no seed changes the result."""
@@ -64,28 +66,35 @@ class Variants:
         with watch.step("prune"):
             Prune(options).run(self.source, folder)
         checkpoint = Checkpoint(options.method, folder)
-        return checkpoint, self._trial(checkpoint, watch)
+        return checkpoint, self.trial(checkpoint, watch)
 
-    def ressa(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
-        """Repair with RESSA and merge."""
+    def repaired(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
+        """Repair with the options' method, and merge; an adapter that is never merged is measured where it sits."""
         watch = Stopwatch()
         with TemporaryDirectory(dir=self.scratch) as folder:
             adapted, merged = Path(folder) / "adapted", Path(folder) / "merged"
             with watch.step("repair"):
                 Repair(options, seed).run(pruned, adapted)
+            if METHODS[options.method].merged is None:
+                return self._apart(Checkpoint("adapted", adapted), watch)
             with watch.step("merge"):
                 Merge().run(Checkpoint("adapted", adapted), merged)
-            return self._trial(Checkpoint("merged", merged), watch)
+            return self.trial(Checkpoint("merged", merged), watch)
 
     def remasked(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
         """Repair with LoRA, merge and prune again."""
-        watch = Stopwatch()
-        with TemporaryDirectory(dir=self.scratch) as folder, watch.step("repair"):
-            model = lora_remasked(pruned, options, seed, Path(folder) / "checkpoints")
-        encoder = Encoder(pruned.load_processor(), pruned.family, model)
-        return Trial(evaluate(model, encoder, self.samples, QUIET, title="remasked"), watch.seconds, _sizes(pruned))
+        return self.repaired(pruned, options.model_copy(update={"method": "lora-remask"}), seed)
 
-    def _trial(self, checkpoint: Checkpoint, watch: Stopwatch) -> Trial:
+    def _apart(self, adapted: Checkpoint, watch: Stopwatch) -> Trial:
+        artifact, model = Artifact.open(adapted.folder), adapted.load()
+        attach_saved(model, load_adapter(artifact.root / FOLDER), load_masks(artifact.root, artifact.manifest))
+        encoder = Encoder(adapted.load_processor(), adapted.family, model)
+        accuracy = evaluate(model, encoder, self.samples, QUIET, title=adapted.name)
+        measures = {step.stage: step.measures for step in artifact.manifest.history}
+        return Trial(accuracy, watch.seconds, _sizes(adapted), measures)
+
+    def trial(self, checkpoint: Checkpoint, watch: Stopwatch) -> Trial:
+        """Measure a checkpoint; the stopwatch tells what making it took."""
         accuracy = measure(checkpoint, self.samples, QUIET, title=checkpoint.name)
         history = checkpoint.artifact.manifest.history if checkpoint.artifact is not None else ()
         return Trial(accuracy, watch.seconds, _sizes(checkpoint), {step.stage: step.measures for step in history})
