@@ -234,7 +234,7 @@ def test_two_processes_make_the_masks_of_one(method: str, tmp_path: Path) -> Non
     ranks = [
         subprocess.Popen(
             [*command, *options],
-            env=os.environ | group | {"RANK": rank},
+            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,10 +1,12 @@
 """The verbs that make artifacts: compress, prune, repair, merge."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.cli.arguments import (
     ARTIFACT,
     ArtifactArgument,
@@ -34,6 +36,7 @@ def compress(
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.compress import Compress
 
+    _check_alone("compress")
     chain = Compress(options, terminal.seed, Progress(quiet=terminal.quiet))
     _report(chain.run(Checkpoint.find(model), out, force=force), terminal)
 
@@ -66,32 +69,53 @@ def repair(
     recipe: RecipeOption = None,
     force: ForceFlag = False,
 ) -> None:
-    """Train adapters that bring a pruned model's answers back; merge makes them part of the weights."""
+    """Train adapters that bring a pruned model's answers back; merge makes them part of the weights.
+
+    In several processes, on one machine or more: accelerate launch -m vlmc.toolchain.cli repair ..., or torchrun.
+    """
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.repair import Repair
 
     stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
-    _report(stage.run(Checkpoint.find(str(artifact)), out, force=force), terminal)
+    source = Checkpoint.find(str(artifact))
+    _report(stage.run(source, out, force=force), terminal)
 
 
 def merge(
     terminal: Terminal,
-    artifact: ArtifactArgument = Path("adapted"),
+    artifact: Annotated[
+        Path | None, typer.Argument(metavar="ARTIFACT", help="A repaired artifact, or a pruned one. [default: adapted]")
+    ] = None,
+    adapter: Annotated[
+        list[Path] | None, typer.Option("--adapter", help="A repaired artifact whose adapter to add; may be repeated.")
+    ] = None,
     out: OutOption = ARTIFACT,
     force: ForceFlag = False,
 ) -> None:
-    """Merge the adapters into the weights; the pattern is proven to hold before anything is written."""
+    """Merge adapters into the weights: the artifact's own, if it has one, and those that are named, added up.
+
+    The pattern, and that the logits stay, is proven before anything is written.
+    """
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.stages.merge import Merge
 
-    _report(Merge().run(Checkpoint.find(str(artifact)), out, force=force), terminal)
+    _check_alone("merge")
+    others = list(adapter or [])
+    base = artifact or (others.pop(0) if others else Path("adapted"))
+    _report(Merge(others=others).run(Checkpoint.find(str(base)), out, force=force), terminal)
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
     for name, function in (("compress", compress), ("prune", prune), ("repair", repair), ("merge", merge)):
         command(app, name)(function)
+
+
+def _check_alone(verb: str) -> None:
+    """Raise InputError where a launcher has started several of this process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"vlmc {verb} is one process: prune and repair run in several")
 
 
 def _report(artifact: "Artifact", terminal: Terminal) -> None:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from pydantic.fields import FieldInfo
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.settings import Settings
-from vlmc.toolchain.workers import Workers
 
 Printable = Callable[[], None]
 
@@ -57,7 +57,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
 
         @functools.wraps(function)
         def call(**values: Any) -> None:
-            as_json, quiet, leads = values.pop("json_"), values.pop("quiet"), Workers.first()
+            as_json, quiet, leads = values.pop("json_"), values.pop("quiet"), os.environ.get("RANK", "0") == "0"
             terminal = Terminal(as_json and leads, quiet or not leads, values.pop("seed"))
             values.pop("debug")
             recipe = _read_recipe(values.pop("recipe", None))

@@ -15,7 +15,7 @@ from vlmc.toolchain.prune.ratios import patterns, percentage, sizes
 from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.prune.sweep import Run, Sweep, Visitor
 from vlmc.toolchain.prune.tokens import Tokens
-from vlmc.toolchain.workers import Workers
+from vlmc.toolchain.team import Team
 
 SAMPLES = 16  # that ECoFLaP's losses are taken on: each block costs two passes of the whole model for each
 _SHARERS = {"owl": owl, "ecoflap": ecoflap}
@@ -37,16 +37,16 @@ def allot(
     return patterns(shared, shapes)
 
 
-def outlier_scores(sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None, workers: Workers) -> dict[str, float]:
+def outlier_scores(sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None, team: Team) -> dict[str, float]:
     """Return OWL's share of outliers of each block of one part."""
-    visitor = _Outliers(blocks, workers)
+    visitor = _Outliers(blocks, team)
     for tower in sweep.family.towers:
         if tower.part is part:
             sweep.tower(tower, visitor, tokens if tower.mixed else None)
     return visitor.shares
 
 
-def gradient_scores(sweep: Sweep, blocks: Blocks, workers: Workers, seed: int, bar: Task) -> dict[str, float]:
+def gradient_scores(sweep: Sweep, blocks: Blocks, team: Team, seed: int, bar: Task) -> dict[str, float]:
     """Return ECoFLaP's score of each block; the sweep's feeds must hold labels.
 
     Raises:
@@ -63,8 +63,8 @@ def gradient_scores(sweep: Sweep, blocks: Blocks, workers: Workers, seed: int, b
         with sweep.model.resident(block) as module:
             weights = [layer.weight.data for name, layer in linears(module) if f"{block}.{name}" in layers]
             norm = torch.tensor(zeroth_order({block: weights}, loss, count, seed + number)[block])
-            workers.add_up([norm])
-            scores[block] = importance(weights, float(norm) / workers.count)
+            team.add_up([norm])
+            scores[block] = importance(weights, float(norm) / team.size)
         bar.advance()
     return scores
 
@@ -74,9 +74,9 @@ class _Outliers(Visitor):
 
     need, looks = Need.DIAGONAL, True
 
-    def __init__(self, blocks: Blocks, workers: Workers) -> None:
+    def __init__(self, blocks: Blocks, team: Team) -> None:
         self.shares: dict[str, float] = {}
-        self._blocks, self._workers = blocks, workers
+        self._blocks, self._team = blocks, team
 
     def finished(self, name: str) -> bool:
         return name not in self._blocks
@@ -85,7 +85,7 @@ class _Outliers(Visitor):
         self, name: str, block: nn.Module, statistics: dict[str, Statistics], samples: Sequence[int], run: Run
     ) -> None:
         for seen in {id(seen): seen for seen in statistics.values()}.values():
-            self._workers.add_up(seen.sums())
+            self._team.add_up(seen.sums())
         chosen = [inner for inner, _ in linears(block) if f"{name}.{inner}" in self._blocks[name] and inner in statistics]
         found = dict(linears(block))
         self.shares[name] = outliers([(found[inner].weight.detach(), statistics[inner].squares_I) for inner in chosen])

@@ -21,7 +21,7 @@ from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.prune.sweep import Run, Sweep, Visitor
 from vlmc.toolchain.prune.tokens import Tokens
 from vlmc.toolchain.streaming.activations import Activations
-from vlmc.toolchain.workers import Workers
+from vlmc.toolchain.team import Team
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Plan:
 
 
 def prune_blocks(
-    plan: Plan, sweep: Sweep, journal: Journal, workers: Workers, tokens: Tokens | None, progress: Progress
+    plan: Plan, sweep: Sweep, journal: Journal, team: Team, tokens: Tokens | None, progress: Progress
 ) -> list[str]:
     """Prune tower after tower, but for blocks that the journal has already; return the names of all those blocks.
 
@@ -48,7 +48,7 @@ def prune_blocks(
     towers = {tower: [name for name, _ in family.blocks(model.module, tower)] for tower in family.towers}
     towers = {tower: names for tower, names in towers.items() if _has_work(plan, names)}
     with progress.task("prune", sum(len(names) for names in towers.values())) as bar:
-        visitor = _PruneBlocks(plan, sweep, journal, workers, bar.advance)
+        visitor = _PruneBlocks(plan, sweep, journal, team, bar.advance)
         for tower, names in towers.items():
             for name in filter(visitor.finished, names):
                 visitor.take_over(name)
@@ -63,8 +63,8 @@ def _has_work(plan: Plan, blocks: Sequence[str]) -> bool:
 class _PruneBlocks(Visitor):
     """Prunes the layers of every block that it visits; `done` is called after each block."""
 
-    def __init__(self, plan: Plan, sweep: Sweep, journal: Journal, workers: Workers, done: Callable[[], None]) -> None:
-        self.plan, self.sweep, self.journal, self.workers, self.done = plan, sweep, journal, workers, done
+    def __init__(self, plan: Plan, sweep: Sweep, journal: Journal, team: Team, done: Callable[[], None]) -> None:
+        self.plan, self.sweep, self.journal, self.team, self.done = plan, sweep, journal, team, done
         self.model, self.need = sweep.model, plan.pruner.need
         self.looks = self.need is not Need.NOTHING or plan.epochs > 0
         self._tensors: set[str] = set()  # a tensor that several layers share is pruned with the first of them
@@ -84,22 +84,22 @@ class _PruneBlocks(Visitor):
     ) -> None:
         jobs = self._jobs(name, block, statistics)
         for seen in {id(seen): seen for seen in statistics.values()}.values():
-            self.workers.add_up(seen.sums())
+            self.team.add_up(seen.sums())
         dense = self._outputs(samples, run) if self.plan.epochs else None
-        for job in self.workers.share(jobs):
+        for job in self.team.share(jobs):
             job.prune(self.plan.pruner)
         for place, job in enumerate(jobs):
-            job.send(self.workers, place % self.workers.count)
+            job.send(self.team, place % self.team.size)
         self._place(name, block, jobs)
         trained = None
         if dense is not None:
             trained = self._reconstruct(name, block, jobs, Task(len(samples), lambda one: run(one).after, dense.get))
             self._place(name, block, jobs)
-        if self.workers.leads:
+        if self.team.is_main:
             masks = {job.tensor: job.mask_OI for job in jobs}
             weights = {job.tensor: job.weight_OI for job in jobs}
             self.journal.write(name, [job.note() for job in jobs], weights, masks, trained)
-        self.workers.wait()
+        self.team.wait()
         self.take_over(name)
 
     def _place(self, name: str, block: nn.Module, jobs: Sequence["_Job"]) -> None:
@@ -169,14 +169,14 @@ class _Job:
         if not bool(torch.isfinite(self.weight_OI).all()):
             raise CheckFailed(f"{self.name}: a pruned weight is too great for {self.dtype}; use another method")
 
-    def send(self, workers: Workers, owner: int) -> None:
+    def send(self, team: Team, owner: int) -> None:
         """Bring the owner's result to all processes."""
-        if workers.rank != owner:
+        if team.rank != owner:
             self.weight_OI = torch.empty_like(self.layer.weight, dtype=self.dtype)
             self.mask_OI = torch.empty_like(self.layer.weight, dtype=torch.bool)
         raised = torch.tensor(self.raised or 0.0, device=self.weight_OI.device, dtype=torch.float64)
         for tensor in (self.weight_OI.view(torch.uint8), self.mask_OI.view(torch.uint8), raised):
-            workers.send(tensor, owner)
+            team.send(tensor, owner)
         self.raised = float(raised) or None
 
     def note(self) -> PrunedLayer:

@@ -5,7 +5,9 @@ Shapes: B samples, T tokens, K columns of T from which some sample's answer is p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE, Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 
+Item = TypeVar("Item")
 CACHE_BYTES = 1 << 30  # encoded samples that are kept from epoch to epoch
 
 
@@ -25,6 +28,11 @@ class Batch:
     columns_K: Tensor
     answered_BK: Tensor
     answers_N: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Batch(inputs, self.columns_K.to(device), self.answered_BK.to(device), self.answers_N.to(device))
 
 
 def find_answers(encoded: Encoded, *, apart: bool = False) -> Batch:
@@ -50,6 +58,12 @@ def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
     return logits_BKV[batch.answered_BK]
 
 
+def split(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
+    """Cut a sequence into neighbouring parts whose lengths differ by one at most."""
+    bounds = [len(items) * part // parts for part in range(parts + 1)]
+    return [items[start:stop] for start, stop in pairwise(bounds)]
+
+
 class Batches:
     """The batches of every step, shuffled anew in each epoch."""
 
@@ -61,7 +75,11 @@ class Batches:
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
-        encoded = self.encoder.collate([self._encode(index) for index in self.indices(step)])
+        return self.of(self.indices(step))
+
+    def of(self, indices: Sequence[int]) -> Batch:
+        """Return the batch of these samples."""
+        encoded = self.encoder.collate([self._encode(index) for index in indices])
         return find_answers(encoded, apart=self.encoder.family.encoder_decoder)
 
     def indices(self, step: int) -> list[int]:

@@ -1,8 +1,6 @@
 """Checkpoints of a training run: one folder with the run's identity and its latest state, each written in one step."""
 
-import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,12 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.runs import RunFolder
 
 State: TypeAlias = dict[str, Tensor]
 
-_IDENTITY, _STATE = "identity.json", "state.safetensors"
+_STATE = "state.safetensors"
 
 
 class Checkpoints:
@@ -26,7 +24,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, resume: bool = False) -> None:
-        self.folder, self.identity, self.resume = folder, dict(identity), resume
+        self.folder = folder
+        self._run = RunFolder(folder, identity, resume=resume)
 
     def open(self) -> State | None:
         """Make the folder ready and return the latest state, None where there is none to go on from.
@@ -34,13 +33,8 @@ class Checkpoints:
         Raises:
             InputError: the folder holds another run, or its state cannot be read.
         """
-        if self.resume and (self.folder / _IDENTITY).is_file():
-            self._check_identity()
-            return self._load() if (self.folder / _STATE).is_file() else None
-        self.remove()
-        self.folder.mkdir(parents=True)
-        write_text(self.folder / _IDENTITY, json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
-        return None
+        self._run.open()
+        return self._load() if (self.folder / _STATE).is_file() else None
 
     def save(self, state: State) -> None:
         """Replace the latest state in one step."""
@@ -48,20 +42,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _check_identity(self) -> None:
-        try:
-            found = dict(json.loads((self.folder / _IDENTITY).read_text(encoding="utf-8")))
-        except ValueError:
-            found = {}
-        for key in sorted(found.keys() | self.identity.keys()):
-            was, now = found.get(key), self.identity.get(key)
-            if was != now:
-                raise InputError(
-                    f"{self.folder} holds another run: its {key} was {was!r}, now it is {now!r}; "
-                    "repeat that command, or leave --resume out to start anew"
-                )
+        self._run.remove()
 
     def _load(self) -> State:
         try:

@@ -8,8 +8,8 @@ from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.card import card
 from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.team import Team
 from vlmc.toolchain.versions import versions
-from vlmc.toolchain.workers import Workers
 
 
 class Stage(ABC):
@@ -50,9 +50,9 @@ class Stage(ABC):
             CheckFailed: the result does not hold what the step promises; nothing is left at the destination.
         """
         self.requires(source)
-        if not Workers().leads:
+        if not Team().is_main:
             self.assist(source, destination)
-            Workers().wait()
+            Team().wait()
             return Artifact.open(destination)
         with write(destination, force=force) as draft:
             manifest, measures = self.work(source, draft)
@@ -64,5 +64,5 @@ class Stage(ABC):
             draft.seal(complete)
             assert draft.manifest is not None
             self.ensures(Artifact(draft.root, draft.manifest))
-        Workers().wait()
+        Team().wait()
         return Artifact.open(destination)

@@ -33,9 +33,9 @@ from vlmc.toolchain.saving import save_model
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.streaming.weights import StreamedModel
+from vlmc.toolchain.team import Team
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
-from vlmc.toolchain.workers import Workers
 
 _NO_RESULT = {"spill", "max_bad"}  # options that leave the result as it is
 
@@ -82,7 +82,7 @@ class Prune(Stage):
         if self.options.ratios != "uniform":
             for pattern in self.patterns.values():
                 percentage(pattern, self.options.ratios)
-        if self.options.reconstruct and Workers().count > 1:
+        if self.options.reconstruct and Team().size > 1:
             raise InputError("--reconstruct trains in one process: start it without torchrun")
 
     @property
@@ -120,24 +120,24 @@ class Prune(Stage):
 
     def _prune(self, source: Checkpoint, folder: Path) -> "_Pruned":
         """Prune all blocks into the journal in `folder`."""
-        family, model, workers = source.family, source.stream(choose_device(self.options.device)), Workers()
+        family, model, team = source.family, source.stream(choose_device(self.options.device)), Team()
         self.progress.notice(family.notice)
         parts, processor = family.prunable(model.module), source.load_processor()
         patterns = by_layer(parts, self.patterns, self.options.layers)
         odd = left_dense(patterns, widths(model.module, patterns), allowed=self.options.allow_dense)
         patterns = {name: pattern for name, pattern in patterns.items() if name not in odd}
         serving = family.serving(model.module, processor)
-        feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), workers)
+        feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), team)
         run = RunFolder(_blocks(folder), self._identity(source, feeds), resume=self.resume)
-        if workers.leads:
+        if team.is_main:
             run.open()
-        workers.wait()
-        sweep = Sweep(model, family, feeds, run.path / f"spill-{workers.rank}" if self.options.spill else None)
+        team.wait()
+        sweep = Sweep(model, family, feeds, run.path / f"spill-{team.rank}" if self.options.spill else None)
         if self.options.ratios != "uniform":
-            patterns |= self._allotted(sweep, patterns, parts, tokens, run.path / "ratios.json", workers)
+            patterns |= self._allotted(sweep, patterns, parts, tokens, run.path / "ratios.json", team)
         plan = Plan(self.pruner, patterns, self.options.reconstruct_epochs if self.options.reconstruct else 0, self.seed)
         journal = Journal(run)
-        blocks = prune_blocks(plan, sweep, journal, workers, tokens, self.progress)
+        blocks = prune_blocks(plan, sweep, journal, team, tokens, self.progress)
         return _Pruned(journal, blocks, parts, odd, serving)
 
     def _allotted(
@@ -147,7 +147,7 @@ class Prune(Stage):
         parts: Mapping[str, Part],
         tokens: Tokens | None,
         note: Path,
-        workers: Workers,
+        team: Team,
     ) -> dict[str, SparsityPattern]:
         """Return the patterns of the layers whose part's percentage is shared out; a resumed run finds them in `note`."""
         found: dict[str, SparsityPattern] = {}
@@ -156,27 +156,27 @@ class Prune(Stage):
         for part, target in self.patterns.items():
             layers = [name for name, pattern in patterns.items() if parts[name] is part and pattern == target]
             blocks = sweep.by_block(layers)
-            scores = self._scores(sweep, part, blocks, tokens, workers)
+            scores = self._scores(sweep, part, blocks, tokens, team)
             found |= allot(self.options.ratios, target, blocks, scores, sweep.model.module)
-        workers.wait()
-        if workers.leads:
+        team.wait()
+        if team.is_main:
             write_text(note, json.dumps({name: str(pattern) for name, pattern in found.items()}))
         return found
 
-    def _scores(self, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None, workers: Workers) -> dict[str, float]:
+    def _scores(self, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None, team: Team) -> dict[str, float]:
         if self.options.ratios == "owl":
-            return outlier_scores(sweep, part, blocks, tokens if part is Part.LANGUAGE else None, workers)
+            return outlier_scores(sweep, part, blocks, tokens if part is Part.LANGUAGE else None, team)
         with self.progress.task("ratios", len(blocks)) as bar:
-            return gradient_scores(sweep, blocks, workers, self.seed, bar)
+            return gradient_scores(sweep, blocks, team, self.seed, bar)
 
     def _calibration(
-        self, model: StreamedModel, family: Family, encoder: Encoder, workers: Workers
+        self, model: StreamedModel, family: Family, encoder: Encoder, team: Team
     ) -> tuple[list[Feed], Tokens | None]:
         """Return this process's share of the calibration samples, and the tokens of them that count."""
         samples = data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
-        if len(samples) < workers.count:
-            raise InputError(f"{len(samples)} calibration samples cannot be shared by {workers.count} processes")
-        samples = workers.share(samples)
+        if len(samples) < team.size:
+            raise InputError(f"{len(samples)} calibration samples cannot be shared by {team.size} processes")
+        samples = team.share(samples)
         encode = encoder.answered if self.options.ratios == "ecoflap" else encoder.feed  # only losses need labels
         feeds = [encode(sample) for sample in samples]
         visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
@@ -185,7 +185,7 @@ class Prune(Stage):
     def _identity(self, source: Checkpoint, feeds: Sequence[Feed]) -> dict[str, Any]:
         """Return all that decides the result."""
         made_from = {"source": source.digest, "samples": _digest(feeds), "versions": versions()}
-        return {**self.settings(), **made_from, "processes": Workers().count}
+        return {**self.settings(), **made_from, "processes": Team().size}
 
 
 @dataclass(frozen=True)
