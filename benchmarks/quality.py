@@ -83,7 +83,7 @@ def try_all(model: str, work: Work) -> dict[str, list[Trial]]:
             pruned, trial = variants.pruned(work.prune.model_copy(update={"method": method}))
             keep(label, trial)
             for seed in range(work.seeds):
-                keep(f"{label} + {RESSA}", variants.ressa(pruned, work.repair, seed))
+                keep(f"{label} + {RESSA}", variants.repaired(pruned, work.repair, seed))
                 if label == WANDA:
                     keep(f"{label} + {REMASKED}", variants.remasked(pruned, work.repair, seed))
     return trials

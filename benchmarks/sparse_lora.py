@@ -27,8 +27,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.repair.adapters import AdapterPlan
 from vlmc.toolchain.repair.masked_linear import TILE
-from vlmc.toolchain.repair.sparse_lora import AdapterPlan, LoRA, SparseLoRA
+from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
 
 LORA = "plain LoRA (peft)" if find_spec("peft") else "plain LoRA (vlmc's: peft is not installed)"
 AUTOGRAD, LORS, OURS = "RESSA by autograd", "LoRS gradient", "RESSA, ours"
@@ -109,7 +110,7 @@ class _LoRS(Function):
 
 def methods(layer: Layer, work: Work) -> dict[str, Method]:
     """Return every method on this layer, plain LoRA first."""
-    adapter = AdapterPlan(work.rank, layer.scale * work.rank, layer.mask_OI)
+    adapter = AdapterPlan(SparseLoRA, work.rank, layer.scale * work.rank, layer.mask_OI)
     ours = SparseLoRA(layer.linear(), adapter, torch.Generator())
     a_RI, b_OR = nn.Parameter(layer.a_RI.clone()), nn.Parameter(layer.b_OR.clone())
     ours.lora_A, ours.lora_B = a_RI, b_OR
@@ -125,7 +126,7 @@ def methods(layer: Layer, work: Work) -> dict[str, Method]:
         LORA: _plain(layer, work),
         AUTOGRAD: Method(autograd, a_RI, b_OR, [weight_OI, mask_OI]),
         LORS: Method(lors, a_RI, b_OR, [weight_OI, mask_OI]),
-        OURS: Method(ours, a_RI, b_OR, [weight_OI, ours.packed_OP]),
+        OURS: Method(ours, a_RI, b_OR, [weight_OI, ours.packed()]),
     }
 
 
@@ -139,7 +140,7 @@ def _plain(layer: Layer, work: Work) -> Method:
         adapted = model.base_model.model[0]
         a_RI, b_OR = adapted.lora_A["default"].weight, adapted.lora_B["default"].weight
     else:
-        adapted = LoRA(layer.linear(), AdapterPlan(work.rank, alpha), torch.Generator())
+        adapted = LoRA(layer.linear(), AdapterPlan(LoRA, work.rank, alpha), torch.Generator())
         a_RI, b_OR = adapted.lora_A, adapted.lora_B
     a_RI.data.copy_(layer.a_RI)
     b_OR.data.copy_(layer.b_OR)

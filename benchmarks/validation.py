@@ -64,9 +64,9 @@ def try_all(model: str, base: RepairSettings, questions: int | None) -> list[Row
     with TemporaryDirectory() as scratch:
         variants = Variants(model, list(data.load("demo", "validation", questions)), Path(scratch))
         pruned, _ = variants.pruned(PruneSettings())
-        trials = {DEFAULTS: variants.ressa(pruned, base, seed=0)}
+        trials = {DEFAULTS: variants.repaired(pruned, base, seed=0)}
         for change, options in neighbours(base, trials[DEFAULTS].measures["repair"]["peak_lr"]).items():
-            trials[change] = variants.ressa(pruned, options, seed=0)
+            trials[change] = variants.repaired(pruned, options, seed=0)
             print(f"{model}, {change}: {100 * trials[change].accuracy.overall:.1f} %", file=sys.stderr, flush=True)
     return [
         *_rows(model, ACCURACY, {change: 100 * trial.accuracy.overall for change, trial in trials.items()}, "%"),

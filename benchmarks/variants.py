@@ -8,11 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from remasked import lora_remasked
-
-from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.evaluate import Accuracy, evaluate
+from vlmc.toolchain.evaluate import Accuracy
 from vlmc.toolchain.evaluate.compare import measure
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
@@ -66,8 +63,8 @@ class Variants:
         checkpoint = Checkpoint(options.method, folder)
         return checkpoint, self._trial(checkpoint, watch)
 
-    def ressa(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
-        """Repair with RESSA and merge."""
+    def repaired(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
+        """Repair with the options' method, and merge."""
         watch = Stopwatch()
         with TemporaryDirectory(dir=self.scratch) as folder:
             adapted, merged = Path(folder) / "adapted", Path(folder) / "merged"
@@ -79,12 +76,7 @@ class Variants:
 
     def remasked(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
         """Repair with LoRA, merge and prune again."""
-        watch = Stopwatch()
-        with TemporaryDirectory(dir=self.scratch) as folder, watch.step("repair"):
-            model = lora_remasked(pruned, options, seed, Path(folder) / "checkpoints")
-        processor = pruned.load_processor()
-        encoder = Encoder(processor, pruned.family.serving(model, processor))
-        return Trial(evaluate(model, encoder, self.samples, QUIET, title="remasked"), watch.seconds, _sizes(pruned))
+        return self.repaired(pruned, options.model_copy(update={"method": "lora-remask"}), seed)
 
     def _trial(self, checkpoint: Checkpoint, watch: Stopwatch) -> Trial:
         accuracy = measure(checkpoint, self.samples, QUIET, title=checkpoint.name)

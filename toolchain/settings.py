@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Group = TypeVar("Group", bound="Settings")
 PruneMethod = Literal["magnitude", "wanda", "sparsegpt", "admm"]
-RepairMethod = Literal["ressa"]
+RepairMethod = Literal["ressa", "sparse-lora", "lora", "lora-remask", "lors", "spp", "masked-full"]
 TokenPolicy = Literal["all", "text", "atv"]
 Direction = Literal["forward", "reverse"]
 
@@ -67,14 +67,14 @@ class RepairSettings(TrainingSettings):
     """How to repair."""
 
     method: RepairMethod = "ressa"
-    """Repair method: ressa (SparseLoRA on pruned layers, LoRA on the interface, distillation from the dense model)."""
+    """What is trained: ressa, sparse-lora (not distilled), lora (never merged), lora-remask, lors, spp or masked-full."""
 
 
 class CompressSettings(TrainingSettings, PruneSettings):
     """The whole chain: how to prune, and how to repair."""
 
-    repair: Literal["ressa", "none"] = "ressa"
-    """Repair method: ressa, or none to stop after pruning."""
+    repair: Literal[RepairMethod, "none"] = "ressa"
+    """Repair method, as in vlmc repair, or none to stop after pruning."""
     data: str = "demo"
     """Data set to calibrate and train on: demo, or a JSON / JSONL file of LLaVA conversations."""
 

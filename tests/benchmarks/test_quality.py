@@ -1,20 +1,14 @@
 """The quality benchmark and the search on the validation split, both on a pico model: every row, in seconds."""
 
-from pathlib import Path
-
 import pytest
 import quality
-import remasked
 import validation
 from labels import ACCURACY
 from report import Report, Row
 from variants import Trial
 
 from tests import pico
-from tests.repair import material
-from vlmc.runtime.artifact import Artifact
 from vlmc.toolchain.evaluate import Accuracy
-from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 
 TINY = RepairSettings(steps=2, batch=2, rank=2, lr=1e-2)
@@ -82,18 +76,6 @@ def test_bars_are_what_the_issue_asks(ressa: float, remasked: float, holds: list
     }
     assert [bar.holds for bar in quality.bars_of("demo", trials)] == holds
     assert len(quality.bars_of("another", trials)) == 3
-
-
-@pytest.mark.parametrize("family", pico.FAMILIES)
-def test_lora_remasked_moves_the_kept_weights_only(family: str, tmp_path: Path) -> None:
-    pruned = material.pruned(material.dense(family, tmp_path / "dense"), tmp_path / "pruned")
-    before, after = pruned.load(), remasked.lora_remasked(pruned, TINY, 0, tmp_path / "checkpoints")
-    masks = load_masks(pruned.folder, Artifact.open(pruned.folder).manifest)
-    assert all((after.get_parameter(f"{name}.weight")[~mask] == 0).all() for name, mask in masks.items())
-    moved = {name for name, weight in before.named_parameters() if not weight.equal(after.get_parameter(name))}
-    adapted = {*masks, *pruned.family.adaptable(before)}
-    assert moved <= {f"{name}.weight" for name in adapted}
-    assert len(moved) > len(adapted) / 2
 
 
 def test_the_search_measures_every_setting(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.data.encode import collate
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.repair.adapters import AdapterPlan, attach
 from vlmc.toolchain.repair.batches import Batches
 from vlmc.toolchain.repair.checkpoints import Checkpoints
-from vlmc.toolchain.repair.sparse_lora import AdapterPlan, SparseLoRA, attach
+from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
 from vlmc.toolchain.repair.training import Trainer, default_rate, learning_rate
 from vlmc.toolchain.settings import RepairSettings
 
@@ -30,8 +31,8 @@ def trainer(source: Checkpoint, options: RepairSettings = material.OPTIONS) -> T
         weight = model.get_parameter(f"{name}.weight")
         masks[name] = SparsityPattern.parse("2:4").mask(weight.detach().abs())
         weight.data.mul_(masks[name])
-    plan = {name: AdapterPlan(options.rank, options.alpha, mask_OI) for name, mask_OI in masks.items()}
-    plan |= {name: AdapterPlan(options.rank, options.alpha) for name in source.family.adaptable(model)}
+    plan = {name: AdapterPlan(SparseLoRA, options.rank, options.alpha, mask_OI) for name, mask_OI in masks.items()}
+    plan |= {name: AdapterPlan(LoRA, options.rank, options.alpha) for name in source.family.adaptable(model)}
     batches = Batches(material.samples(), material.encoder(source), options.batch, seed=0)
     return Trainer(attach(model, plan), source.load(), batches, options)
 
@@ -124,7 +125,7 @@ def test_short_runs_have_a_rate_too(steps: int) -> None:
 @pytest.mark.parametrize(("width", "rate"), [(64, 5e-3), (4096, 7.8125e-5)])
 def test_the_default_rate_follows_the_width_of_most_layers(width: int, rate: float) -> None:
     model = nn.Sequential(nn.Linear(width, 8), nn.Linear(width, 8), nn.Linear(4 * width, 8))
-    adapters = attach(model, {str(index): AdapterPlan(2, 2.0) for index in range(3)})
+    adapters = attach(model, {str(index): AdapterPlan(LoRA, 2, 2.0) for index in range(3)})
     assert default_rate(adapters) == pytest.approx(rate)
 
 

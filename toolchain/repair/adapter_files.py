@@ -1,8 +1,8 @@
 """Adapters on disk, in peft's format: `PeftModel.from_pretrained(model, folder)` reads them as plain LoRA.
 
-On the pruned layers plain LoRA is not what was trained (its update has no mask): read like that, an adapter is the
-unmerged baseline. `vlmc merge` is what puts it in. The digest of the pruned model that it was trained on is kept as the
-safetensors file's metadata.
+On the pruned layers plain LoRA is not what most methods train (its update has no mask): read like that, an adapter is the
+unmerged baseline. `vlmc merge` is what puts it in. An adapter that is no pair A and B has a type that peft refuses. The
+safetensors file's metadata says the method, and the digest of the pruned model that it was trained on.
 """
 
 import json
@@ -17,29 +17,32 @@ from torch import Tensor, nn
 
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.repair.adapters import AdapterPlan, Adapters, attach
 from vlmc.toolchain.repair.checkpoints import State, write_tensors
-from vlmc.toolchain.repair.sparse_lora import AdapterPlan, Adapters, attach
+from vlmc.toolchain.repair.methods import METHODS, Method
 
 FOLDER = "adapter"
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_PREFIX, _BASE = "base_model.model.", "base_digest"
+_PREFIX, _NOTE = "base_model.model.", "vlmc"  # one key alone: safetensors writes several in no fixed order
 
 
 @dataclass(frozen=True)
 class SavedAdapter:
-    """An adapter as it was read: rank and alpha of every layer, its tensors, and the digest of its base."""
+    """An adapter as it was read: its method, rank and alpha of every layer, its tensors, and the digest of its base."""
 
+    method: Method
     ranks: dict[str, tuple[int, float]]
     tensors: State
     base_digest: str
 
 
-def save_adapter(folder: Path, adapters: Adapters, base_digest: str) -> None:
+def save_adapter(folder: Path, adapters: Adapters, method: Method, base_digest: str) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {_key(name): parameter.detach() for name, parameter in adapters.parameters().items()}
-    write_tensors(folder / _WEIGHTS, tensors, {_BASE: base_digest})
-    write_text(folder / _CONFIG, json.dumps(_config(adapters), indent=2, sort_keys=True) + "\n")
+    note = {"base_digest": base_digest, "method": method.name}
+    write_tensors(folder / _WEIGHTS, tensors, {_NOTE: json.dumps(note, sort_keys=True)})
+    write_text(folder / _CONFIG, json.dumps(_config(adapters, method), indent=2, sort_keys=True) + "\n")
 
 
 def load_adapter(folder: Path) -> SavedAdapter:
@@ -51,29 +54,38 @@ def load_adapter(folder: Path) -> SavedAdapter:
     for name in (_CONFIG, _WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} is missing: repair the model again")
-    ranks = _read_ranks(folder / _CONFIG)
     try:
         with safe_open(folder / _WEIGHTS, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            base = (file.metadata() or {}).get(_BASE, "")
+            note = json.loads((file.metadata() or {}).get(_NOTE, "{}"))
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / _WEIGHTS} is damaged ({error}): repair the model again") from None
-    wanted = {_key(f"{name}.{part}") for name in ranks for part in ("lora_A", "lora_B")}
-    if wanted != tensors.keys():
-        raise InputError(f"{folder} is damaged: {min(wanted ^ tensors.keys())} is in only one of its two files")
-    return SavedAdapter(ranks, tensors, base)
+    if note.get("method") not in METHODS:
+        raise InputError(f"{folder / _WEIGHTS} is of no method that this vlmc knows: repair the model again")
+    method = METHODS[note["method"]]
+    ranks = _read_ranks(folder / _CONFIG, method)
+    if len(unknown := {_layer(key) for key in tensors} ^ ranks.keys()):
+        raise InputError(f"{folder} is damaged: {min(unknown)} is in only one of its two files")
+    return SavedAdapter(method, ranks, tensors, note["base_digest"])
 
 
 def attach_saved(model: nn.Module, saved: SavedAdapter, masks: Mapping[str, Tensor]) -> Adapters:
-    """Put a saved adapter on its model: SparseLoRA on every layer that has a mask, plain LoRA on the others.
+    """Put a saved adapter on its model as it is merged: masked on every layer that has a mask (O, I).
+
+    One that is never merged is put on as it was trained.
 
     Raises:
         InputError: the adapter does not fit the model.
     """
-    plan = {name: AdapterPlan(rank, alpha, masks.get(name)) for name, (rank, alpha) in saved.ranks.items()}
+    pruned, dense = saved.method.merged or saved.method.pruned, saved.method.dense
+    plan = {
+        name: AdapterPlan(pruned if name in masks else dense, rank, alpha, masks.get(name))
+        for name, (rank, alpha) in saved.ranks.items()
+    }
     adapters = attach(model, plan)
     for name, parameter in adapters.parameters().items():
-        tensor = saved.tensors[_key(name)]
+        if (tensor := saved.tensors.get(_key(name))) is None:
+            raise InputError(f"the adapter has no {name}, which {saved.method.name} needs: repair the model again")
         if tensor.shape != parameter.shape:
             raise InputError(f"the adapter's {name} is {tuple(tensor.shape)}, this model needs {tuple(parameter.shape)}")
         parameter.data.copy_(tensor)
@@ -84,13 +96,18 @@ def _key(name: str) -> str:
     return f"{_PREFIX}{name}.weight"
 
 
-def _config(adapters: Adapters) -> dict[str, Any]:
+def _layer(key: str) -> str:
+    """Return the layer of a tensor's name, which ends in the trained part and `weight`."""
+    return key.removeprefix(_PREFIX).rsplit(".", 2)[0]
+
+
+def _config(adapters: Adapters, method: Method) -> dict[str, Any]:
     """Return peft's LoraConfig: the commonest rank and alpha as defaults, the others by layer."""
     ranks = {name: layer.rank for name, layer in adapters.layers.items()}
     alphas = {name: layer.alpha for name, layer in adapters.layers.items()}
     rank, alpha = _commonest(ranks), _commonest(alphas)
     return {
-        "peft_type": "LORA",
+        "peft_type": method.peft_type,
         "task_type": None,
         "base_model_name_or_path": None,
         "inference_mode": True,
@@ -109,10 +126,10 @@ def _commonest(values: Mapping[str, Any]) -> Any:
     return Counter(values.values()).most_common(1)[0][0]
 
 
-def _read_ranks(path: Path) -> dict[str, tuple[int, float]]:
+def _read_ranks(path: Path, method: Method) -> dict[str, tuple[int, float]]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        if config["peft_type"] != "LORA" or config["lora_dropout"] or config["bias"] != "none":
+        if config["peft_type"] != method.peft_type or config["lora_dropout"] or config["bias"] != "none":
             raise InputError(f"{path} is an adapter of another kind: repair the model again")
         ranks, alphas = config["rank_pattern"], config["alpha_pattern"]
         return {

@@ -6,7 +6,7 @@ tile: rows of it forward, columns backward, so that no output is a sum over tile
 Shapes: L tokens, O out features, I in features, R rank, P bytes that hold the bits of I; T a tile of O, J a tile of I.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
@@ -32,11 +32,16 @@ def masked_linear(
     type, which under autocast is autocast's. Relative errors to float64: under 1e-6 in float32; in bfloat16 2e-3 to 3e-3,
     where autograd through the masked weight has 2.5e-3 to 4e-3. A second derivative is refused with a RuntimeError.
     """
+    return call(MaskedLinear, x, weight_OI, bias_O, packed_OP, a_RI, b_OR, scale)
+
+
+def call(function: type[Function], x: Tensor, *others: Any) -> Tensor:
+    """Apply a function of this kind to x, in autocast's type where that is on."""
     device = x.device.type
     if torch.is_autocast_enabled(device):
         x = x.to(torch.get_autocast_dtype(device))
-    with _no_autocast(device):
-        y: Tensor = _MaskedLinear.apply(x, weight_OI, bias_O, packed_OP, a_RI, b_OR, scale)  # type: ignore[no-untyped-call]
+    with no_autocast(device):
+        y: Tensor = function.apply(x, *others)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -64,7 +69,9 @@ def unpack(packed_OP: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     return table.index_select(0, packed_OP.reshape(-1).int()).view(len(packed_OP), -1)[:, :columns]
 
 
-class _MaskedLinear(Function):
+class MaskedLinear(Function):
+    """`masked_linear` for autograd."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -94,14 +101,14 @@ class _MaskedLinear(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        with _no_autocast(grad.device.type):
-            return _gradients(ctx, grad)
+        with no_autocast(grad.device.type):
+            return gradients(ctx, grad, ctx.needs_input_grad)
 
 
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def gradients(ctx: Any, grad: Tensor, asked: Sequence[bool]) -> tuple[Tensor | None, ...]:
     """Return the gradients of all that `forward` takes, None where none is asked for."""
     x, weight_OI, packed_OP, a_RI, b_OR = ctx.saved_tensors
-    for_x, for_weight, for_bias, _, for_a, for_b, _ = ctx.needs_input_grad
+    for_x, for_weight, for_bias, _, for_a, for_b, _ = asked
     rows, columns = weight_OI.shape
     x_LI, grad_LO = x.reshape(-1, columns), grad.reshape(-1, rows).contiguous()
     dx_LI = torch.empty_like(x_LI) if for_x else None
@@ -127,7 +134,8 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-def _no_autocast(device: str) -> AbstractContextManager[Any]:
+def no_autocast(device: str) -> AbstractContextManager[Any]:
+    """Return a context in which autocast is off."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 

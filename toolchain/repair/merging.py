@@ -14,7 +14,7 @@ from vlmc.runtime.artifact import Layer
 from vlmc.runtime.errors import CheckFailed
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.repair.sparse_lora import Adapted, Adapters, SparseLoRA
+from vlmc.toolchain.repair.adapters import Adapted, Adapters
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 """Greatest difference of a logit after merging, as a share of the greatest logit: what rounding to the type can do."""
@@ -58,9 +58,8 @@ def merge(adapters: Adapters, dtype: torch.dtype) -> None:
 def merged_weight(layer: Adapted, dtype: torch.dtype) -> Tensor:
     """Return the merged weight (O, I): computed in the layer's own type, then cast, with +0.0 for every pruned weight."""
     merged_OI = layer.merged().to(dtype)
-    if isinstance(layer, SparseLoRA):
-        merged_OI = torch.where(layer.mask_OI, merged_OI, torch.zeros((), dtype=dtype))
-    return merged_OI
+    mask_OI = layer.mask_OI
+    return merged_OI if mask_OI is None else torch.where(mask_OI, merged_OI, torch.zeros((), dtype=dtype))
 
 
 @torch.no_grad()

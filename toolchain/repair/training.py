@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from vlmc.runtime.errors import CheckFailed
 from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.repair.adapters import Adapters
 from vlmc.toolchain.repair.batches import Batches, answer_logits
 from vlmc.toolchain.repair.checkpoints import Checkpoints, State
 from vlmc.toolchain.repair.losses import ressa_loss
-from vlmc.toolchain.repair.sparse_lora import Adapters
 from vlmc.toolchain.settings import RepairSettings
 
 CLIP = 1.0
@@ -114,7 +114,7 @@ def default_rate(adapters: Adapters) -> float:
 
     Between them it falls as 1 / width, as Adam's rate for hidden matrices should (arXiv 2203.03466, table 8).
     """
-    return 0.32 / median(layer.lora_A.shape[1] for layer in adapters.layers.values())
+    return 0.32 / median(layer.weight.shape[1] for layer in adapters.layers.values())
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:

@@ -42,7 +42,13 @@ class Merge(Stage):
             state = "no vlmc artifact" if artifact is None else artifact.manifest.state
             raise InputError(f"{source.name} is {state}: merge works on a repaired artifact, as 'vlmc repair' writes it")
         artifact.verify_files()
-        if load_adapter(artifact.root / FOLDER).base_digest != _base_digest(artifact):
+        saved = load_adapter(artifact.root / FOLDER)
+        if saved.method.merged is None:
+            raise InputError(
+                f"{source.name} was repaired with {saved.method.name}, which is kept apart: merged, its update would fill "
+                "what was pruned; repair with ressa, or with lora-remask to prune the sum again"
+            )
+        if saved.base_digest != _base_digest(artifact):
             raise InputError(f"{artifact.root / FOLDER} was trained on another model than the one beside it: repair again")
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:

@@ -15,11 +15,12 @@ from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapter_files import FOLDER, load_adapter, save_adapter
+from vlmc.toolchain.repair.adapters import attach
 from vlmc.toolchain.repair.batches import Batches
 from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.checkpoints import Checkpoints
+from vlmc.toolchain.repair.methods import METHODS, Method
 from vlmc.toolchain.repair.reports import REPORT, summary, write_report
-from vlmc.toolchain.repair.sparse_lora import AdapterPlan, attach
 from vlmc.toolchain.repair.training import Trainer
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.base import Stage
@@ -30,7 +31,7 @@ _NO_RESULT = {"checkpoint_every"}  # options that leave the result as it is
 
 
 class Repair(Stage):
-    """Train SparseLoRA on the pruned layers and LoRA on the interface, with the dense model as the teacher (RESSA).
+    """Train adapters on the pruned layers and the interface, with the dense model as the teacher.
 
     `samples` stand in for the data set of the options; `dense` names the dense model where it is no longer where the
     artifact's origin says.
@@ -55,6 +56,11 @@ class Repair(Stage):
     def settings(self) -> dict[str, Any]:
         return {**self.options.model_dump(mode="json", exclude=_NO_RESULT), "seed": self.seed}
 
+    @property
+    def method(self) -> Method:
+        """What is trained, and what becomes of it."""
+        return METHODS[self.options.method]
+
     def requires(self, source: Checkpoint) -> None:
         artifact = source.artifact
         if artifact is None:
@@ -72,10 +78,12 @@ class Repair(Stage):
         checkpoints = Checkpoints(_checkpoints(draft.root), self._identity(artifact, samples), resume=self.resume)
         records = trainer.train(checkpoints, self.progress)
         carry(artifact.root, draft.root, [path for path in artifact.manifest.files if is_model(path)])
-        save_adapter(draft.root / FOLDER, trainer.adapters, source.digest)
+        save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest)
         write_report(draft.root / REPORT, records)
         trained = sum(parameter.numel() for parameter in trainer.parameters)
         measures = {"parameters": trained, "peak_lr": trainer.peak, **summary(records)}
+        if self.method.merged is None:
+            measures["kept_apart"] = True
         return artifact.manifest.model_copy(update={"state": "adapted"}), measures
 
     def ensures(self, result: Artifact) -> None:
@@ -85,9 +93,7 @@ class Repair(Stage):
 
     def _trainer(self, source: Checkpoint, artifact: Artifact, samples: Sequence[Sample]) -> Trainer:
         model, masks = source.load(), load_masks(artifact.root, artifact.manifest)
-        rank, alpha = self.options.rank, self.options.alpha
-        plan = {name: AdapterPlan(rank, alpha, mask_OI) for name, mask_OI in masks.items()}
-        plan |= {name: AdapterPlan(rank, alpha) for name in source.family.adaptable(model)}
+        plan = self.method.plan(masks, source.family.adaptable(model), self.options.rank, self.options.alpha)
         encoder = Encoder(source.load_processor(), artifact.manifest.serving)
         batches = Batches(samples, encoder, self.options.batch, self.seed)
         teacher = self._find_teacher(artifact).load()

@@ -1,0 +1,126 @@
+"""Adapters: what is trained on frozen Linear layers; putting them on a model, off it, and out of its answers.
+
+Shapes: O out features, I in features, P bytes that hold the bits of I; `*` any leading dimensions.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.repair.masked_linear import pack, unpack
+
+
+@dataclass(frozen=True)
+class AdapterPlan:
+    """What to put on one Linear: the kind of adapter, rank, alpha, and a pruned layer's boolean keep-mask (O, I)."""
+
+    kind: type["Adapted"]
+    rank: int
+    alpha: float
+    mask_OI: Tensor | None = None
+
+
+class Adapted(nn.Module, ABC):
+    """A frozen Linear with something trained on top, which changes nothing at first.
+
+    `weight` and `bias` are the Linear's own parameters, under their own names; updates are scaled by s = alpha / rank.
+    What is trained is float32 at least. Nothing is updated while `enabled` is off.
+    """
+
+    parts: ClassVar[tuple[str, ...]]  # names of the trained parameters
+    packed_OP: Tensor | None
+
+    def __init__(self, linear: nn.Linear, plan: AdapterPlan, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+        self.rank, self.alpha, self.scale = plan.rank, plan.alpha, plan.alpha / plan.rank
+        self.register_buffer("packed_OP", None if plan.mask_OI is None else pack(plan.mask_OI), persistent=False)
+        self.enabled = True
+        self.begin(generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (*, I) to (*, O)."""
+        return self.adapted(x) if self.enabled else F.linear(x, self.weight, self.bias)
+
+    @property
+    def mask_OI(self) -> Tensor | None:
+        """The boolean keep-mask (O, I), unpacked; None on a layer that is dense."""
+        return None if self.packed_OP is None else unpack(self.packed_OP, self.weight.shape[1], torch.bool)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Map the name of every trained parameter to it."""
+        return {part: self.get_parameter(part) for part in self.parts}
+
+    @abstractmethod
+    def begin(self, generator: torch.Generator) -> None:
+        """Make the trained parameters, with first values drawn from the generator."""
+
+    @abstractmethod
+    def adapted(self, x: Tensor) -> Tensor:
+        """Map (*, I) to (*, O) with the update in."""
+
+    @abstractmethod
+    def merged(self) -> Tensor:
+        """Return the weight (O, I) with the update in, without gradient."""
+
+
+class Adapters:
+    """The adapters on one model, by the names of the layers that they sit on."""
+
+    def __init__(self, model: nn.Module, originals: Mapping[str, nn.Linear], layers: Mapping[str, Adapted]) -> None:
+        self.model, self.originals, self.layers = model, dict(originals), dict(layers)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Map `<layer>.<part>`, such as `<layer>.lora_A`, to what is trained, in the order of the plan."""
+        return {f"{name}.{part}": one for name, layer in self.layers.items() for part, one in layer.trained().items()}
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Let the model answer as if no adapter were there, those of the interface included."""
+        before = {name: layer.enabled for name, layer in self.layers.items()}
+        try:
+            for layer in self.layers.values():
+                layer.enabled = False
+            yield
+        finally:
+            for name, layer in self.layers.items():
+                layer.enabled = before[name]
+
+    def detach(self) -> None:
+        """Put the Linears back as they were; what was trained stays in `layers`."""
+        for name, linear in self.originals.items():
+            self.model.set_submodule(name, linear)
+
+
+def attach(model: nn.Module, plan: Mapping[str, AdapterPlan], seed: int = 0) -> Adapters:
+    """Freeze the whole model and put an adapter on every Linear that the plan names.
+
+    Raises:
+        InputError: the plan names what is no Linear of this model, or a mask does not fit its weight.
+    """
+    linears = {name: _linear(model, name, one) for name, one in plan.items()}
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    layers = {name: one.kind(linears[name], one, generator) for name, one in plan.items()}
+    for name, layer in layers.items():
+        model.set_submodule(name, layer)
+    return Adapters(model, linears, layers)
+
+
+def _linear(model: nn.Module, name: str, plan: AdapterPlan) -> nn.Linear:
+    try:
+        found = model.get_submodule(name)
+    except AttributeError:
+        raise InputError(f"the adapter is for a layer {name}, which this model lacks") from None
+    if not isinstance(found, nn.Linear):
+        raise InputError(f"the adapter is for {name}, which is no Linear in this model but a {type(found).__name__}")
+    if plan.mask_OI is not None and plan.mask_OI.shape != found.weight.shape:
+        raise InputError(f"the mask of {name} is {tuple(plan.mask_OI.shape)}, its weight {tuple(found.weight.shape)}")
+    return found

@@ -1,0 +1,32 @@
+"""Masked full fine-tuning: every kept weight is trained, the upper bound of what an adapter can do.
+
+Shapes: O out features, I in features; `*` any leading dimensions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlmc.toolchain.repair.adapters import Adapted
+from vlmc.toolchain.repair.masked_linear import unpack, wide
+
+
+class MaskedFull(Adapted):
+    """`W_hat = W + D * M` with D (O, I) trained whole, at four times the weight's own memory in training."""
+
+    parts = ("delta",)
+
+    def begin(self, generator: torch.Generator) -> None:
+        self.delta = nn.Parameter(torch.zeros_like(self.weight, dtype=wide(self.weight)))
+
+    def adapted(self, x: Tensor) -> Tensor:
+        return F.linear(x, self._hat(), self.bias)
+
+    @torch.no_grad()
+    def merged(self) -> Tensor:
+        return self._hat().to(self.weight.dtype)
+
+    def _hat(self) -> Tensor:
+        if self.packed_OP is None:
+            return self.weight + self.delta
+        return self.weight + self.delta * unpack(self.packed_OP, self.weight.shape[1], self.delta.dtype)
