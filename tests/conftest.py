@@ -1,8 +1,19 @@
 """Set before torch and transformers are imported: one thread per test process, and no progress bars of theirs."""
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_plots() -> Iterator[None]:
+    """Repair runs by the dozen, and drawing a plot takes as long as a small run: the tests of the plot ask for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlmc.toolchain.repair.reports.can_draw", lambda: False)
+        yield

@@ -9,6 +9,9 @@ PruneMethod = Literal["magnitude", "wanda", "sparsegpt", "admm"]
 RepairMethod = Literal["ressa", "sparse-lora", "lora", "lora-remask", "lors", "spp", "masked-full"]
 TokenPolicy = Literal["all", "text", "atv"]
 Direction = Literal["forward", "reverse"]
+Precision = Literal["fp32", "bf16", "fp16"]
+TeacherMode = Literal["auto", "shared", "copy", "cached"]
+CacheKind = Literal["top", "sampled"]
 
 
 class Settings(BaseModel):
@@ -48,9 +51,17 @@ class TrainingSettings(Settings):
     steps: int = Field(default=600, ge=1)
     """Optimiser steps."""
     batch: int = Field(default=64, ge=1)
-    """Samples per step."""
+    """Samples per step, over all processes."""
+    accumulate: int = Field(default=1, ge=1)
+    """Passes that a process splits its samples of a step into; more take less memory and give the same gradient."""
     lr: float | None = Field(default=None, gt=0)
     """Peak learning rate; it falls to a tenth along a cosine. [default: 0.32 / width: 5e-3 at 64, 8e-5 at 4096]"""
+    warm_up: int = Field(default=100, ge=0)
+    """Steps in which the learning rate rises to its peak; never more than a tenth of all."""
+    clip: float = Field(default=1.0, gt=0)
+    """Greatest norm of a step's gradient; a longer one is shortened to it."""
+    precision: Precision = "fp32"
+    """Type of the matrix products in training: fp32, bf16 or fp16; what is trained is kept in fp32."""
     rank: int = Field(default=16, ge=1)
     """Rank of the adapters."""
     alpha: float = Field(default=16.0, gt=0)
@@ -59,8 +70,30 @@ class TrainingSettings(Settings):
     """lambda: the share of the task loss; the rest is distillation from the dense model."""
     kl: Direction = "forward"
     """Direction of the distillation: forward (teacher to student) or reverse."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the distillation, whose loss is multiplied by its square."""
+    hidden: float = Field(default=0.0, ge=0)
+    """Weight of the distance to the dense model's hidden states, added to the loss; 0 leaves it out."""
+    teacher: TeacherMode = "auto"
+    """The dense model: shared (the student's own weights and those pruned away), copy, cached (its logits on disk), auto."""
+    cache: CacheKind = "top"
+    """What is kept of cached logits: top (likeliest words and the rest's sum) or sampled (words drawn, unbiased)."""
+    cache_words: int = Field(default=64, ge=1)
+    """Words kept for each answer token of cached logits."""
+    validation: str | None = None
+    """Data set to validate on. [default: the demo's validation split, where the demo is trained on]"""
+    validation_count: int = Field(default=256, ge=1)
+    """Samples to validate on."""
+    validate_every: int | None = Field(default=None, ge=1)
+    """Steps between validations. [default: none; 50 with --patience]"""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many validations without a new best, and keep the best. [default: never]"""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints, from which a killed run goes on."""
+    checkpoint_minutes: float | None = Field(default=None, gt=0)
+    """Minutes after which there is a checkpoint in any case."""
+    tensorboard: str | None = None
+    """Folder to write TensorBoard's event files to."""
 
 
 class RepairSettings(TrainingSettings):

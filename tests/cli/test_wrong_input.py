@@ -104,7 +104,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["prune", "dense", "--tokens", "atv", "--method", "magnitude"], 2, "magnitude looks at no token: add --refit"),
     (["prune", "dense", "--target", "2:7"], 2, "add --allow-dense to leave them dense"),
     (["prune", "dense", "--target", "2:7", "--allow-dense"], 2, "nothing to prune"),
-    (["compress", "dense", "--repair", "glue"], 2, "--repair glue: input should be 'ressa' or 'none'"),
+    (["compress", "dense", "--repair", "glue"], 2, "--repair glue: input should be 'ressa', 'sparse-lora'"),
     (["compress", "dense", "--target", "3:2", "--out", "pruned"], 2, "unknown sparsity '3:2'"),
     (["compress", "some/model"], 3, "the hub cannot be reached for it: give a local folder"),
     (["compress", "dense", "--lr", "0"], 2, "--lr 0.0: input should be greater than 0"),

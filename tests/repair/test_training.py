@@ -5,21 +5,29 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import pico
 from tests.repair import material
-from vlmc.runtime.errors import CheckFailed
+from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.data.encode import collate
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapters import AdapterPlan, attach
-from vlmc.toolchain.repair.batches import Batches
+from vlmc.toolchain.repair.batches import Batches, answer_logits
 from vlmc.toolchain.repair.checkpoints import Checkpoints
 from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
-from vlmc.toolchain.repair.training import Trainer, default_rate, learning_rate
-from vlmc.toolchain.settings import RepairSettings
+from vlmc.toolchain.repair.precision import narrow
+from vlmc.toolchain.repair.reports import summary
+from vlmc.toolchain.repair.schedule import default_rate, learning_rate
+from vlmc.toolchain.repair.stopping import Watch
+from vlmc.toolchain.repair.teachers import Copy
+from vlmc.toolchain.repair.team import Team
+from vlmc.toolchain.repair.training import Trainer
+from vlmc.toolchain.repair.views import View
+from vlmc.toolchain.settings import Precision, RepairSettings
 
 QUIET = Progress(quiet=True)
 
@@ -34,7 +42,14 @@ def trainer(source: Checkpoint, options: RepairSettings = material.OPTIONS) -> T
     plan = {name: AdapterPlan(SparseLoRA, options.rank, options.alpha, mask_OI) for name, mask_OI in masks.items()}
     plan |= {name: AdapterPlan(LoRA, options.rank, options.alpha) for name in source.family.adaptable(model)}
     batches = Batches(material.samples(), material.encoder(source), options.batch, seed=0)
-    return Trainer(attach(model, plan), source.load(), batches, options)
+    teacher = Copy(source.load(), View(precision=options.precision))
+    view = View(precision=options.precision)
+    return Trainer(attach(model, plan), teacher, batches, options, team=Team(), view=view)
+
+
+def teacher_of(some: Trainer) -> nn.Module:
+    assert isinstance(some.teacher, Copy)
+    return some.teacher.model
 
 
 def answers(model: nn.Module, source: Checkpoint) -> Tensor:
@@ -55,7 +70,7 @@ def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(fami
     before = answers(model, source)
     records = some.train(Checkpoints(tmp_path / "run", {}), QUIET)
 
-    assert torch.equal(answers(some.teacher, source), answers(source.load(), source))
+    assert torch.equal(answers(teacher_of(some), source), answers(source.load(), source))
     assert all(torch.equal(model.get_parameter(name), one) for name, one in frozen.items())
     assert not torch.equal(answers(model, source), before)
     with some.adapters.off():
@@ -80,11 +95,11 @@ def test_training_draws_no_random_numbers_and_leaves_no_dropout_on(tmp_path: Pat
     before = torch.random.get_rng_state()
     some.train(Checkpoints(tmp_path / "run", {}), QUIET)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert not any(module.training for module in some.teacher.modules())
+    assert not any(module.training for module in teacher_of(some).modules())
 
 
 def spoil_teacher(some: Trainer) -> None:
-    some.teacher.get_output_embeddings().weight.data.fill_(float("nan"))  # type: ignore[operator]
+    teacher_of(some).get_output_embeddings().weight.data.fill_(float("nan"))  # type: ignore[operator]
 
 
 def blow_up_gradients(some: Trainer) -> None:
@@ -92,7 +107,9 @@ def blow_up_gradients(some: Trainer) -> None:
 
 
 @pytest.mark.parametrize("spoil", [spoil_teacher, blow_up_gradients])
-def test_numbers_that_run_away_end_the_run_at_its_last_checkpoint(spoil: Callable[[Trainer], None], tmp_path: Path) -> None:
+def test_ten_skipped_steps_in_a_row_end_the_run_at_its_last_good_checkpoint(
+    spoil: Callable[[Trainer], None], tmp_path: Path
+) -> None:
     source = material.dense("llava", tmp_path / "dense")
     some, checkpoints = trainer(source), Checkpoints(tmp_path / "run", {}, resume=True)
     checkpoints.open()
@@ -101,14 +118,138 @@ def test_numbers_that_run_away_end_the_run_at_its_last_checkpoint(spoil: Callabl
     checkpoints.save(some.state())
     kept = (tmp_path / "run" / "state.safetensors").read_bytes()
     spoil(some)
-    with pytest.raises(CheckFailed, match=r"broke off at step 8: loss .* lower --lr"):
+    with pytest.raises(CheckFailed, match=r"broke off at step 17: 10 steps in a row .* lower --lr"):
         some.train(checkpoints, QUIET)
     assert (tmp_path / "run" / "state.safetensors").read_bytes() == kept
     assert all(parameter.isfinite().all() for parameter in some.parameters)
+    assert [record.skipped for record in some.records] == 7 * [0.0] + 10 * [1.0]
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:
+    """The skipped step moves nothing, AdamW's moments included; the steps after it go on."""
+    some = trainer(material.dense("llava", tmp_path / "dense"))
+    for _ in range(3):
+        some.step()
+    before = some.state()
+    parameter = some.parameters[2]
+    handle = parameter.register_hook(lambda gradient: gradient * float("nan"))
+    assert some.step().skipped
+    handle.remove()
+    after = some.state()
+    moved = {name for name in before if name != "records" and not torch.equal(before[name], after[name])}
+    assert not moved
+    assert not some.step().skipped
+    assert all(one.isfinite().all() for one in some.parameters)
+    assert summary(some.records, {})["skipped"] == 1
+
+
+@pytest.mark.parametrize("passes", [2, 3])
+def test_accumulated_passes_give_the_whole_batchs_losses_and_gradient(passes: int, tmp_path: Path) -> None:
+    """Answers differ in length, so that a mean of the passes' means would not do."""
+    source = material.dense("llava", tmp_path / "dense")
+    whole, parts = trainer(source), trainer(source, material.OPTIONS.model_copy(update={"accumulate": passes}))
+    for _ in range(3):
+        one, other = whole.step(), parts.step()
+        assert other == pytest.approx(one, rel=1e-4)
+    for mine, theirs in zip(whole.parameters, parts.parameters, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_too_small_for_its_passes_is_refused(tmp_path: Path) -> None:
+    options = material.OPTIONS.model_copy(update={"accumulate": 5})
+    with pytest.raises(InputError, match="--batch 4 is less than 1 processes x 5 passes"):
+        trainer(material.dense("llava", tmp_path / "dense"), options)
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    some = trainer(material.dense("llava", tmp_path / "dense"), material.OPTIONS.model_copy(update={"clip": 1e-3}))
+    norm = some.step().norm
+    left = torch.stack([one.grad.norm() for one in some.parameters if one.grad is not None]).norm()
+    assert left == pytest.approx(1e-3, rel=1e-3)
+    assert norm > 1e-3
+
+
+def test_time_alone_brings_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = material.OPTIONS.model_copy(update={"checkpoint_minutes": 2.0, "checkpoint_every": 100, "steps": 6})
+    some, saved = trainer(material.dense("llava", tmp_path / "dense"), options), []
+    checkpoints = Checkpoints(tmp_path / "run", {})
+    monkeypatch.setattr("time.monotonic", lambda: 61.0 * len(some.records))
+    monkeypatch.setattr(checkpoints, "save", lambda state: saved.append(len(state["records"])))
+    some.train(checkpoints, QUIET)
+    assert saved == [2, 4, 6]
+
+
+class TestEarlyStopping:
+    def test_it_stops_and_keeps_the_best(self, tmp_path: Path) -> None:
+        watch, parameter = Watch(2), nn.Parameter(torch.zeros(1))
+        for step, loss in enumerate([3.0, 1.0, 2.0, float("nan")], 1):
+            assert not watch.over
+            parameter.data.fill_(step)
+            watch.note(step, loss, {"x": parameter})
+        assert watch.over
+        again = Watch(2)
+        again.restore(watch.state())
+        assert again.over
+        again.restore_best({"x": parameter})
+        assert parameter.item() == 2.0
+
+    def test_a_new_best_goes_on(self) -> None:
+        watch, parameter = Watch(1), nn.Parameter(torch.zeros(1))
+        for step, loss in enumerate([3.0, 2.0, 1.0], 1):
+            watch.note(step, loss, {"x": parameter})
+            assert not watch.over
+
+
+def test_validation_is_the_tasks_loss_on_other_data(tmp_path: Path) -> None:
+    source = material.dense("llava", tmp_path / "dense")
+    options = material.OPTIONS.model_copy(update={"steps": 5, "validate_every": 2, "lr": 1e-9})
+    some = trainer(source, options)
+    some.validation = Batches(material.samples(7), material.encoder(source), 3, seed=1)
+    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    assert list(some.watch.losses) == [2, 4, 5]
+    batch = some.validation.of(range(7))
+    expected = F.cross_entropy(answer_logits(some.adapters.model, batch), batch.answers_N)
+    assert some.watch.losses[5] == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_in_float32_masters(precision: Precision, tmp_path: Path) -> None:
+    source = material.dense("llava", tmp_path / "dense")
+    exact, some = trainer(source), trainer(source, material.OPTIONS.model_copy(update={"precision": precision}))
+    for _ in range(6):
+        one, other = exact.step(), some.step()
+        assert not other.skipped
+        assert other.loss == pytest.approx(one.loss, rel=0.05)
+        assert other.loss != one.loss
+    assert {parameter.dtype for parameter in some.parameters} == {torch.float32}
+
+
+def test_fp16_halves_its_scale_where_a_gradient_overflows_and_the_state_says_so(tmp_path: Path) -> None:
+    source = material.dense("llava", tmp_path / "dense")
+    some = trainer(source, material.OPTIONS.model_copy(update={"precision": "fp16"}))
+    some.scale.value = 2.0**60
+    assert some.step().skipped
+    assert some.scale.value == 2.0**59
+    again = trainer(source, material.OPTIONS.model_copy(update={"precision": "fp16"}))
+    again.restore(some.state())
+    assert again.scale.value == 2.0**59
+
+
+def test_weights_stored_in_the_products_type_are_kept_in_it() -> None:
+    model = nn.Linear(4, 4)
+    assert narrow(model, torch.bfloat16, "fp16").weight.dtype == torch.float32
+    assert narrow(model, torch.bfloat16, "bf16").weight.dtype == torch.bfloat16
+
+
+def test_a_warm_up_is_a_tenth_at_most() -> None:
+    assert learning_rate(0, 100, 1.0, 5) == pytest.approx(1 / 6)
+    assert learning_rate(5, 100, 1.0, 5) == 1.0
+    assert learning_rate(0, 100, 1.0, 0) == 1.0
+    assert learning_rate(10, 100, 1.0, 99) == 1.0
 
 
 def test_the_rate_rises_then_falls_to_a_tenth() -> None:
-    rates = [learning_rate(step, 2000, 1e-3) for step in range(2000)]
+    rates = [learning_rate(step, 2000, 1e-3, 100) for step in range(2000)]
     assert rates[0] < 2e-5
     assert max(rates) == rates[100] == pytest.approx(1e-3)
     assert rates[:101] == sorted(rates[:101])
@@ -119,7 +260,7 @@ def test_the_rate_rises_then_falls_to_a_tenth() -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 9])
 def test_short_runs_have_a_rate_too(steps: int) -> None:
-    assert all(0 < learning_rate(step, steps, 1e-3) <= 1e-3 for step in range(steps))
+    assert all(0 < learning_rate(step, steps, 1e-3, 100) <= 1e-3 for step in range(steps))
 
 
 @pytest.mark.parametrize(("width", "rate"), [(64, 5e-3), (4096, 7.8125e-5)])
@@ -135,3 +276,15 @@ def test_a_rate_that_is_given_is_taken(tmp_path: Path) -> None:
     assert some.step().lr == 0.02
     other = trainer(source, material.OPTIONS.model_copy(update={"lr": None, "steps": 1}))
     assert other.step().lr == pytest.approx(0.32 / pico.WIDTH)
+
+
+def test_a_run_with_patience_ends_in_its_best_parameters(tmp_path: Path) -> None:
+    source = material.dense("llava", tmp_path / "dense")
+    some = trainer(source, material.OPTIONS.model_copy(update={"lr": 0.3, "validate_every": 2, "patience": 2}))
+    some.validation = Batches(material.samples(9), material.encoder(source), 4, seed=1)
+    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    batch = some.validation.of(range(9))
+    found = float(F.cross_entropy(answer_logits(some.adapters.model, batch), batch.answers_N).detach())
+    losses = some.watch.losses
+    assert found == pytest.approx(min(losses.values()), rel=1e-4)
+    assert found < 0.99 * losses[max(losses)]

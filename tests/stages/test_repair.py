@@ -12,6 +12,7 @@ from tests.repair import material
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
@@ -68,7 +69,7 @@ def test_the_result_is_the_source_and_an_adapter(source: Checkpoint, tmp_path: P
     assert set(targets) == {*source.family.prunable(model), *source.family.adaptable(model)}
 
     header, *rows = after["reports/repair.csv"].decode().splitlines()
-    assert header == "step,lr,loss,task,kl"
+    assert header == "step,lr,loss,task,kl,hidden,norm,skipped,validation"
     assert [int(row.split(",")[0]) for row in rows] == list(range(1, 21))
     assert not list(tmp_path.glob("adapted.*"))
 
@@ -186,3 +187,34 @@ def test_a_sparsegpt_model_is_repaired(tmp_path: Path) -> None:
     result = repair(source, tmp_path / "adapted")
     measures = result.manifest.history[-1].measures
     assert measures["last_loss"] < measures["first_loss"]
+
+
+def test_early_stopping_ends_in_the_best_and_a_killed_run_in_the_same_bytes(llava: Checkpoint, tmp_path: Path) -> None:
+    """At a rate far too high the loss on other questions rises soon."""
+    options = material.OPTIONS.model_copy(
+        update={"lr": 0.3, "validate_every": 2, "patience": 2, "checkpoint_every": 3, "validation_count": 8}
+    )
+
+    def stage(progress: Progress | None = None, *, resume: bool = False) -> Repair:
+        given = {"samples": material.samples(), "validation": material.samples(10), "progress": progress, "resume": resume}
+        return Repair(options, **given)  # type: ignore[arg-type]
+
+    whole = stage().run(llava, tmp_path / "whole")
+    measures = whole.manifest.history[-1].measures
+    assert measures["steps_done"] < options.steps
+    assert measures["best_step"] == measures["steps_done"] - 4
+    with pytest.raises(material.Killed):
+        stage(material.KilledAt(measures["best_step"] + 3)).run(llava, tmp_path / "broken")
+    assert files(stage(resume=True).run(llava, tmp_path / "broken").root) == files(whole.root)
+
+
+def test_stopping_early_needs_data_to_validate_on(llava: Checkpoint, tmp_path: Path) -> None:
+    options = material.OPTIONS.model_copy(update={"patience": 1, "data": "mine.jsonl"})
+    with pytest.raises(InputError, match=r"nothing to validate mine\.jsonl on: name a data set with --validation"):
+        Repair(options, samples=material.samples()).run(llava, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "checkpoint_minutes", "checkpoint_every"])
+def test_what_does_not_change_the_result_is_no_part_of_the_history(name: str) -> None:
+    assert name not in Repair(material.OPTIONS).settings()
+    assert name in RepairSettings.model_fields

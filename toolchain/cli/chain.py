@@ -1,10 +1,12 @@
 """The verbs that make artifacts: compress, prune, repair, merge."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument, ForceFlag, ModelArgument, OutOption, RecipeOption
 from vlmc.toolchain.cli.options import Terminal, command
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
@@ -26,6 +28,7 @@ def compress(
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.compress import Compress
 
+    _check_alone("compress")
     chain = Compress(options, terminal.seed, Progress(quiet=terminal.quiet))
     _report(chain.run(Checkpoint.find(model), out, force=force), terminal)
 
@@ -43,6 +46,7 @@ def prune(
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.prune import Prune
 
+    _check_alone("prune")
     stage = Prune(options, terminal.seed, Progress(quiet=terminal.quiet))
     _report(stage.run(Checkpoint.find(model), out, force=force), terminal)
 
@@ -57,13 +61,21 @@ def repair(
     recipe: RecipeOption = None,
     force: ForceFlag = False,
 ) -> None:
-    """Train adapters that bring a pruned model's answers back; merge makes them part of the weights."""
+    """Train adapters that bring a pruned model's answers back; merge makes them part of the weights.
+
+    In several processes, on one machine or more: accelerate launch -m vlmc.toolchain.cli repair ..., or torchrun.
+    """
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.repair import Repair
 
     stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
-    _report(stage.run(Checkpoint.find(str(artifact)), out, force=force), terminal)
+    source = Checkpoint.find(str(artifact))
+    if stage.team.is_main:
+        _report(stage.run(source, out, force=force), terminal)
+    else:
+        stage.assist(source, out)
+    stage.team.close()
 
 
 def merge(
@@ -76,6 +88,7 @@ def merge(
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.stages.merge import Merge
 
+    _check_alone("merge")
     _report(Merge().run(Checkpoint.find(str(artifact)), out, force=force), terminal)
 
 
@@ -83,6 +96,12 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
     for name, function in (("compress", compress), ("prune", prune), ("repair", repair), ("merge", merge)):
         command(app, name)(function)
+
+
+def _check_alone(verb: str) -> None:
+    """Raise InputError where a launcher has started several of this process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"vlmc {verb} is one process: of all steps repair alone runs in several")
 
 
 def _report(artifact: "Artifact", terminal: Terminal) -> None:

@@ -5,14 +5,18 @@ Shapes: B samples, T tokens, K columns of T from which some sample's answer is p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE, Encoder, collate
 from vlmc.toolchain.data.sample import Sample
 
+Item = TypeVar("Item")
 CACHE_BYTES = 1 << 30  # encoded samples that are kept from epoch to epoch
 
 
@@ -24,6 +28,11 @@ class Batch:
     columns_K: Tensor
     answered_BK: Tensor
     answers_N: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Batch(inputs, self.columns_K.to(device), self.answered_BK.to(device), self.answers_N.to(device))
 
 
 def find_answers(encoded: dict[str, Tensor]) -> Batch:
@@ -42,6 +51,12 @@ def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
     return logits_BKV[batch.answered_BK]
 
 
+def split(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
+    """Cut a sequence into neighbouring parts whose lengths differ by one at most."""
+    bounds = [len(items) * part // parts for part in range(parts + 1)]
+    return [items[start:stop] for start, stop in pairwise(bounds)]
+
+
 class Batches:
     """The batches of every step, shuffled anew in each epoch."""
 
@@ -54,7 +69,11 @@ class Batches:
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
-        return find_answers(collate([self._encode(index) for index in self.indices(step)], self.pad_token_id))
+        return self.of(self.indices(step))
+
+    def of(self, indices: Sequence[int]) -> Batch:
+        """Return the batch of these samples."""
+        return find_answers(collate([self._encode(index) for index in indices], self.pad_token_id))
 
     def indices(self, step: int) -> list[int]:
         """Return which samples the step sees; an epoch that ends inside a batch is followed by the next."""

@@ -1,126 +1,211 @@
-"""The training of adapters: AdamW, a cosine with a short warm-up, clipped gradients, float32.
+"""The training of adapters: AdamW, a cosine with a short warm-up, clipped gradients.
 
 Nothing in a step draws random numbers (the model stays in evaluation mode, and the order of the data follows from the
 seed), so a run that goes on from a checkpoint ends in the same bytes as one that was never stopped.
 """
 
 import math
-from statistics import median
+import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vlmc.runtime.errors import CheckFailed
+from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapters import Adapters
-from vlmc.toolchain.repair.batches import Batches, answer_logits
+from vlmc.toolchain.repair.batches import Batch, Batches, split
+from vlmc.toolchain.repair.board import board
 from vlmc.toolchain.repair.checkpoints import Checkpoints, State
-from vlmc.toolchain.repair.losses import ressa_loss
+from vlmc.toolchain.repair.losses import Losses, repair_loss, task_loss
+from vlmc.toolchain.repair.precision import LossScale
+from vlmc.toolchain.repair.schedule import learning_rate, peak_rate
+from vlmc.toolchain.repair.stopping import Watch
+from vlmc.toolchain.repair.teachers import Teacher
+from vlmc.toolchain.repair.team import Team
+from vlmc.toolchain.repair.views import View
 from vlmc.toolchain.settings import RepairSettings
 
-CLIP = 1.0
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of one parameter
-WARM_UP = 100  # steps, or a tenth of a shorter run
+VALIDATE = 50  # steps between validations, where there are any
+SKIPS = 10  # steps in a row whose loss or gradient is not finite, after which the run ends
 
 
 class Record(NamedTuple):
-    """What one step did: a row of `reports/repair.csv`."""
+    """What one step did: a row of `reports/repair.csv`; a skipped step (1) moved nothing."""
 
     lr: float
     loss: float
     task: float
     kl: float
+    hidden: float
+    norm: float
+    skipped: float
 
 
 class Trainer:
-    """Trains the adapters of a student against its dense teacher."""
+    """Trains the adapters of a student, against its dense teacher where it has one.
 
-    def __init__(self, adapters: Adapters, teacher: nn.Module, batches: Batches, options: RepairSettings) -> None:
+    `team` are the processes that share each batch, `view` is how the models are looked at, `validation` the data that
+    early stopping goes by.
+
+    Raises:
+        InputError: a batch is too small for all that share it.
+    """
+
+    def __init__(
+        self,
+        adapters: Adapters,
+        teacher: Teacher | None,
+        batches: Batches,
+        options: RepairSettings,
+        *,
+        team: Team,
+        view: View,
+        validation: Batches | None = None,
+    ) -> None:
         self.adapters, self.teacher, self.batches, self.options = adapters, teacher, batches, options
+        self.team, self.view, self.validation = team, view, validation
         self.parameters = list(adapters.parameters().values())
-        self.peak = options.lr or default_rate(adapters)
+        self.peak = peak_rate(options, adapters)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.peak, weight_decay=0.0, fused=True)
+        self.scale, self.watch = LossScale(options.precision), Watch(options.patience)
         self.records: list[Record] = []
+        if options.batch < team.size * options.accumulate:
+            raise InputError(
+                f"--batch {options.batch} is less than {team.size} processes x {options.accumulate} passes: raise it"
+            )
 
-    def train(self, checkpoints: Checkpoints, progress: Progress) -> list[Record]:
+    def train(self, checkpoints: Checkpoints | None, progress: Progress) -> list[Record]:
         """Train from the checkpoint, or from the start where there is none; return one record for each step.
 
+        The main process alone has checkpoints.
+
         Raises:
-            CheckFailed: the loss or the gradient is not finite; the last checkpoint stays.
+            CheckFailed: ten steps in a row had a loss or a gradient that is not finite; the last good checkpoint stays.
         """
-        if (state := checkpoints.open()) is not None:
+        if (state := self.team.tell(checkpoints.open() if checkpoints else None)) is not None:
             self.restore(state)
-        with progress.task("repair", self.options.steps, done=len(self.records)) as bar:
-            while len(self.records) < self.options.steps:
+        if self.teacher is not None:
+            self.teacher.prepare(progress)
+        started, before = time.monotonic(), len(self.records)
+        saved = started
+        folder = self.options.tensorboard if self.team.is_main else None
+        title = f"repair, teacher {self.teacher.mode}" if self.teacher else "repair"
+        with progress.task(title, self.options.steps, done=before) as bar, board(folder, before) as curves:
+            while not self._finished():
                 record = self.step()
-                bar.advance(f"loss {record.loss:.3f} kl {record.kl:.3f}")
-                if len(self.records) % self.options.checkpoint_every == 0 or len(self.records) == self.options.steps:
+                done = len(self.records)
+                curves.put(done, record._asdict())
+                pace = (done - before) * self.options.batch / (time.monotonic() - started)
+                bar.advance(f"loss {record.loss:.3f} kl {record.kl:.3f} {pace:.0f} samples/s")
+                self._check_skips()
+                self._validate()
+                if checkpoints and self._is_due(saved):
                     checkpoints.save(self.state())
+                    saved = time.monotonic()
+        self.watch.restore_best(self.adapters.parameters())
         return self.records
 
     def step(self) -> Record:
-        """Do the next step."""
+        """Do the next step: pass after pass, then one change of the parameters, or none where a number is not finite."""
         number = len(self.records)
-        rate = learning_rate(number, self.options.steps, self.peak)
-        batch = self.batches.at(number)
-        with torch.no_grad():
-            teacher_NV = answer_logits(self.teacher, batch)
-        student_NV = answer_logits(self.adapters.model, batch)
-        losses = ressa_loss(student_NV, teacher_NV, batch.answers_N, self.options.task_weight, self.options.kl)
-        record = Record(rate, *(float(loss.detach()) for loss in losses))
-        norm = self._backward(losses.total)
-        if not math.isfinite(record.loss) or not math.isfinite(norm):
-            raise CheckFailed(
-                f"repair broke off at step {number + 1}: loss {record.loss:.4g}, gradient norm {norm:.4g}; "
-                "lower --lr or --alpha"
-            )
-        self._descend(rate)
-        self.records.append(record)
-        return record
+        rate = learning_rate(number, self.options.steps, self.peak, self.options.warm_up)
+        mine = split(self.batches.indices(number), self.team.size)[self.team.rank]
+        passes = [(some, self.batches.of(some).to(self.team.device)) for some in split(mine, self.options.accumulate)]
+        (tokens,) = self.team.total([sum(len(batch.answers_N) for _, batch in passes)])
+        self.optimizer.zero_grad()
+        means = [self._pass(batch, some, len(batch.answers_N) / tokens) for some, batch in passes]
+        losses = self.team.total([sum(column) for column in zip(*means, strict=True)])
+        norm = self._gather_gradients()
+        finite = math.isfinite(losses[0]) and math.isfinite(norm)
+        if finite:
+            self._descend(rate)
+        self.scale.update(finite)
+        self.records.append(Record._make((rate, *losses, norm, float(not finite))))
+        return self.records[-1]
 
     def state(self) -> State:
         """Return all that the next steps depend on: parameters, AdamW's moments and count, and the records so far."""
-        state: State = {"records": torch.tensor(self.records, dtype=torch.float64)}
+        state: State = {
+            "records": torch.tensor(self.records, dtype=torch.float64),
+            "scale": torch.tensor([self.scale.value, self.scale.good], dtype=torch.float64),
+        }
         for name, parameter in self.adapters.parameters().items():
             state[name] = parameter.detach()
             # a layer whose output is never used has no gradient, and AdamW no state for it
             state |= {f"{name}.{key}": value for key, value in self.optimizer.state.get(parameter, {}).items()}
-        return state
+        return state | self.watch.state()
 
     def restore(self, state: State) -> None:
         """Take up what `state` returned; the trainer must be built as that one was."""
         self.records = [Record(*row) for row in state["records"].tolist()]
+        self.scale.value, self.scale.good = float(state["scale"][0]), int(state["scale"][1])
+        self.watch.restore(state)
         for name, parameter in self.adapters.parameters().items():
             parameter.data.copy_(state[name])
             moments = {key: state[f"{name}.{key}"] for key in MOMENTS if f"{name}.{key}" in state}
             if moments:
-                self.optimizer.state[parameter] = moments
+                self.optimizer.state[parameter] = {key: one.to(parameter.device) for key, one in moments.items()}
 
-    def _backward(self, loss: Tensor) -> float:
-        """Compute and clip the gradients; return their norm from before."""
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(nn.utils.clip_grad_norm_(self.parameters, CLIP))
+    def _pass(self, batch: Batch, indices: Sequence[int], share: float) -> list[float]:
+        """Add the gradient of some of a step's samples, with this share of its tokens; return their part of its losses."""
+        losses = self._losses(batch, indices)
+        (losses.total * (share * self.scale.value)).backward()  # type: ignore[no-untyped-call]
+        return [float(loss.detach()) * share for loss in losses]
+
+    def _losses(self, batch: Batch, indices: Sequence[int]) -> Losses:
+        if self.teacher is None:
+            return task_loss(self.view.of(self.adapters.model, batch), batch.answers_N)
+        target = self.teacher.target(batch, indices)
+        return repair_loss(self.view.of(self.adapters.model, batch), target, batch.answers_N, self.options)
+
+    def _gather_gradients(self) -> float:
+        """Add up the processes' gradients and clip the sum; return its norm from before."""
+        self.team.add_gradients(self.parameters)
+        if self.scale.value != 1.0:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= self.scale.value
+        return float(nn.utils.clip_grad_norm_(self.parameters, self.options.clip))
 
     def _descend(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
 
+    def _finished(self) -> bool:
+        return len(self.records) >= self.options.steps or self.watch.over
 
-def default_rate(adapters: Adapters) -> float:
-    """Return a peak rate for layers of this width: 5e-3 at the demo's 64 (measured), near the paper's 1e-4 at 4096.
+    def _check_skips(self) -> None:
+        last = self.records[-SKIPS:]
+        if len(last) == SKIPS and all(record.skipped for record in last):
+            raise CheckFailed(
+                f"repair broke off at step {len(self.records)}: {SKIPS} steps in a row had a loss or a gradient that is not "
+                f"finite (loss {last[-1].loss:.4g}, gradient norm {last[-1].norm:.4g}); lower --lr or --alpha"
+            )
 
-    Between them it falls as 1 / width, as Adam's rate for hidden matrices should (arXiv 2203.03466, table 8).
-    """
-    return 0.32 / median(layer.weight.shape[1] for layer in adapters.layers.values())
+    @torch.no_grad()
+    def _validate(self) -> None:
+        """Measure the task's loss on the validation data, where this step is one after which to do so."""
+        done = len(self.records)
+        every = self.options.validate_every or VALIDATE
+        if self.validation is None or (done % every and done != self.options.steps):
+            return
+        tokens = loss = 0.0
+        mine = split(range(len(self.validation.samples)), self.team.size)[self.team.rank]
+        for start in range(0, len(mine), self.options.batch):
+            batch = self.validation.of(mine[start : start + self.options.batch]).to(self.team.device)
+            tokens += len(batch.answers_N)
+            loss += float(task_loss(self.view.of(self.adapters.model, batch), batch.answers_N).task) * len(batch.answers_N)
+        loss, tokens = self.team.total([loss, tokens])
+        self.watch.note(done, loss / tokens, self.adapters.parameters())
 
-
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Return the rate of a step counted from 0: a linear rise to the peak, then a cosine down to a tenth of it."""
-    warm = min(WARM_UP, steps // 10)
-    if step < warm:
-        return peak * (step + 1) / (warm + 1)
-    done = (step - warm) / max(1, steps - 1 - warm)
-    return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+    def _is_due(self, saved: float) -> bool:
+        """Whether to write a checkpoint now: never of a skipped step, but for the last one."""
+        if self._finished():
+            return True
+        minutes = self.options.checkpoint_minutes
+        late = minutes is not None and time.monotonic() - saved >= 60 * minutes
+        return not self.records[-1].skipped and (late or len(self.records) % self.options.checkpoint_every == 0)

@@ -16,7 +16,7 @@ from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.adapter_files import FOLDER, attach_saved, load_adapter
 from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.merging import check_masks, greatest_difference, logits_of, merge, noise_samples
-from vlmc.toolchain.repair.reports import REPORT
+from vlmc.toolchain.repair.reports import PLOT, TABLE
 from vlmc.toolchain.saving import save_model, tensor_names
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.verify import ensure_sparsity
@@ -56,7 +56,7 @@ class Merge(Stage):
         assert artifact is not None
         encoder = Encoder(source.load_processor(), artifact.manifest.serving)
         before = self._merge(source, artifact, encoder, draft)
-        carry(artifact.root, draft.root, [path for path in artifact.manifest.files if path in (MASKS, REPORT)])
+        carry(artifact.root, draft.root, [path for path in artifact.manifest.files if path in (MASKS, TABLE, PLOT)])
         merged = Checkpoint(source.name, draft.root).load()
         found = greatest_difference(before, logits_of(merged, encoder, self.samples), source.dtype)
         measures = {"logit_difference": float(f"{found:.3g}"), "samples": len(self.samples)}

@@ -1,11 +1,15 @@
 """repair: from a pruned artifact to one with a trained adapter that brings the dense model's answers back."""
 
 import hashlib
+import shutil
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from vlmc.runtime.artifact import Artifact, Draft, Manifest
+from torch import Tensor
+
+from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
 from vlmc.runtime.artifact.folder import is_model
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
@@ -15,26 +19,30 @@ from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapter_files import FOLDER, load_adapter, save_adapter
-from vlmc.toolchain.repair.adapters import attach
-from vlmc.toolchain.repair.batches import Batches
+from vlmc.toolchain.repair.adapters import Adapters, attach
+from vlmc.toolchain.repair.batches import Batches, split
 from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.checkpoints import Checkpoints
 from vlmc.toolchain.repair.methods import METHODS, Method
-from vlmc.toolchain.repair.reports import REPORT, summary, write_report
+from vlmc.toolchain.repair.precision import narrow
+from vlmc.toolchain.repair.reports import summary, write_reports
+from vlmc.toolchain.repair.teachers import Cached, Copy, Shared, Teacher, pruned_away
+from vlmc.toolchain.repair.team import Team
 from vlmc.toolchain.repair.training import Trainer
+from vlmc.toolchain.repair.views import View
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 
-_NO_RESULT = {"checkpoint_every"}  # options that leave the result as it is
+_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "tensorboard"}  # options that leave the result as it is
 
 
 class Repair(Stage):
     """Train adapters on the pruned layers and the interface, with the dense model as the teacher.
 
-    `samples` stand in for the data set of the options; `dense` names the dense model where it is no longer where the
-    artifact's origin says.
+    `samples` and `validation` stand in for the data sets of the options; `dense` names the dense model where it is no
+    longer where the artifact's origin says. Of several processes the main one runs the stage, the others `assist`.
     """
 
     name = "repair"
@@ -47,11 +55,13 @@ class Repair(Stage):
         resume: bool = False,
         dense: str | None = None,
         samples: Sequence[Sample] | None = None,
+        validation: Sequence[Sample] | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.options, self.seed = options, seed
-        self.resume, self.dense, self.samples = resume, dense, samples
+        self.resume, self.dense, self.samples, self.validation = resume, dense, samples, validation
         self.progress = progress or Progress(quiet=True)
+        self.team = Team()
 
     def settings(self) -> dict[str, Any]:
         return {**self.options.model_dump(mode="json", exclude=_NO_RESULT), "seed": self.seed}
@@ -68,36 +78,95 @@ class Repair(Stage):
         if artifact.manifest.state != "pruned":
             raise InputError(f"{source.name} is {artifact.manifest.state}: repair works on a pruned artifact")
         artifact.verify_files()
-        self._find_teacher(artifact)
+        if self.method.distilled:
+            self._find_teacher(artifact)
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
-        artifact = source.artifact
-        assert artifact is not None
-        samples = data.load(self.options.data, "train") if self.samples is None else self.samples
-        trainer = self._trainer(source, artifact, samples)
-        checkpoints = Checkpoints(_checkpoints(draft.root), self._identity(artifact, samples), resume=self.resume)
-        records = trainer.train(checkpoints, self.progress)
+        artifact, folder = _opened(source), _checkpoints(draft.root)
+        trainer = self._trainer(source, artifact, folder)
+        checkpoints = Checkpoints(folder, self._identity(artifact), resume=self.resume)
+        trainer.train(checkpoints, self.progress)
         carry(artifact.root, draft.root, [path for path in artifact.manifest.files if is_model(path)])
         save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest)
-        write_report(draft.root / REPORT, records)
-        trained = sum(parameter.numel() for parameter in trainer.parameters)
-        measures = {"parameters": trained, "peak_lr": trainer.peak, **summary(records)}
-        if self.method.merged is None:
-            measures["kept_apart"] = True
-        return artifact.manifest.model_copy(update={"state": "adapted"}), measures
+        write_reports(draft.root, trainer.records, trainer.watch.losses)
+        return artifact.manifest.model_copy(update={"state": "adapted"}), self._measures(trainer)
+
+    def assist(self, source: Checkpoint, destination: Path) -> None:
+        """Train in step with the main process, which writes `destination`."""
+        self.requires(source)
+        folder = destination.with_name(destination.name + ".checkpoints")
+        self._trainer(source, _opened(source), folder).train(None, Progress(quiet=True))
+        shutil.rmtree(self._cache(folder), ignore_errors=True)
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
         load_adapter(result.root / FOLDER)
         Checkpoints(_checkpoints(result.root), {}).remove()  # the last thing before the result is moved to its place
 
-    def _trainer(self, source: Checkpoint, artifact: Artifact, samples: Sequence[Sample]) -> Trainer:
+    @cached_property
+    def _samples(self) -> Sequence[Sample]:
+        return data.load(self.options.data, "train") if self.samples is None else self.samples
+
+    def _trainer(self, source: Checkpoint, artifact: Artifact, folder: Path) -> Trainer:
         model, masks = source.load(), load_masks(artifact.root, artifact.manifest)
         plan = self.method.plan(masks, source.family.adaptable(model), self.options.rank, self.options.alpha)
+        adapters = attach(narrow(model, source.dtype, self.options.precision), plan, self.seed)
+        model.to(self.team.device)
         encoder = Encoder(source.load_processor(), artifact.manifest.serving)
-        batches = Batches(samples, encoder, self.options.batch, self.seed)
-        teacher = self._find_teacher(artifact).load()
-        return Trainer(attach(model, plan, self.seed), teacher, batches, self.options)
+        batches = Batches(self._samples, encoder, self.options.batch, self.seed)
+        towers = [tower for tower in source.family.towers if tower.part is Part.LANGUAGE]
+        blocks = [name for name, _ in source.family.blocks(model, towers[-1])] if self.options.hidden else []
+        view = View(blocks, self.options.precision)
+        teacher = self._teacher(artifact, adapters, masks, batches, view, folder)
+        validation = self._validation(encoder)
+        return Trainer(adapters, teacher, batches, self.options, team=self.team, view=view, validation=validation)
+
+    def _teacher(
+        self,
+        artifact: Artifact,
+        adapters: Adapters,
+        masks: dict[str, Tensor],
+        batches: Batches,
+        view: View,
+        folder: Path,
+    ) -> Teacher | None:
+        """Return the teacher that the options name, or the cheapest that is true to the dense model."""
+        if not self.method.distilled:
+            return None
+        dense, mode = self._find_teacher(artifact), self.options.teacher
+
+        def copy() -> Copy:
+            return Copy(narrow(dense.load(), dense.dtype, self.options.precision).to(self.team.device), view)
+
+        if mode == "cached":
+            steps = (batches.indices(step) for step in range(self.options.steps))
+            mine = (place for indices in steps for place in split(indices, self.team.size)[self.team.rank])
+            look = partial(view.of, adapters.model)
+            where = self._cache(folder)
+            return Cached(where, self.options, self.seed, batches=batches, places=mine, dense=copy, look=look)
+        if mode == "copy":
+            return copy()
+        pruned = pruned_away(artifact.root, dense.folder, artifact.manifest.layers, masks)
+        if pruned is None and mode == "shared":
+            raise InputError(f"--teacher shared: pruning changed weights that {artifact.root} keeps: choose copy or cached")
+        return copy() if pruned is None else Shared(adapters, pruned, view)
+
+    def _cache(self, folder: Path) -> Path:
+        return folder / f"teacher-{self.team.rank}"
+
+    def _validation(self, encoder: Encoder) -> Batches | None:
+        """Return what early stopping goes by, where there is any; its order is of no account."""
+        options = self.options
+        if options.patience is None and options.validate_every is None:
+            return None
+        found = self.validation
+        if found is None:
+            name = options.validation or ("demo" if options.data == "demo" else None)
+            if name is None:
+                raise InputError(f"there is nothing to validate {options.data} on: name a data set with --validation")
+            found = data.load(name, "validation")
+        some = [found[place] for place in range(min(options.validation_count, len(found)))]
+        return Batches(some, encoder, options.batch, self.seed)
 
     def _find_teacher(self, artifact: Artifact) -> Checkpoint:
         origin = artifact.manifest.origin
@@ -106,10 +175,23 @@ class Repair(Stage):
             raise InputError(f"{teacher.name} is not the model that {artifact.root} was pruned from: name that with --dense")
         return teacher
 
-    def _identity(self, artifact: Artifact, samples: Sequence[Sample]) -> dict[str, Any]:
+    def _identity(self, artifact: Artifact) -> dict[str, Any]:
         """Return all that decides the result."""
-        made_from = {"source": artifact.digest, "samples": _fingerprint(samples), "versions": versions()}
-        return {**self.settings(), **made_from}
+        made_from = {"source": artifact.digest, "samples": _fingerprint(self._samples), "versions": versions()}
+        return {**self.settings(), **made_from, "processes": self.team.size}
+
+    def _measures(self, trainer: Trainer) -> dict[str, Any]:
+        trained = sum(parameter.numel() for parameter in trainer.parameters)
+        measures = {"parameters": trained, "peak_lr": trainer.peak, **summary(trainer.records, trainer.watch.losses)}
+        measures |= trainer.teacher.measures() if trainer.teacher else {}
+        if self.method.merged is None:
+            measures["kept_apart"] = True
+        return measures
+
+
+def _opened(source: Checkpoint) -> Artifact:
+    assert source.artifact is not None
+    return source.artifact
 
 
 def _checkpoints(draft: Path) -> Path:
