@@ -139,7 +139,7 @@ def test_lora_is_kept_apart_and_says_so(pruned: Checkpoint, tmp_path: Path) -> N
     adapted = Repair(options, samples=material.samples()).run(pruned, tmp_path / "adapted")
     assert adapted.manifest.history[-1].measures["kept_apart"]
     assert "kept_apart True" in (adapted.root / "README.md").read_text()
-    with pytest.raises(InputError, match="repaired with lora, which is kept apart: merged, its update would fill what was"):
+    with pytest.raises(InputError, match="trained by lora, which is kept apart: merged, its update would fill what was"):
         Merge().run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
 
 

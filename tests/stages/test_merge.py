@@ -16,6 +16,7 @@ from tests.repair import material
 from vlmc.runtime.artifact import Artifact, write
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.tensors import open_weights
+from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.adapter_files import attach_saved, load_adapter
@@ -163,3 +164,66 @@ def test_a_merge_that_loses_the_adapter_is_noticed(adapt: Adapt, tmp_path: Path,
     with pytest.raises(CheckFailed, match="merged model's logits differ"):
         Merge().run(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
+    """Two repairs of one pruned model on different questions, of different methods, ranks and scales."""
+    folder = tmp_path_factory.mktemp("two")
+    source = material.pruned(material.dense("llava", folder / "dense"), folder / "pruned")
+    changes: list[dict[str, object]] = [{}, {"method": "spp", "rank": 2, "alpha": 5.0}]
+    for number, change in enumerate(changes):
+        some = material.samples()[number::2]
+        Repair(material.OPTIONS.model_copy(update={"steps": 8, **change}), number, samples=some).run(
+            source, folder / f"{number}"
+        )
+    return [Checkpoint.find(str(folder / name)) for name in ("0", "1")]
+
+
+def test_several_adapters_are_added_up_each_with_its_own_scale(two: list[Checkpoint], tmp_path: Path) -> None:
+    one, other = two
+    result = Merge(others=[other.folder]).run(one, tmp_path / "merged")
+    base, masks = one.load(), load_masks(one.folder, Artifact.open(one.folder).manifest)
+    expected = {name: weight.detach().clone() for name, weight in base.named_parameters()}
+    for source in two:
+        adapters = attach_saved(base, load_adapter(source.folder / "adapter"), masks)
+        for name, layer in adapters.layers.items():
+            expected[f"{name}.weight"] += layer.merged() - layer.weight
+        adapters.detach()
+    merged = AutoModelForImageTextToText.from_pretrained(result.root, dtype=torch.float32)
+    for name, weight in merged.named_parameters():
+        torch.testing.assert_close(weight, expected[name].half().float(), rtol=2e-3, atol=1e-6)
+    step = result.manifest.history[-1]
+    assert step.measures["adapters"] == ["ressa", "spp"]
+    assert len(step.config["others"]) == 1
+    assert Merge(others=[two[1].folder / "adapter"]).settings() == step.config
+
+
+def test_adapters_alone_are_merged_into_the_pruned_model(two: list[Checkpoint], tmp_path: Path) -> None:
+    pruned = Checkpoint.find(str(two[0].folder.parent / "pruned"))
+    whole = Merge(others=[two[1].folder]).run(two[0], tmp_path / "whole")
+    apart = Merge(others=[source.folder / "adapter" for source in two]).run(pruned, tmp_path / "apart")
+    weights = "model.safetensors"
+    assert (apart.root / weights).read_bytes() == (whole.root / weights).read_bytes()
+
+
+def test_one_foreign_adapter_among_several_is_refused(two: list[Checkpoint], adapt: Adapt, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trained on another model than the one beside it"):
+        Merge(others=[adapt("llava", "sparsegpt").folder]).run(two[0], tmp_path / "out")
+    with pytest.raises(InputError, match="the same adapter is named twice"):
+        Merge(others=[two[0].folder]).run(two[0], tmp_path / "out")
+
+
+def test_a_sum_that_loses_an_adapter_is_noticed(
+    two: list[Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlmc.toolchain.repair.adding.Sum.merged", lambda self: self.layers[0].merged())
+    with pytest.raises(CheckFailed, match="merged model's logits differ"):
+        Merge(others=[two[1].folder]).run(two[0], tmp_path / "out")
+
+
+def test_the_command_takes_adapters_alone_or_beside_an_artifact(two: list[Checkpoint], tmp_path: Path) -> None:
+    one, other = (str(source.folder) for source in two)
+    for name, arguments in (("a", ["--adapter", one, "--adapter", other]), ("b", [one, "--adapter", other])):
+        assert run(["merge", *arguments, "--out", str(tmp_path / name), "--quiet"]) == 0
+    assert (tmp_path / "a" / "manifest.json").read_bytes() == (tmp_path / "b" / "manifest.json").read_bytes()

@@ -80,16 +80,26 @@ def repair(
 
 def merge(
     terminal: Terminal,
-    artifact: ArtifactArgument = Path("adapted"),
+    artifact: Annotated[
+        Path | None, typer.Argument(metavar="ARTIFACT", help="A repaired artifact, or a pruned one. [default: adapted]")
+    ] = None,
+    adapter: Annotated[
+        list[Path] | None, typer.Option("--adapter", help="A repaired artifact whose adapter to add; may be repeated.")
+    ] = None,
     out: OutOption = ARTIFACT,
     force: ForceFlag = False,
 ) -> None:
-    """Merge the adapters into the weights; the pattern is proven to hold before anything is written."""
+    """Merge adapters into the weights: the artifact's own, if it has one, and those that are named, added up.
+
+    The pattern, and that the logits stay, is proven before anything is written.
+    """
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.stages.merge import Merge
 
     _check_alone("merge")
-    _report(Merge().run(Checkpoint.find(str(artifact)), out, force=force), terminal)
+    others = list(adapter or [])
+    base = artifact or (others.pop(0) if others else Path("adapted"))
+    _report(Merge(others=others).run(Checkpoint.find(str(base)), out, force=force), terminal)
 
 
 def register(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from vlmc.runtime.artifact import digest_of_files, sha256_file
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.repair.adapters import AdapterPlan, Adapters, attach
@@ -67,6 +68,11 @@ def load_adapter(folder: Path) -> SavedAdapter:
     if len(unknown := {_layer(key) for key in tensors} ^ ranks.keys()):
         raise InputError(f"{folder} is damaged: {min(unknown)} is in only one of its two files")
     return SavedAdapter(method, ranks, tensors, note["base_digest"])
+
+
+def digest_of_adapter(folder: Path) -> str:
+    """Return the SHA-256 over an adapter's two files."""
+    return digest_of_files({name: sha256_file(folder / name) for name in (_CONFIG, _WEIGHTS)})
 
 
 def attach_saved(model: nn.Module, saved: SavedAdapter, masks: Mapping[str, Tensor]) -> Adapters:
