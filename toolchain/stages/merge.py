@@ -98,7 +98,7 @@ class Merge(Stage):
 
 
 def _adapter_of(folder: Path) -> Path:
-    """Return the folder of the adapter: an artifact's own, once its bytes are what its manifest lists, or the folder itself."""
+    """Return the adapter's folder: that of an artifact, once its bytes are what the manifest lists, or the folder itself."""
     if not (folder / MANIFEST).is_file():
         return folder
     Artifact.open(folder).verify_files(f"{FOLDER}/")

@@ -1,0 +1,78 @@
+"""The benchmark of repair methods on a pico model: every row, and that no finished run is done again."""
+
+from pathlib import Path
+
+import pytest
+import repair
+from labels import ACCURACY
+from report import Report
+from variants import Trial
+
+from tests import pico
+from vlmc.toolchain.evaluate import Accuracy
+from vlmc.toolchain.repair.methods import METHODS
+from vlmc.toolchain.settings import PruneSettings, RepairSettings
+
+TINY = RepairSettings(steps=2, batch=2, rank=2)
+WORK = repair.Work(2, 2, PruneSettings(calibration=2), TINY, (1.0,), ("2:4", "50%"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(tmp_path_factory.mktemp("repair"))
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Report:
+    return repair.run([str(pico.save("llava", folder / "dense"))], WORK, repair.Store(folder / "store"), "line")
+
+
+@pytest.mark.slow
+def test_every_pattern_has_a_row_for_no_repair_and_every_method(found: Report, folder: Path) -> None:
+    names = [row.name.removeprefix(f"{folder / 'dense'}") for row in found.rows if row.metric == ACCURACY]
+    patterns = (f" {pattern}: {method}" for pattern in ("2:4", "50%") for method in ("no repair", *METHODS))
+    assert names == [": dense", *patterns]
+    spreads = [row.spread is not None for row in found.rows if row.metric == ACCURACY]
+    assert sum(spreads) == 2 * len(METHODS), "a seed changes every repair, and nothing else"
+    assert len(found.bars) == 2 * 3
+
+
+@pytest.mark.slow
+def test_a_second_run_reads_what_the_first_one_stored(found: Report, folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")}
+    assert len(before) == 1 + 2 + len(METHODS) * (1 + 2 * 2)
+    again = repair.run([str(folder / "dense")], WORK, repair.Store(folder / "store", minutes=0), "line")
+    assert again.rows == found.rows
+    assert {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")} == before
+
+
+def trial(overall: float) -> Trial:
+    return Trial(Accuracy(overall, {"read": overall}, 10), {"repair": 1.0}, {"weights": 1})
+
+
+def test_a_run_is_done_once_and_none_is_begun_when_time_is_over(tmp_path: Path) -> None:
+    key = {"model": "m", "method": "ressa"}
+    done = repair.Store(tmp_path).run(key, lambda: trial(0.5))
+    late = repair.Store(tmp_path, minutes=-1)
+    assert late.run(key, lambda: trial(0.9)) == done
+    with pytest.raises(repair.OutOfTime):
+        late.run({**key, "method": "spp"}, lambda: trial(0.9))
+
+
+@pytest.mark.parametrize("best", [0.01, 0.03, 0.3, 1.0, 9.0, 30.0])
+def test_the_search_for_a_rate_goes_on_until_the_best_is_inside(best: float, tmp_path: Path) -> None:
+    """On accuracies that fall with the distance to a known best rate."""
+    comparison = object.__new__(repair.Comparison)
+    comparison.work = repair.Work(2, 1, PruneSettings(), TINY, repair.FIRST)
+    tried: list[float] = []
+
+    def repaired(pattern: str, method: str, rate: float, seed: int, split: str) -> Trial:
+        assert (pattern, seed, split) == ("2:4", 0, "validation")
+        tried.append(rate / comparison.default_rate)
+        return trial(1 / (1 + max(tried[-1] / best, best / tried[-1])))
+
+    comparison.repaired = repaired  # type: ignore[method-assign, assignment]
+    chosen = comparison.rate("spp") / comparison.default_rate
+    assert chosen == min(tried, key=lambda factor: max(factor / best, best / factor))
+    assert max(chosen / best, best / chosen) < repair.STEP
+    assert all(repair.ENDS[0] <= factor <= repair.ENDS[1] for factor in tried)
