@@ -83,8 +83,8 @@ class Store:
             raise OutOfTime
         trial = do()
         write_text(path, json.dumps({"key": json.loads(text), "trial": asdict(trial)}, indent=1) + "\n")
-        told = ", ".join(str(key[name]) for name in ("pattern", "method", "lr", "seed") if name in key)
-        print(f"{key['model']}, {told}: {100 * trial.accuracy.overall:.2f} %", file=sys.stderr, flush=True)
+        told = ", ".join(str(key[name]) for name in ("model", "pattern", "method", "lr", "seed", "split") if name in key)
+        print(f"{told}: {100 * trial.accuracy.overall:.2f} %", file=sys.stderr, flush=True)
         return trial
 
 

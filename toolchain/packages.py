@@ -4,6 +4,7 @@
 PACKAGES = {
     "torch": ("prune, repair, export", "toolchain"),
     "transformers": ("prune, repair, export", "toolchain"),
+    "accelerate": ("repair", "toolchain"),
     "safetensors": ("prune, repair, export", "toolchain"),
     "scikit-learn": ("the demo's pictures", "toolchain"),
     "pyyaml": ("recipes", "toolchain"),

@@ -37,6 +37,13 @@ def test_repair_none_stops_after_pruning(tmp_path: Path) -> None:
     assert Compress(options).run(dense(tmp_path), tmp_path / "out").manifest.state == "pruned"
 
 
+def test_a_method_that_is_kept_apart_stops_before_merging(tmp_path: Path) -> None:
+    source, options = dense(tmp_path), OPTIONS.model_copy(update={"repair": "lora"})
+    result = Compress(options).run(source, tmp_path / "out")
+    assert (result.manifest.state, result.manifest.history[-1].config["method"]) == ("adapted", "lora")
+    Compress(options, progress=KilledAt(1)).run(source, tmp_path / "out")
+
+
 def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     source = dense(tmp_path)
     Compress(OPTIONS).run(source, tmp_path / "unbroken")

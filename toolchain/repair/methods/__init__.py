@@ -21,8 +21,8 @@ METHODS: dict[RepairMethod, Method] = {
     "lora": Method("lora", _LORA, LoRA, None),
     "lora-remask": Method("lora-remask", _LORA, LoRA, SparseLoRA),
     "lors": Method("lors", "https://arxiv.org/abs/2501.08582", LoRS, SparseLoRA),
-    "spp": Method("spp", "https://arxiv.org/abs/2405.16057", SPP, SPP, peft_type="VLMC_SPP"),
+    "spp": Method("spp", "https://arxiv.org/abs/2405.16057", SPP, SPP, rate=3.0, peft_type="VLMC_SPP"),
     "masked-full": Method(
-        "masked-full", _RESSA, MaskedFull, MaskedFull, dense=MaskedFull, rate=0.1, peft_type="VLMC_MASKED_FULL"
+        "masked-full", _RESSA, MaskedFull, MaskedFull, dense=MaskedFull, rate=0.3, peft_type="VLMC_MASKED_FULL"
     ),
 }
