@@ -28,4 +28,4 @@ check: .venv/dev
 	$(BIN)/python benchmarks/readme.py --check
 
 clean:
-	rm -rf .venv artifact artifact.work pruned demo-data build
+	rm -rf .venv artifact artifact.work pruned demo-data split-study build

@@ -1,4 +1,4 @@
-"""Accuracy on the validation split after pruning alone: methods, the tokens they look at, without and with refit.
+"""Accuracy on the validation split after pruning alone: methods, the tokens they look at, with refit or reconstruction.
 
 Every variant is made from each of several calibration sets, which follow one another in the demo's training questions.
 A full run also brings the table in docs/pruning.md up to date; --table does that from the results that are there.
@@ -38,18 +38,21 @@ class Variant:
 
     method: PruneMethod
     refit: bool
+    reconstruct: bool
     tokens: TokenPolicy
 
     def __str__(self) -> str:
-        return f"{label(self.method, self.refit)}, {self.tokens} tokens"
+        return f"{self.label}, {self.tokens} tokens"
+
+    @property
+    def label(self) -> str:
+        """The method and what follows it, as tables show them."""
+        return METHODS[self.method] + " + refit" * self.refit + " + reconstruct" * self.reconstruct
 
 
-VARIANTS = [Variant(*chosen) for chosen in product(METHODS, (False, True), POLICIES)]
-
-
-def label(method: PruneMethod, refit: bool) -> str:
-    """Return a method's name as tables show it."""
-    return METHODS[method] + (" + refit" if refit else "")
+PLAIN = [Variant(method, refit, False, policy) for method, refit, policy in product(METHODS, (False, True), POLICIES)]
+TRAINED = [Variant(method, False, True, "all") for method in METHODS]
+VARIANTS = [*PLAIN, *TRAINED]
 
 
 def main(given: Sequence[str]) -> None:
@@ -139,11 +142,13 @@ def _model_table(found: Report, model: str) -> str:
         f"| `{model}`, dense {cell(DENSE)} | {' | '.join(f'`--tokens {policy}`' for policy in POLICIES)} |",
         "|---|" + "---:|" * len(POLICIES),
     ]
-    for method, refit in product(METHODS, (False, True)):
-        cells = (cell(str(Variant(method, refit, policy))) for policy in POLICIES)
-        lines.append(f"| {label(method, refit)} | {' | '.join(cells)} |")
-    means = [fmean(value(str(one)) for one in VARIANTS if one.tokens == policy) for policy in POLICIES]
-    return "\n".join([*lines, f"| mean of the {len(lines) - 2} | {' | '.join(f'{tenths(mean)} %' for mean in means)} |"])
+    for start in range(0, len(PLAIN), len(POLICIES)):
+        row = PLAIN[start : start + len(POLICIES)]
+        lines.append(f"| {row[0].label} | {' | '.join(cell(str(one)) for one in row)} |")
+    means = [fmean(value(str(one)) for one in PLAIN if one.tokens == policy) for policy in POLICIES]
+    lines.append(f"| mean of the {len(lines) - 2} | {' | '.join(f'{tenths(mean)} %' for mean in means)} |")
+    lines += [f"| {one.label} | {cell(str(one))} |" + " |" * (len(POLICIES) - 1) for one in TRAINED]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

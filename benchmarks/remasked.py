@@ -29,7 +29,7 @@ def lora_remasked(pruned: Checkpoint, options: RepairSettings, seed: int, scratc
     model, masks = pruned.load(), load_masks(pruned.artifact.root, pruned.artifact.manifest)
     layers = [*masks, *pruned.family.adaptable(model)]
     adapters = attach(model, {name: AdapterPlan(options.rank, options.alpha) for name in layers}, seed)
-    encoder = Encoder(pruned.load_processor(), pruned.artifact.manifest.serving)
+    encoder = Encoder(pruned.load_processor(), pruned.family, model)
     batches = Batches(data.load(options.data, "train"), encoder, options.batch, seed)
     trainer = Trainer(adapters, dense_twin(pruned.artifact).load(), batches, options)
     trainer.train(Checkpoints(scratch, {}), Progress(quiet=True))

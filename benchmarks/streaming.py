@@ -16,11 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from large import Size, write_llava
-from report import Bar, Report, Row, arguments, command, finish, measured, prepare, report
+from pages import DOCS, fill
+from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
 
 from vlmc.toolchain.demo.dataset import write
 
-NAME = "streaming"
+NAME, PAGE = "streaming", DOCS / "pruning.md"
 SHARE = 0.25  # of the model's size that may be resident beside what one block needs
 CGROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")  # versions 1 and 2
 LIMITS = {"memory.limit_in_bytes", "memory.max"}
@@ -48,9 +49,13 @@ def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
     parser.add_argument("--calibration", type=int, default=32, help="calibration samples [default: 32; 4 if --quick]")
+    parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
     chosen = parser.parse_args(given)
     prepare(chosen)
-    finish(run(chosen, command(NAME, given)), NAME, chosen)
+    if not chosen.table:
+        finish(run(chosen, command(NAME, given)), NAME, chosen)
+    if chosen.table or not (chosen.quick or chosen.out):
+        fill(PAGE, NAME, table(Report.read(RESULTS / f"{NAME}.json")))
 
 
 def run(chosen: argparse.Namespace, line: str) -> Report:
@@ -150,6 +155,30 @@ def _bar(name: str, spent: Spent, total: int, block: int) -> Bar:
         round(spent.peak / 1e6),
         spent.peak / 1e6 <= goal,
     )
+
+
+def table(found: Report) -> str:
+    """Return the page's table: memory and time of every way to prune, and the bars."""
+    size = found.value("the model", "size of its weights")
+    lines = [
+        f"A LLaVA with random weights, {size:,.0f} MB in bfloat16; {found.settings['calibration']} calibration samples. The "
+        "limit is a control group's; it counts the page cache.",
+        "",
+        "| | limit | peak resident memory | of the model | target | reached | time |",
+        "|---|---:|---:|---:|---|---|---:|",
+    ]
+    for name, bar in zip(VARIANTS, found.bars, strict=True):
+        limit, time_ = found.value(name, "limit"), found.value(name, "time")
+        cells = (
+            f"{limit:,.0f} MB" if limit else "none",
+            f"{bar.value:,.0f} MB",
+            f"{bar.value / size:.2f}" if size else "",
+            bar.goal,
+            "yes" if bar.holds else "no",
+            f"{time_:,.0f} s",
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Measured on {found.machine}, {found.date}: `{found.command}`."])
 
 
 if __name__ == "__main__":

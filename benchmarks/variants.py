@@ -1,70 +1,35 @@
 """One model dense, pruned, repaired, and repaired without the mask: made by the stages themselves, then questioned."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from remasked import lora_remasked
 
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.evaluate import Accuracy, evaluate
-from vlmc.toolchain.evaluate.compare import measure
+from vlmc.toolchain.evaluate import evaluate
+from vlmc.toolchain.evaluate.trials import Stopwatch, Trial, Trials, weight_bytes
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 from vlmc.toolchain.stages.merge import Merge
-from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
-
-QUIET = Progress(quiet=True)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A variant made once: its accuracy, each step's seconds and measures, and the bytes of each part of its weights."""
-
-    accuracy: Accuracy
-    seconds: dict[str, float]
-    sizes: dict[str, int]
-    measures: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-class Stopwatch:
-    """Keeps the seconds of named steps."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time what is done inside."""
-        started = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - started
 
 
 class Variants:
     """Makes the variants of one model, and asks each the same questions; pruned artifacts stay in `scratch`."""
 
     def __init__(self, model: str, samples: Sequence[Sample], scratch: Path) -> None:
-        self.source, self.samples, self.scratch = Checkpoint.find(model), samples, scratch
+        self.trials, self.scratch = Trials(Checkpoint.find(model), samples), scratch
 
     def dense(self) -> Trial:
         """Measure the model as it is."""
-        return self._trial(self.source, Stopwatch())
+        return self.trials.dense()
 
     def pruned(self, options: PruneSettings) -> tuple[Checkpoint, Trial]:
         """Prune; no seed changes the result."""
-        watch, folder = Stopwatch(), self.scratch / options.method
-        with watch.step("prune"):
-            Prune(options).run(self.source, folder)
-        checkpoint = Checkpoint(options.method, folder)
-        return checkpoint, self._trial(checkpoint, watch)
+        return self.trials.pruned(options, self.scratch / options.method)
 
     def ressa(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
         """Repair with RESSA and merge."""
@@ -75,24 +40,13 @@ class Variants:
                 Repair(options, seed).run(pruned, adapted)
             with watch.step("merge"):
                 Merge().run(Checkpoint("adapted", adapted), merged)
-            return self._trial(Checkpoint("merged", merged), watch)
+            return self.trials.question(Checkpoint("merged", merged), watch)
 
     def remasked(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
         """Repair with LoRA, merge and prune again."""
         watch = Stopwatch()
         with TemporaryDirectory(dir=self.scratch) as folder, watch.step("repair"):
             model = lora_remasked(pruned, options, seed, Path(folder) / "checkpoints")
-        processor = pruned.load_processor()
-        encoder = Encoder(processor, pruned.family.serving(model, processor))
-        return Trial(evaluate(model, encoder, self.samples, QUIET, title="remasked"), watch.seconds, _sizes(pruned))
-
-    def _trial(self, checkpoint: Checkpoint, watch: Stopwatch) -> Trial:
-        accuracy = measure(checkpoint, self.samples, QUIET, title=checkpoint.name)
-        history = checkpoint.artifact.manifest.history if checkpoint.artifact is not None else ()
-        return Trial(accuracy, watch.seconds, _sizes(checkpoint), {step.stage: step.measures for step in history})
-
-
-def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
-    sizes = {path.name: path.stat().st_size for path in checkpoint.folder.glob("*.safetensors")}
-    masks = sizes.pop("masks.safetensors", 0)
-    return {"weights": sum(sizes.values())} | ({"masks": masks} if masks else {})
+        encoder = Encoder(pruned.load_processor(), pruned.family, model)
+        accuracy = evaluate(model, encoder, self.trials.samples, Progress(quiet=True), title="remasked")
+        return Trial(accuracy, watch.seconds, weight_bytes(pruned))

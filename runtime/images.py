@@ -53,7 +53,7 @@ def open_picture(picture: Picture) -> Image.Image:
     try:
         with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
             return to_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise InputError(f"{name} is no image that can be read") from None
 
 

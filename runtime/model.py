@@ -43,14 +43,15 @@ def load(path: Path | str, *, providers: Sequence[str] = CPU, threads: int = 0) 
     """Load an artifact's ONNX graphs; `threads` is the number of CPU threads, 0 for one per core.
 
     Raises:
-        InputError: no artifact there, a damaged one, or one without ONNX graphs.
+        InputError: no artifact there, a damaged one, one without ONNX graphs, or a model that the runtime cannot run.
         EnvironmentLacks: ONNX Runtime has no such execution provider here.
     """
     artifact = Artifact.open(path)
+    serving = artifact.manifest.need_serving("run")
     missing = [name for name in GRAPHS if f"onnx/{name}.onnx" not in artifact.manifest.files]
     if missing:
         raise InputError(f"{path} has no ONNX graphs yet: run 'vlmc export {path} --backend onnx'")
-    return Model.from_graphs(artifact.root, artifact.manifest.serving, artifact.root / "onnx", providers, threads)
+    return Model.from_graphs(artifact.root, serving, artifact.root / "onnx", providers, threads)
 
 
 @final

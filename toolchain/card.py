@@ -5,6 +5,14 @@ from typing import Any
 from vlmc.runtime.artifact import Manifest, Step
 
 REPORT = "reports/eval.json"
+_ON_GRAPHS = (
+    "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\n"
+    "vlmc run . --image picture.png --prompt 'what is shown'\n```\n"
+)
+_ON_TRANSFORMERS = (
+    "vlmc does not export such a model yet; transformers loads it as any other.\n\n```\nvlmc verify-sparsity .\n"
+    "python -c \"from transformers import AutoModelForImageTextToText as Model; Model.from_pretrained('.')\"\n```\n"
+)
 
 
 def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
@@ -20,8 +28,7 @@ def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
         "## What was measured\n",
         _accuracies(evaluation) if evaluation else "Nothing yet: `vlmc eval .` measures it beside its dense twin.\n",
         "## How to run it\n",
-        "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\n"
-        "vlmc run . --image picture.png --prompt 'what is shown'\n```\n",
+        _ON_GRAPHS if manifest.serving is not None else _ON_TRANSFORMERS,
     ]
     return "\n".join(parts)
 

@@ -45,7 +45,7 @@ def show_overview(found: dict[str, Any]) -> None:
     print(f"{found['path']}: {found['family']} from {found['origin']}, {found['state']}, digest {found['digest'][:16]}")
     print("history: " + " -> ".join(_brief(step) for step in found["history"]))
     rows = [
-        ("layers that hold", f"{found['layers']} of {', '.join(found['patterns'])}" if found["holds"] else "BROKEN"),
+        ("layers that hold", f"{found['layers']} of {_listed(found['patterns'])}" if found["holds"] else "BROKEN"),
         ("sparsity of those layers", percent(found["sparsity"])),
         ("weights, dense layout", megabytes(count["weights"])),
         ("weights, packed (computed)", megabytes(count["packed"])),
@@ -78,3 +78,7 @@ def _packed(count: int, itemsize: int, pattern: SparsityPattern) -> int:
         return count * itemsize
     groups = count // pattern.m
     return groups * pattern.n * itemsize + groups * pattern.n * (pattern.m - 1).bit_length() // 8
+
+
+def _listed(patterns: list[str]) -> str:
+    return ", ".join(patterns) if len(patterns) < 4 else f"{len(patterns)} patterns, {patterns[0]} to {patterns[-1]}"

@@ -68,14 +68,14 @@ class Checkpoint:
         except ValueError as error:
             raise InputError(f"{self.folder / 'config.json'} is not valid JSON: {error}") from None
 
-    @property
+    @cached_property
     def family(self) -> Family:
         """The family that knows this model.
 
         Raises:
             InputError: vlmc has no family for it.
         """
-        return families.find(str(self.config.get("model_type")), where=self.name)
+        return families.find(self.config, where=self.name)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -127,17 +127,19 @@ class Checkpoint:
         return loaded
 
     def load_processor(self) -> Processor:
-        """Load the processor: the tokenizer and the picture pipeline."""
-        from transformers import AutoProcessor
+        """Load the processor: the tokenizer and the picture pipeline.
 
+        Raises:
+            InputError: there is none, or it is damaged.
+            EnvironmentLacks: it needs a package that is not installed.
+        """
         try:
-            processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True)
+            return self.family.load_processor(self.folder)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{self.folder} holds no usable processor: {_one_line(error)}") from None
-        template = self.folder / "chat_template.jinja"
-        if processor.chat_template is None and template.is_file():  # Blip2Processor saves its template and forgets it
-            processor.chat_template = template.read_text(encoding="utf-8")
-        return processor
+        except ImportError as error:
+            needs = _one_line(error).split(". ")[0]
+            raise EnvironmentLacks(f"the processor in {self.folder} lacks a package: {needs}; install it with pip") from None
 
 
 def _is_hub_id(name: str) -> bool:

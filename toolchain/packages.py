@@ -7,8 +7,11 @@ PACKAGES = {
     "safetensors": ("prune, repair, export", "toolchain"),
     "scikit-learn": ("the demo's pictures", "toolchain"),
     "pyyaml": ("recipes", "toolchain"),
+    "pyarrow": ("Parquet data", "data"),
+    "datasets": ("data of the hub", "data"),
     "onnx": ("export", "onnx"),
     "onnxscript": ("export", "onnx"),
+    "matplotlib": ("the figures of sweep", "all"),
     "onnxruntime": ("run", ""),
     "tokenizers": ("run", ""),
 }

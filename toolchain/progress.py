@@ -1,5 +1,6 @@
-"""Progress on stderr: a bar with the time left on a terminal, nothing with --quiet."""
+"""Progress on stderr: a bar with the time left on a terminal, and notices; nothing with --quiet."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,11 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+
+    def notice(self, text: str | None) -> None:
+        """Show a line that the user should read; None is no line."""
+        if text is not None and not self.quiet:
+            print(text, file=sys.stderr)
 
     @contextmanager
     def task(self, title: str, total: int, done: int = 0) -> "Iterator[Task]":

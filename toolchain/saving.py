@@ -38,7 +38,10 @@ def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]]
 
 
 def copy_companions(source: Path, folder: Path) -> None:
-    """Copy everything that belongs to a model but its weights."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
-            shutil.copyfile(path, folder / path.name)
+    """Copy everything that belongs to a model but its weights, second tokenizers in folders of their own too."""
+    for place in (source, *sorted(path.parent for path in source.glob("*/tokenizer_config.json"))):
+        target = folder / place.relative_to(source)
+        target.mkdir(exist_ok=True)
+        for path in sorted(place.iterdir()):
+            if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
+                shutil.copyfile(path, target / path.name)

@@ -8,6 +8,7 @@ Group = TypeVar("Group", bound="Settings")
 PruneMethod = Literal["magnitude", "wanda", "sparsegpt", "admm"]
 RepairMethod = Literal["ressa"]
 TokenPolicy = Literal["all", "text", "atv"]
+Ratios = Literal["uniform", "owl", "ecoflap"]
 Direction = Literal["forward", "reverse"]
 
 
@@ -27,8 +28,25 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class PruneSettings(Settings):
-    """How to prune."""
+class DataSettings(Settings):
+    """Which data, and how it is read."""
+
+    data: str = "demo"
+    """Data: demo, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
+    split: str | None = None
+    """Split of the data. [default: train; for eval, test; for sweep, validation to question and train to calibrate on]"""
+    columns: str | None = None
+    """Columns whose names are not the usual ones, such as image=img,question=q,answer=a."""
+    caption_prompt: str = "Describe the image."
+    """Question that a caption answers."""
+    max_bad: str = "1%"
+    """Pictures that may be unreadable and are left out, a number or a share; beyond it the data is refused."""
+    stream: bool = False
+    """Take the samples of a hub id from a stream, shuffled in a buffer, instead of downloading all of it."""
+
+
+class TargetSettings(Settings):
+    """How sparse to prune."""
 
     target: str = "2:4"
     """Sparsity: N:M such as 2:4 or 4:8, or a percentage of zeros per row such as 50%."""
@@ -36,14 +54,27 @@ class PruneSettings(Settings):
     """Sparsity of the vision tower alone, or none to leave it dense. [default: the target]"""
     language: str | None = None
     """Sparsity of the language model alone, or none to leave it dense. [default: the target]"""
-    method: PruneMethod = "wanda"
-    """How weights are chosen: magnitude, wanda, sparsegpt or admm."""
-    refit: bool = False
-    """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
-    tokens: TokenPolicy = "all"
-    """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
     layers: Annotated[dict[str, str], BeforeValidator(read_layers)] = {}
     """Sparsity of single layers by a glob of their names, as GLOB=SPARSITY,GLOB=none; the first that matches decides."""
+
+
+class MethodSettings(DataSettings):
+    """How to choose what is pruned, and on what data."""
+
+    method: PruneMethod = "wanda"
+    """How weights are chosen: magnitude, wanda, sparsegpt or admm."""
+    ratios: Ratios = "uniform"
+    """How a percentage is shared out over the blocks: uniform, owl (outliers) or ecoflap (gradients from forward passes)."""
+    dsnot: bool = False
+    """After the mask is chosen, swap weights until each output's mean is near the dense one (magnitude and wanda)."""
+    refit: bool = False
+    """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
+    reconstruct: bool = False
+    """Train the weights that stay in each pruned block towards the dense block's output."""
+    reconstruct_epochs: int = Field(default=10, ge=1)
+    """Passes of --reconstruct over the calibration samples."""
+    tokens: TokenPolicy = "all"
+    """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
     allow_dense: bool = False
     """Leave layers dense whose inputs do not fall into the pattern's groups, instead of refusing the model."""
     calibration: int = Field(default=128, ge=1)
@@ -52,15 +83,17 @@ class PruneSettings(Settings):
     """Keep the calibration samples' activations on disk instead of in memory."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
-    data: str = "demo"
-    """Data set to calibrate on: demo, or a JSON / JSONL file of LLaVA conversations."""
 
 
-class TrainingSettings(Settings):
+class PruneSettings(MethodSettings, TargetSettings):
+    """How to prune."""
+
+
+class TrainingSettings(DataSettings):
     """How the repair is trained."""
 
-    data: str = "demo"
-    """Data set to train on: demo, or a JSON / JSONL file of LLaVA conversations."""
+    samples: int | None = Field(default=None, ge=1)
+    """Samples to train on, the first of the data. [default: all]"""
     steps: int = Field(default=600, ge=1)
     """Optimiser steps."""
     batch: int = Field(default=64, ge=1)
@@ -91,8 +124,6 @@ class CompressSettings(TrainingSettings, PruneSettings):
 
     repair: Literal["ressa", "none"] = "ressa"
     """Repair method: ressa, or none to stop after pruning."""
-    data: str = "demo"
-    """Data set to calibrate and train on: demo, or a JSON / JSONL file of LLaVA conversations."""
 
     def of(self, group: type[Group]) -> Group:
         """Return the options of one step."""
@@ -120,13 +151,24 @@ class RunSettings(Settings):
     """Sample from the likeliest tokens that together have this probability."""
 
 
-class EvalSettings(Settings):
+class EvalSettings(DataSettings):
     """What to evaluate on."""
 
-    data: str = "demo"
-    """Data set: demo, or a JSON / JSONL file of LLaVA conversations."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Split of the demo's data: train, validation or test."""
+    count: int | None = Field(default=None, ge=1)
+    """Number of questions. [default: all]"""
+
+
+class SweepSettings(MethodSettings):
+    """Which sparsities to try, and on what questions."""
+
+    sums: str = "100,120"
+    """Sums of vision's and language's sparsity in percent, separated by commas."""
+    shares: str = "70:30,60:40,50:50,40:60,30:70,20:80"
+    """Shares vision:language in which each sum is split, separated by commas."""
+    targets: str = "2:4"
+    """Sparsities to prune vision and language, vision only and language only to, separated by commas."""
+    calibration_data: str | None = None
+    """Another data set to calibrate on. [default: that of the questions; the demo's splits share no picture]"""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
 

@@ -1,6 +1,7 @@
 """Tables on stdout."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.reports import LayerReport
@@ -35,6 +36,22 @@ def show_accuracies(found: Mapping[str, Any]) -> None:
     rows = [(kind, *(percent(model["by_kind"][kind]) for model in models.values())) for kind in kinds]
     overall = ("overall", *(percent(model["overall"]) for model in models.values()))
     show_table((f"{found['count']} questions", *models), [*rows, overall])
+
+
+def show_study(found: Mapping[str, Any], folder: Path) -> None:
+    """Print a split study, one variant a line, what was skipped, and where the results and figures lie."""
+    rows = [
+        (
+            f"{row['name']} of {row['group']}" if row["study"] == "split" else f"{row['group']} {row['name']}".strip(),
+            *(row["vision"], row["language"], percent(row["sparsity"]), percent(row["accuracy"])),
+            "-" if row["relative"] is None else percent(row["relative"]),
+        )
+        for row in found["rows"]
+    ]
+    show_table((f"{found['questions']} questions", "vision", "language", "zeros", "right", "of dense"), rows)
+    for note in found["skipped"]:
+        print(f"skipped: {note}")
+    print(f"results and figures: {folder}")
 
 
 def show_export(found: Mapping[str, Any]) -> None:

@@ -24,9 +24,14 @@ class Workers:
                 distributed.init_process_group()
                 atexit.register(distributed.destroy_process_group)
 
+    @staticmethod
+    def first() -> bool:
+        """Whether this process is the one that speaks to the user; peers need not be there yet."""
+        return os.environ.get("RANK", "0") == "0"
+
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes files and speaks to the user."""
+        """Whether this process is the one that writes files."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:

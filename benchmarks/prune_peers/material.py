@@ -26,8 +26,7 @@ class Size:
 
 def encoded(source: Checkpoint, split: str, count: int) -> list[dict[str, Tensor]]:
     """Return the first samples of the demo's data as the model's inputs, answers included."""
-    processor = source.load_processor()
-    encoder = Encoder(processor, source.family.serving(source.load(), processor))
+    encoder = Encoder(source.load_processor(), source.family, source.load())
     samples = [encoder.answered(sample) for sample in data.load("demo", split, count)]
     return [{name: sample[name] for name in FEED} for sample in samples]
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vlmc.runtime.artifact.pixels import ImagePipeline
+from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 
 SCHEMA_VERSION: Final = 1
@@ -101,7 +102,8 @@ class Serving(_Strict):
 class Manifest(_Strict):
     """`manifest.json`; see docs/format.md.
 
-    `state` is the furthest step done: `pruned`, `adapted` (an adapter waits to be merged) or `merged`.
+    `state` is the furthest step done: `pruned`, `adapted` (an adapter waits to be merged) or `merged`. `serving` is None
+    where the runtime cannot run such a model.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -109,9 +111,19 @@ class Manifest(_Strict):
     state: Literal["pruned", "adapted", "merged"]
     origin: Origin
     layers: dict[str, Layer]
-    serving: Serving
+    serving: Serving | None
     history: tuple[Step, ...]
     files: dict[RelativePath, File] = {}
+
+    def need_serving(self, verb: str) -> Serving:
+        """Return the serving data.
+
+        Raises:
+            InputError: there are none; the message says that vlmc cannot `verb` such a model.
+        """
+        if self.serving is None:
+            raise InputError(f"vlmc cannot {verb} a {self.family} model yet: load it with transformers")
+        return self.serving
 
     def to_json(self) -> str:
         """Return the text of `manifest.json`: the fields, then a checksum of them; the same for equal content."""

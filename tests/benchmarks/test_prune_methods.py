@@ -23,9 +23,9 @@ def test_every_variant_has_its_row(found: Report) -> None:
     names = [row.name.rpartition(": ")[2] for row in found.rows]
     assert names[0] == "dense"
     assert names[1:4] == ["Wanda, all tokens", "Wanda, text tokens", "Wanda, atv tokens"]
-    assert names[-1] == "ADMM + refit, atv tokens"
-    assert len(set(names)) == len(names) == 1 + 3 * 2 * 3
-    assert [row.spread is None for row in found.rows] == [True] + [False] * 18, "pruned on every calibration set"
+    assert names[18:20] == ["ADMM + refit, atv tokens", "Wanda + reconstruct, all tokens"]
+    assert len(set(names)) == len(names) == 1 + 3 * 2 * 3 + 3
+    assert [row.spread is None for row in found.rows] == [True] + [False] * 21, "pruned on every calibration set"
     assert all(row.metric == ACCURACY and row.value is not None and 0 <= row.value <= 100 for row in found.rows)
 
 
@@ -33,7 +33,8 @@ def test_every_variant_has_its_row(found: Report) -> None:
 def test_the_table_has_a_line_a_method(found: Report) -> None:
     lines = prune_methods.table(found).splitlines()
     assert [line.partition(" | ")[0] for line in lines if line.startswith("| ")][1:] == [
-        *("| Wanda", "| Wanda + refit", "| SparseGPT", "| SparseGPT + refit", "| ADMM", "| ADMM + refit", "| mean of the 6")
+        *("| Wanda", "| Wanda + refit", "| SparseGPT", "| SparseGPT + refit", "| ADMM", "| ADMM + refit", "| mean of the 6"),
+        *(f"| {method} + reconstruct" for method in ("Wanda", "SparseGPT", "ADMM")),
     ]
     assert "2:4, not repaired: the mean over 2 calibration sets of 2 samples each" in lines[0]
     assert lines[-1].endswith(": `line`.")

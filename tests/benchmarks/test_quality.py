@@ -84,7 +84,7 @@ def test_bars_are_what_the_issue_asks(ressa: float, remasked: float, holds: list
     assert len(quality.bars_of("another", trials)) == 3
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.DEPLOYABLE)
 def test_lora_remasked_moves_the_kept_weights_only(family: str, tmp_path: Path) -> None:
     pruned = material.pruned(material.dense(family, tmp_path / "dense"), tmp_path / "pruned")
     before, after = pruned.load(), remasked.lora_remasked(pruned, TINY, 0, tmp_path / "checkpoints")

@@ -21,6 +21,7 @@ VERBS = (
     "verify-sparsity",
     "export",
     "eval",
+    "sweep",
     "run",
     "inspect",
     "doctor",
@@ -95,6 +96,25 @@ def test_the_chain_by_recipe_and_flags(
     evaluation = json.loads(capsys.readouterr().out)["evaluation"]
     assert list(evaluation["models"]) == ["dense", "artifact"]
     assert "| overall |" in Path("artifact/README.md").read_text()
+
+
+def test_sweep_prints_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pico.save("llava", tmp_path / "dense")
+    few = ["--sums", "150", "--shares", "50:50,20:80", "--method", "magnitude", "--calibration", "1", "--count", "1"]
+    assert run(["sweep", "dense", *few, "--seed", "3", "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads(Path("split-study/sweep.json").read_text())
+    assert [row["name"] for row in found["rows"]] == ["dense", "50:50", "V + L", "V only", "L only"]
+    assert found["settings"]["seed"] == 3
+    assert run(["sweep", "dense", *few, "--seed", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert "50:50 of 150 %     75%       75%  75.0 %" in out
+    assert "skipped: 20:80 of 150 % is 30 % and 120 %" in out
+    assert "split-study" in out.splitlines()[-1]
+    assert "eta" in err
 
 
 def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

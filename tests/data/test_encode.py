@@ -1,7 +1,12 @@
+"""Samples become tensors; that each family's are the model's own is tested in tests/families."""
+
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from tests import pico
 from tests.repair.material import samples
@@ -10,41 +15,16 @@ from vlmc.toolchain.data.encode import IGNORE, Encoder, collate
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.models import Checkpoint
 
-FAMILIES = sorted(pico.FAMILIES)
+
+@pytest.fixture(scope="module")
+def encode(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    checkpoint = Checkpoint.find(str(pico.save("llava", Path(tmp_path_factory.mktemp("encode")))))
+    return Encoder(checkpoint.load_processor(), checkpoint.family, checkpoint.load())
 
 
-def encoder(family: str, folder: Path) -> Encoder:
-    checkpoint = Checkpoint.find(str(pico.save(family, folder / family)))
-    processor = checkpoint.load_processor()
-    return Encoder(processor, checkpoint.family.serving(checkpoint.load(), processor))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_labels_cover_the_answer_and_its_end_only(tmp_path: Path, family: str) -> None:
-    encode, sample = encoder(family, tmp_path), samples(2)[1]
-    asked, answered = encode.question(sample), encode.answered(sample)
-    length = asked["input_ids"].shape[1]
-    assert torch.equal(answered["input_ids"][:, :length], asked["input_ids"])
-    assert (answered["labels"][:, :length] == IGNORE).all()
-    tail = answered["labels"][0, length:].tolist()
-    assert encode.processor.tokenizer.decode(tail) == f"{sample.answer} </s>"
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_prompt_is_the_processors_own_chat_template(tmp_path: Path, family: str) -> None:
-    encode, sample = encoder(family, tmp_path), samples(1)[0]
-    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": sample.question}]}
-    text = encode.processor.apply_chat_template([turn], add_generation_prompt=True)
-    expected = encode.processor(images=sample.load_image(), text=text, return_tensors="pt")
-    found = encode.question(sample)
-    assert torch.equal(found["input_ids"], expected["input_ids"])
-    assert torch.equal(found["pixel_values"], expected["pixel_values"])
-
-
-def test_padding_is_masked_and_unlabelled(tmp_path: Path) -> None:
-    encode = encoder("llava", tmp_path)
+def test_padding_is_masked_and_unlabelled(encode: Encoder) -> None:
     items = [encode.answered(sample) for sample in samples(4)]
-    batch = collate(items, pad_token_id=0)
+    batch = encode.collate(items)
     assert len({item["input_ids"].shape[1] for item in items}) > 1, "the test needs different lengths"
     for row, item in enumerate(items):
         length = item["input_ids"].shape[1]
@@ -53,7 +33,51 @@ def test_padding_is_masked_and_unlabelled(tmp_path: Path) -> None:
         assert (batch["labels"][row, length:] == IGNORE).all()
 
 
-def test_an_answer_without_tokens_is_refused(tmp_path: Path) -> None:
-    encode = encoder("llava", tmp_path)
+def test_pictures_are_filled_up_with_zeros_in_every_dimension() -> None:
+    small, large = ({"pixel_values": torch.ones(1, tiles, 3, side, side)} for tiles, side in ((2, 4), (3, 6)))
+    batch = collate([small, large], 0)["pixel_values"]
+    assert batch.shape == (2, 3, 3, 6, 6)
+    assert torch.equal(batch[0, :2, :, :4, :4], small["pixel_values"][0])
+    assert batch[0].sum() == small["pixel_values"].sum()
+    assert torch.equal(batch[1], large["pixel_values"][0])
+
+
+def test_an_answer_without_tokens_is_refused(encode: Encoder) -> None:
     with pytest.raises(InputError, match="answer without any token"):
         encode.answered(Sample("x", pico.picture(0), "what ?", " ", "kind"))
+
+
+def test_a_question_without_words_is_refused(encode: Encoder) -> None:
+    with pytest.raises(InputError, match="sample x asks nothing"):
+        encode.question(Sample("x", pico.picture(0), " <image>\n", "yes", "kind"))
+
+
+def test_a_slot_in_the_question_is_dropped(encode: Encoder) -> None:
+    sample = samples(1)[0]
+    slotted = encode.question(replace(sample, question=f"<image>\n{sample.question}"))
+    assert torch.equal(slotted["input_ids"], encode.question(sample)["input_ids"])
+
+
+def test_a_model_that_looks_at_one_picture_says_so(tmp_path: Path) -> None:
+    checkpoint = Checkpoint.find(str(pico.save("blip-2", tmp_path)))
+    encode = Encoder(checkpoint.load_processor(), checkpoint.family, checkpoint.load())
+    with pytest.raises(InputError, match="a blip-2 model looks at one picture, 2 were given"):
+        encode.question(replace(samples(1)[0], others=(pico.picture(1),)))
+
+
+def llama_like() -> PreTrainedTokenizerFast:
+    """A tokenizer that marks the beginning of a word, and puts such a mark before every text too."""
+    words = ["<unk>", "▁", "▁USER:", "▁ASSISTANT:", "▁red", "▁what", "▁?", "<image>"]
+    core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+
+
+def test_the_answers_tokens_are_those_that_follow_the_prompt(encode: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = llama_like()
+    assert words(" red")["input_ids"] == [1, 4], "the test needs a tokenizer that splits an answer by itself otherwise"
+    monkeypatch.setattr(encode.processor, "tokenizer", words)
+    monkeypatch.setattr(encode, "question", lambda sample: {"input_ids": torch.zeros(1, 3, dtype=torch.long)})
+    labels = encode.answered(Sample("x", pico.picture(0), "what ?", "red", "kind"))["labels"]
+    assert labels[labels != IGNORE].tolist() == [4, 2]

@@ -29,11 +29,11 @@ def test_score_counts_by_kind_and_folds_case_space_and_full_stop() -> None:
     assert (found.overall, found.count) == (0.5, 4)
 
 
-@pytest.mark.parametrize("family", sorted(pico.FAMILIES))
+@pytest.mark.parametrize("family", sorted(pico.DEPLOYABLE))
 def test_batches_answer_as_single_questions_do(tmp_path: Path, family: str) -> None:
     checkpoint = Checkpoint.find(str(pico.save(family, tmp_path / "m", torch.float32)))
-    model, processor = checkpoint.load(), checkpoint.load_processor()
-    encoder = Encoder(processor, checkpoint.family.serving(model, processor))
+    model = checkpoint.load()
+    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
     asked = samples(7)
     together = answer_all(model, encoder, asked, QUIET, title="all", batch=3)
     alone = [answer_all(model, encoder, [one], QUIET, title="one")[0] for one in asked]

@@ -20,7 +20,7 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.models import Checkpoint
 
-FAMILIES = list(pico.FAMILIES)
+FAMILIES = list(pico.DEPLOYABLE)
 
 
 @pytest.fixture(params=FAMILIES)

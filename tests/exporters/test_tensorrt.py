@@ -60,7 +60,7 @@ def test_profiles_take_every_axis(tmp_path: Path) -> None:
     assert profile_shapes(small(axes=axes)) == {"x": ((1, 16), (4, 16), (8, 16))}
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.DEPLOYABLE)
 def test_profiles_agree_in_each_of_their_shapes(family: str, tmp_path: Path) -> None:
     checkpoint = Checkpoint.find(str(pico.save(family, tmp_path)))
     model = checkpoint.load()
@@ -149,7 +149,7 @@ def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.DEPLOYABLE)
 def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> None:
     made = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
     report = export(made, ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True))

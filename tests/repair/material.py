@@ -35,8 +35,7 @@ def pruned(source: Checkpoint, folder: Path, method: PruneMethod = "magnitude") 
 
 def encoder(source: Checkpoint) -> Encoder:
     """Return the encoder of a checkpoint."""
-    processor = source.load_processor()
-    return Encoder(processor, source.family.serving(source.load(), processor))
+    return Encoder(source.load_processor(), source.family, source.load())
 
 
 class Killed(Exception):

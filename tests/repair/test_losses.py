@@ -33,7 +33,7 @@ def test_total_is_the_weighted_sum(share: float, direction: Direction) -> None:
     torch.testing.assert_close(losses.total, share * losses.task + (1 - share) * losses.kl)
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.DEPLOYABLE)
 def test_only_answers_count(family: str, tmp_path: Path) -> None:
     source = material.dense(family, tmp_path / "dense")
     model, encoder, samples = source.load(), material.encoder(source), material.samples(4)

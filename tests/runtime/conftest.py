@@ -20,15 +20,13 @@ class Reference:
     folder: Path
     model: nn.Module
     encoder: Encoder
-
-    @property
-    def serving(self) -> Serving:
-        return self.encoder.serving
+    serving: Serving
 
 
-@pytest.fixture(scope="session", params=list(pico.FAMILIES))
+@pytest.fixture(scope="session", params=list(pico.DEPLOYABLE))
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     checkpoint = Checkpoint.find(str(exported(request.param, tmp_path_factory.getbasetemp())))
     assert checkpoint.artifact is not None
-    encoder = Encoder(checkpoint.load_processor(), checkpoint.artifact.manifest.serving)
-    return Reference(checkpoint.folder, checkpoint.load(), encoder)
+    model = checkpoint.load()
+    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
+    return Reference(checkpoint.folder, model, encoder, checkpoint.artifact.manifest.need_serving("run"))

@@ -22,10 +22,10 @@ def test_greedy_tokens_are_those_of_transformers(name: str, tmp_path: Path) -> N
     report = export(made, ExportSettings(), "onnx", Progress(quiet=True))
     assert max(graph["max_error"] for graph in report["graphs"]) < 1e-5
     checkpoint = Checkpoint.find(str(made.root))
-    serving = made.manifest.serving
-    model, encoder = checkpoint.load(), Encoder(checkpoint.load_processor(), serving)
+    model = checkpoint.load()
+    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
     with load(made.root, threads=1) as runtime:
         for sample in samples("test", 200):
-            expected, _ = greedy(model, encoder, sample, serving)
+            expected, _ = greedy(model, encoder, sample)
             found = runtime.generate(sample.load_image(), sample.question, max_new_tokens=16)
             assert list(found.tokens) == expected, sample.id

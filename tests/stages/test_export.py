@@ -28,7 +28,7 @@ def made(tmp_path: Path) -> Artifact:
     return pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "artifact")
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.DEPLOYABLE)
 def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
     family: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -41,7 +41,7 @@ def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
     assert with_graphs.digest == plain.digest
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.DEPLOYABLE)
 def test_transformers_loads_the_artifact_as_it_is(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     checkpoint = Checkpoint.find(str(exported(family, tmp_path_factory.getbasetemp())))
     assert {type(checkpoint.load()).__name__} == {checkpoint.config["architectures"][0]}

@@ -19,7 +19,7 @@ from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.verify import verify_artifact
 
-FAMILIES = sorted(pico.FAMILIES)
+FAMILIES = sorted(pico.DEPLOYABLE)
 
 
 def dense(family: str, folder: Path) -> Checkpoint:
@@ -80,12 +80,11 @@ def _observe(model: torch.nn.Module, name: str, source: Checkpoint) -> Statistic
     layer = model.get_submodule(name)
     statistics = Statistics(int(str(layer.in_features)), Need.DIAGONAL, torch.device("cpu"))
     layer.register_forward_pre_hook(lambda module, args: statistics.add(args[0], name))
-    processor = source.load_processor()
-    encoder = Encoder(processor, source.family.serving(model, processor))
+    encoder = Encoder(source.load_processor(), source.family, model)
     with torch.no_grad():
         statistics.squares_I = torch.zeros_like(statistics.squares_I)
         for sample in data.load("demo", "train", 4):
-            model(**{key: value for key, value in encoder.answered(sample).items() if key != "labels"})
+            model(**encoder.feed(sample))
     return statistics
 
 
@@ -165,14 +164,13 @@ def watched(model: torch.nn.Module, names: list[str], source: Checkpoint) -> lis
         )
 
     handles = [hook(name) for name in names]
-    processor = source.load_processor()
-    encoder = Encoder(processor, source.family.serving(model, processor))
+    encoder = Encoder(source.load_processor(), source.family, model)
     with torch.no_grad():
         for sample in data.load("demo", "train", 4):
             seen.append({})
-            feed = {key: value for key, value in encoder.answered(sample).items() if key != "labels"}
+            feed = encoder.feed(sample)
             model(**feed, use_cache=False)
-            seen[-1]["visual"] = (feed["input_ids"][0] == encoder.serving.image_token_id,) * 2
+            seen[-1]["visual"] = (feed["input_ids"][0] == model.config.image_token_id,) * 2  # type: ignore[union-attr]
     for handle in handles:
         handle.remove()
     return seen
@@ -222,8 +220,9 @@ def test_the_family_says_which_tokens_are_visual(tmp_path: Path, family: str) ->
     source = dense(family, tmp_path)
     model, processor = source.load(), source.load_processor()
     serving = source.family.serving(model, processor)
-    ids_BT = Encoder(processor, serving).answered(data.load("demo", "train", 1)[0])["input_ids"]
-    visual_BT = source.family.visual_tokens(model, ids_BT)
+    assert serving is not None
+    feed = Encoder(processor, source.family, model).feed(data.load("demo", "train", 1)[0])
+    ids_BT, visual_BT = feed["input_ids"], source.family.visual_tokens(model, feed)
     assert visual_BT.shape == ids_BT.shape
     assert int(visual_BT.sum()) == serving.image_tokens
     width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[operator]

@@ -25,7 +25,7 @@ def repair(source: Checkpoint, destination: Path, **options: object) -> Artifact
     return stage.run(source, destination)
 
 
-@pytest.fixture(scope="module", params=pico.FAMILIES)
+@pytest.fixture(scope="module", params=pico.DEPLOYABLE)
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp(request.param)
     return material.pruned(material.dense(request.param, folder / "dense"), folder / "pruned")

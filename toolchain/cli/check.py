@@ -1,13 +1,13 @@
-"""The verbs that look and measure: verify-sparsity, eval, inspect, doctor."""
+"""The verbs that look and measure: verify-sparsity, eval, sweep, inspect, doctor."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument
+from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument, ModelArgument, RecipeOption
 from vlmc.toolchain.cli.options import Terminal, command
-from vlmc.toolchain.settings import EvalSettings
+from vlmc.toolchain.settings import EvalSettings, SweepSettings
 
 
 def verify_sparsity(
@@ -44,6 +44,28 @@ def evaluate(
     terminal.result(found, lambda: show_accuracies(found))
 
 
+def sweep(
+    options: SweepSettings,
+    terminal: Terminal,
+    model: ModelArgument = "demo",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write results and figures to.")] = Path("split-study"),
+    recipe: RecipeOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Drop the study that stands there.")] = False,
+) -> None:
+    """Where sparsity costs least: vision's and language's shares of a fixed sum, and one tower pruned or both.
+
+    Started again after a stop, it goes on where it was.
+    """
+    from vlmc.toolchain.models import Checkpoint
+    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.study import SplitStudy
+    from vlmc.toolchain.tables import show_study
+
+    study = SplitStudy(options, terminal.seed, Progress(quiet=terminal.quiet))
+    found = study.run(Checkpoint.find(model), out, force=force).model_dump(mode="json")
+    terminal.result(found, lambda: show_study(found, out))
+
+
 def inspect(terminal: Terminal, artifact: ArtifactArgument = ARTIFACT) -> None:
     """What an artifact holds: history, sparsity, bytes, graphs, measured accuracy."""
     from vlmc.runtime.artifact import Artifact
@@ -63,6 +85,6 @@ def doctor(terminal: Terminal) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
-    verbs = (("verify-sparsity", verify_sparsity), ("eval", evaluate), ("inspect", inspect), ("doctor", doctor))
-    for name, function in verbs:
+    looks = (("verify-sparsity", verify_sparsity), ("inspect", inspect), ("doctor", doctor))
+    for name, function in (*looks, ("eval", evaluate), ("sweep", sweep)):
         command(app, name)(function)

@@ -50,7 +50,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, VlmcError):
         return str(error), error.exit_code
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return "interrupted: nothing is half written; the same command goes on or starts again", INTERRUPTED
+        return "interrupted: nothing is half written; the same command goes on (prune and repair: with --resume)", INTERRUPTED
     if isinstance(error, typer.TyperException):
         return f"{_one_line(error.format_message())} (see vlmc --help)", 2
     if _is_out_of_space(error):

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.settings import Settings
+from vlmc.toolchain.workers import Workers
 
 Printable = Callable[[], None]
 
@@ -56,7 +57,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
 
         @functools.wraps(function)
         def call(**values: Any) -> None:
-            terminal = Terminal(values.pop("json_"), values.pop("quiet"), values.pop("seed"))
+            as_json, quiet, leads = values.pop("json_"), values.pop("quiet"), Workers.first()
+            terminal = Terminal(as_json and leads, quiet or not leads, values.pop("seed"))
             values.pop("debug")
             recipe = _read_recipe(values.pop("recipe", None))
             for parameter, group in groups.items():

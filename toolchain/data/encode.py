@@ -1,66 +1,124 @@
 """From samples to the tensors that a model is trained, calibrated or asked with.
 
-Shapes: B samples, T tokens, C channels, H height, W width.
+Shapes: B samples, T tokens of the question and, but for encoder-decoder models, of its answer, L tokens of the answer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from vlmc.runtime.artifact import Serving
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.prompts import fill_prompt
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.families.base import Processor
+from vlmc.toolchain.families.base import Family, Processor
+from vlmc.toolchain.families.prompting import QUESTION
 
 IGNORE = -100  # torch's cross entropy leaves these labels out
 
+Encoded = dict[str, Tensor]
+"""All that a model's processor makes of a sample, by the names of the model's arguments."""
 
-@dataclass(frozen=True)
+_IDS = ("input_ids", "qformer_input_ids")
+
+
 class Encoder:
-    """Turns samples into token ids exactly as the model's own processor does, answers included."""
+    """Turns samples into tensors exactly as the model's own processor does, answers included.
 
-    processor: Processor
-    serving: Serving
+    `end_ids` are the tokens that end an answer, first the one that answers are given here; `max_positions` is how many
+    tokens the language model takes, None where there is no limit.
+    """
 
-    def question(self, sample: Sample) -> dict[str, Tensor]:
-        """Return `input_ids`, `attention_mask` (1, T) and `pixel_values` (1, C, H, W) of the question alone."""
-        text = fill_prompt(self.serving, sample.question)
-        if self.serving.image_position == "front":
-            text = text.replace(self.serving.image_slot, "", 1)
-        encoded = self.processor(images=sample.load_image(), text=text, return_tensors="pt")
-        return {name: encoded[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+    def __init__(self, processor: Processor, family: Family, model: nn.Module) -> None:
+        self.processor, self.family = processor, family
+        self.end_ids = family.end_ids(model, processor)
+        self.max_positions = family.max_positions(model)
+        self.pad_id = int(processor.tokenizer.pad_token_id or 0)
 
-    def answered(self, sample: Sample) -> dict[str, Tensor]:
-        """Return the question's tensors with the answer and the end of sequence appended, and `labels` (1, T).
+    def prompt(self, sample: Sample) -> str:
+        """Return the text that the processor is given: the question in the model's own template.
 
-        Labels are `IGNORE` everywhere but on the answer and its end.
+        A picture's token that stands in the question (as in LLaVA's data) is dropped, for the template has its own.
+
+        Raises:
+            InputError: there is no question.
         """
-        asked = self.question(sample)
-        answer = self.processor.tokenizer(" " + sample.answer, add_special_tokens=False)["input_ids"]
-        if not answer:
+        question = sample.question.replace(self.family.picture_token(self.processor), "").strip()
+        if not question:
+            raise InputError(f"sample {sample.id} asks nothing")
+        return self.family.prompt(self.processor, len(sample.images)).replace(QUESTION, question)
+
+    def question(self, sample: Sample) -> Encoded:
+        """Return everything that the processor makes of the question alone: `input_ids` (1, T), pixels, masks and sizes."""
+        pictures = sample.load_images()
+        images = pictures[0] if len(pictures) == 1 else pictures
+        encoded = self.processor(images=images, text=self.prompt(sample), return_tensors="pt")
+        return {name: tensor for name, tensor in encoded.items() if name != "labels"}
+
+    def answered(self, sample: Sample) -> Encoded:
+        """Return the question's tensors with the answer and its end, and `labels`: `IGNORE` on all that is not answer.
+
+        The answer follows the question in `input_ids`, and `labels` is (1, T); an encoder-decoder model finds it in
+        `labels` (1, L) alone, and its `input_ids` stay the question.
+
+        Raises:
+            InputError: the answer has no token.
+        """
+        asked, tail = self.question(sample), self._tail(sample)
+        if self.family.encoder_decoder:
+            return {**asked, "labels": tail}
+        types = {"token_type_ids": self.family.answer_type, "mm_token_type_ids": 0, "attention_mask": 1}
+        longer = {name: torch.cat([asked[name], torch.full_like(tail, types[name])], 1) for name in types if name in asked}
+        labels = torch.cat([torch.full_like(asked["input_ids"], IGNORE), tail], 1)
+        return {**asked, **longer, "input_ids": torch.cat([asked["input_ids"], tail], 1), "labels": labels}
+
+    def feed(self, sample: Sample) -> Encoded:
+        """Return what a model runs on to calibrate it: question and answer, without the labels that no forward needs."""
+        encoded = self.answered(sample)
+        return encoded if self.family.encoder_decoder else {n: one for n, one in encoded.items() if n != "labels"}
+
+    def room(self, encoded: Encoded) -> int | None:
+        """Return how many tokens may follow a question; None where there is no limit."""
+        if self.max_positions is None or self.family.encoder_decoder:
+            return self.max_positions
+        return self.max_positions - encoded["input_ids"].shape[1]
+
+    def collate(self, encoded: Sequence[Encoded]) -> Encoded:
+        """Stack encoded samples into one batch, as the function `collate` does."""
+        return collate(encoded, self.pad_id)
+
+    def _tail(self, sample: Sample) -> Tensor:
+        """Return the tokens (1, L) of the answer, as they are after its question, and of its end."""
+        prompt, answer = self.prompt(sample), sample.answer.strip()
+        joint = self.family.joint(prompt)
+        after = (joint or "") + answer
+        before, whole = self._tokens(prompt), self._tokens(prompt + after)
+        follows = joint is not None and whole[: len(before)] == before
+        found = whole[len(before) :] if follows else self._tokens(after)
+        if not answer or not found:
             raise InputError(f"sample {sample.id} has an answer without any token: {sample.answer!r}")
-        tail = torch.tensor([[*answer, self.serving.eos_token_ids[0]]])
-        return {
-            "input_ids": torch.cat([asked["input_ids"], tail], 1),
-            "attention_mask": torch.cat([asked["attention_mask"], torch.ones_like(tail)], 1),
-            "pixel_values": asked["pixel_values"],
-            "labels": torch.cat([torch.full_like(asked["input_ids"], IGNORE), tail], 1),
-        }
+        return torch.tensor([[*found, self.end_ids[0]]])
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def collate(encoded: Sequence[dict[str, Tensor]], pad_token_id: int) -> dict[str, Tensor]:
-    """Stack encoded samples into one batch, padded on the right; padding is masked and carries no label."""
-    fills = {"input_ids": pad_token_id, "attention_mask": 0, "labels": IGNORE}
-    longest = max(item["input_ids"].shape[1] for item in encoded)
+def collate(encoded: Sequence[Encoded], pad_token_id: int) -> Encoded:
+    """Stack encoded samples into one batch, padded on the right; padding is masked and carries no label.
 
-    def stack(name: str) -> Tensor:
-        if name not in fills:
-            return torch.cat([item[name] for item in encoded])
-        rows = [item[name] for item in encoded]
-        padded = [torch.nn.functional.pad(row, (0, longest - row.shape[1]), value=fills[name]) for row in rows]
-        return torch.cat(padded)
+    Pictures are stacked too: a sample with fewer tiles, or smaller ones, than another is filled up with zeros, which the
+    models know from the sizes or the masks that stand beside the pixels.
+    """
+    fills = dict.fromkeys(_IDS, pad_token_id) | {"labels": IGNORE}
+    return {name: _stack([item[name] for item in encoded], fills.get(name, 0)) for name in encoded[0]}
 
-    return {name: stack(name) for name in encoded[0]}
+
+def _stack(tensors: Sequence[Tensor], fill: int) -> Tensor:
+    """Pad every dimension but the first to the longest, and concatenate along the first."""
+    longest = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    return torch.cat([_grow(tensor, longest, fill) for tensor in tensors])
+
+
+def _grow(tensor: Tensor, sizes: Sequence[int], fill: int) -> Tensor:
+    missing = [size - have for size, have in zip(sizes, tensor.shape[1:], strict=True)]
+    return pad(tensor, [count for extra in reversed(missing) for count in (0, extra)], value=fill)

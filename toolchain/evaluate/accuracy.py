@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vlmc.toolchain.data.encode import Encoder, collate
+from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.progress import Progress
 
@@ -70,16 +70,16 @@ def _batches(lengths: Sequence[int], size: int) -> list[list[int]]:
     return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
 
-def _generate(model: nn.Module, encoder: Encoder, asked: Sequence[dict[str, Tensor]]) -> list[str]:
-    serving, feed = encoder.serving, collate(asked, pad_token_id=0)
-    length = feed["input_ids"].shape[1]
+def _generate(model: nn.Module, encoder: Encoder, asked: Sequence[Encoded]) -> list[str]:
+    feed = encoder.collate(asked)
+    length, room = feed["input_ids"].shape[1], encoder.room(feed)
     tokens = model.generate(  # type: ignore[operator]
         **feed,
         do_sample=False,
         num_beams=1,
-        max_new_tokens=min(MAX_NEW_TOKENS, serving.max_positions - length),
-        eos_token_id=list(serving.eos_token_ids),
-        pad_token_id=serving.eos_token_ids[0],
+        max_new_tokens=MAX_NEW_TOKENS if room is None else min(MAX_NEW_TOKENS, room),
+        eos_token_id=list(encoder.end_ids),
+        pad_token_id=encoder.end_ids[0],
     )
     if tokens.shape[1] >= length and torch.equal(tokens[:, :length], feed["input_ids"]):
         tokens = tokens[:, length:]  # some families give the question back before the answer

@@ -19,9 +19,9 @@ from vlmc.toolchain.settings import EvalSettings
 
 def measure(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress, *, title: str) -> Accuracy:
     """Load a model and return its accuracy."""
-    model, processor = checkpoint.load(), checkpoint.load_processor()
-    serving = checkpoint.family.serving(model, processor)
-    return evaluate(model, Encoder(processor, serving), samples, progress, title=title)
+    model = checkpoint.load()
+    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
+    return evaluate(model, encoder, samples, progress, title=title)
 
 
 def dense_twin(artifact: Artifact) -> Checkpoint:
@@ -46,12 +46,12 @@ def compare(model: str, beside: Sequence[str], options: EvalSettings, progress: 
         InputError: a model or the data cannot be used, or two models would share a column's name.
     """
     main = Checkpoint.find(model)
-    samples = data.load(options.data, options.split, options.count)
+    samples = data.load(options, "test", options.count, check=True)
     columns = _columns(main, [Checkpoint.find(name) for name in beside])
     measured = {title: measure(one, samples, progress, title=title) for title, one in columns.items()}
     found = {
         "data": options.data,
-        "split": options.split if options.data == "demo" else None,
+        "split": options.split or ("test" if options.data == "demo" else None),
         "count": len(samples),
         "models": {title: asdict(accuracy) for title, accuracy in measured.items()},
         "digests": {title: one.digest for title, one in columns.items()},

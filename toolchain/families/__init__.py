@@ -1,21 +1,57 @@
-"""Model families: one file each, found by transformers' `model_type`."""
+"""Model families: one file each, found by what a model's config.json says."""
+
+from typing import Any
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.families.base import Family, Tower
 from vlmc.toolchain.families.blip2 import Blip2
+from vlmc.toolchain.families.blip2_t5 import Blip2T5
+from vlmc.toolchain.families.discovered import discover
+from vlmc.toolchain.families.gemma3 import Gemma3
+from vlmc.toolchain.families.idefics3 import Idefics3
+from vlmc.toolchain.families.instructblip import InstructBlip
+from vlmc.toolchain.families.instructblip_t5 import InstructBlipT5
+from vlmc.toolchain.families.internvl import InternVL
 from vlmc.toolchain.families.llava import Llava
+from vlmc.toolchain.families.llava_next import LlavaNext
+from vlmc.toolchain.families.paligemma import PaliGemma
+from vlmc.toolchain.families.qwen2_5_vl import Qwen25VL
+from vlmc.toolchain.families.qwen3_vl import Qwen3VL
+from vlmc.toolchain.families.smolvlm import SmolVLM
 
 __all__ = ["FAMILIES", "Family", "Tower", "find"]
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (Llava(), Blip2())}
+_KNOWN: tuple[Family, ...] = (
+    Llava(),
+    LlavaNext(),
+    Blip2(),
+    Blip2T5(),
+    InstructBlip(),
+    InstructBlipT5(),
+    Qwen25VL(),
+    Qwen3VL(),
+    Idefics3(),
+    SmolVLM(),
+    PaliGemma(),
+    InternVL(),
+    Gemma3(),
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in _KNOWN}
 
 
-def find(model_type: str, where: str) -> Family:
-    """Return the family of a model type.
+def find(config: dict[str, Any], where: str) -> Family:
+    """Return the family of a model by the content of its config.json; one that is found in the model where none is known.
 
     Raises:
-        InputError: vlmc does not know it; the message lists those it does.
+        InputError: the model cannot be worked with; the message lists those that vlmc knows.
     """
-    if model_type not in FAMILIES:
-        raise InputError(f"{where} is a {model_type!r} model; vlmc knows {', '.join(sorted(FAMILIES))}")
-    return FAMILIES[model_type]
+    model_type = config.get("model_type")
+    kin = [family for family in FAMILIES.values() if family.model_type == model_type]
+    if not kin:
+        return discover(config, where, ", ".join(sorted(FAMILIES)))
+    language = (config.get("text_config") or {}).get("model_type")
+    for family in kin:
+        if not family.languages or language in family.languages:
+            return family
+    known = ", ".join(name for family in kin for name in family.languages)
+    raise InputError(f"{where} is a {model_type} model that speaks through {language!r}; vlmc knows it with {known}")

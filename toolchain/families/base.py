@@ -1,18 +1,20 @@
 """What vlmc must know of a model family: which layers may be pruned, where they sit, how to ask and how to deploy."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from abc import ABC
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.artifact import Part, Serving
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.families import processors, prompting
+from vlmc.toolchain.families.processors import Processor as Processor
 
-Processor = Any  # transformers' processors share no typed base
 SLOT = "<image>"
 
 
@@ -21,36 +23,109 @@ class Tower:
     """A stack of transformer blocks that run one after the other.
 
     `path` is a glob for the name of its ModuleList: transformers renames what lies above it from release to release.
+    `mixed`: its input holds visual tokens beside those of the text.
     """
 
     part: Part
     path: str
+    mixed: bool = True
 
 
 class Family(ABC):
     """One kind of vision-language model, such as LLaVA; stateless. A new family is one file with one of these."""
 
-    model_type: ClassVar[str]  # transformers' config.model_type
-    towers: ClassVar[tuple[Tower, ...]]  # in the order in which they run; every Linear inside may be pruned
-    interface: ClassVar[tuple[str, ...]]  # globs of the Linear layers between the towers: never pruned, adapted by LoRA
+    name: str  # what vlmc calls it: the model type, and the language model where that makes a difference
+    model_type: str  # transformers' config.model_type
+    languages: tuple[str, ...] = ()  # config.text_config.model_type of those that it knows; none named: any
+    towers: tuple[Tower, ...]  # in the order in which they run; every Linear inside may be pruned
+    interface: tuple[str, ...]  # globs of the Linear layers between the towers: never pruned, adapted by LoRA
+    encoder_decoder: bool = False  # the language model reads the question by an encoder, and writes by a decoder
+    documented: str | None = None  # the model cards' prompt, for checkpoints that bring no chat template
+    answer_type: int = 0  # of the answer's tokens, in `token_type_ids`
+    notice: str | None = None  # what the user must be told before such a model is pruned
 
-    @abstractmethod
-    def serving(self, model: nn.Module, processor: Processor) -> Serving:
-        """Return what the runtime must know to feed this model."""
+    def load_processor(self, folder: Path) -> Processor:
+        """Load the model's own processor: its tokenizer and its picture pipeline."""
+        return processors.load(folder)
 
-    @abstractmethod
+    def picture_token(self, processor: Processor) -> str:
+        """Return what stands for a picture in the processor's text."""
+        return str(processor.image_token)
+
+    def prompt(self, processor: Processor, pictures: int = 1) -> str:
+        """Return the text that the processor takes with so many pictures, with `{prompt}` for the question.
+
+        Raises:
+            InputError: the model's chat template cannot be used, or it has none and no prompt is documented.
+        """
+        token, text = self.picture_token(processor), self.template(processor, pictures)
+        if text.count(token) != pictures:
+            raise InputError(f"the model's chat template has {text.count(token)} slots for {pictures} pictures")
+        return text
+
+    def template(self, processor: Processor, pictures: int = 1) -> str:
+        """Return the rendered chat template, or the documented prompt where there is none.
+
+        Raises:
+            InputError: the template cannot be used, or there is neither.
+        """
+        text = prompting.rendered_template(processor, pictures)
+        if text is not None:
+            return text
+        if self.documented is None:
+            raise InputError(
+                f"this {self.name} model brings no chat template: put chat_template.jinja beside its config.json"
+            )
+        return self.documented.format(pictures=self.picture_token(processor) * pictures, prompt=prompting.QUESTION)
+
+    def joint(self, prompt: str) -> str | None:
+        """Return what stands between prompt and answer; None where the answer's tokens do not depend on the prompt."""
+        return None if self.encoder_decoder else "" if prompt[-1:].isspace() else " "
+
+    def end_ids(self, model: nn.Module, processor: Processor) -> tuple[int, ...]:
+        """Return the tokens that end an answer, first the one that the chat template itself writes after answers.
+
+        Raises:
+            InputError: the model names none.
+        """
+        ends = prompting.stop_ids(*self.generation_configs(model))
+        written = [token for token in prompting.after_answers(processor) if token in ends]
+        return tuple(dict.fromkeys([*written[:1], *ends]))
+
+    def generation_configs(self, model: nn.Module) -> tuple[Any, ...]:
+        """Return the configurations that may say which tokens end an answer, the one that wins first."""
+        some: Any = model
+        return some.generation_config, some.config.get_text_config()
+
+    def max_positions(self, model: nn.Module) -> int | None:
+        """Return how many tokens the language model takes, None where it sets no limit."""
+        some: Any = model
+        found: int | None = getattr(some.config.get_text_config(), "max_position_embeddings", None)
+        return found
+
+    def visual_tokens(self, model: nn.Module, feed: Mapping[str, Tensor]) -> Tensor:
+        """Return which tokens of the language model's input are visual: boolean (B, T); `feed` is the model's input."""
+        some: Any = model
+        found: Tensor = feed["input_ids"] == some.config.image_token_id
+        return found
+
+    def serving(self, model: nn.Module, processor: Processor) -> Serving | None:
+        """Return what the runtime must know to feed this model; None where it cannot repeat the model's processing."""
+        return None
+
     def graphs(self, model: nn.Module, serving: Serving) -> list[GraphSpec]:
-        """Return the graphs to export: vision_encoder, embed_tokens and decoder_model_merged."""
+        """Return the graphs to export: vision_encoder, embed_tokens and decoder_model_merged.
 
-    @abstractmethod
-    def visual_tokens(self, model: nn.Module, input_ids_BT: Tensor) -> Tensor:
-        """Return which tokens of the language model's input are visual: boolean (B, T)."""
+        Raises:
+            InputError: no graphs are known for this family.
+        """
+        raise InputError(f"vlmc cannot export a {self.name} model yet: load it with transformers")
 
     def blocks(self, model: nn.Module, tower: Tower) -> list[tuple[str, nn.Module]]:
         """Return the tower's blocks with their full names, in order."""
         stacks = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and fnmatchcase(n, tower.path)]
         if len(stacks) != 1:
-            raise InputError(f"this {self.model_type} model has {len(stacks)} stacks called {tower.path}, expected one")
+            raise InputError(f"this {self.name} model has {len(stacks)} stacks called {tower.path}, expected one")
         path, stack = stacks[0]
         return [(f"{path}.{name}", block) for name, block in stack.named_children()]
 

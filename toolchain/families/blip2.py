@@ -7,39 +7,36 @@ from torch import Tensor, nn
 
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.artifact import Part, Serving
-from vlmc.runtime.errors import InputError
-from vlmc.toolchain.families.base import SLOT, Family, Processor, Tower
+from vlmc.toolchain.families.base import SLOT, Processor, Tower
 from vlmc.toolchain.families.graphs import Cache, Decoder, decoder_graph, embedding_graph, vision_graph
-from vlmc.toolchain.families.prompting import QUESTION, image_pipeline, rendered_template, stop_ids
+from vlmc.toolchain.families.prompting import image_pipeline
+from vlmc.toolchain.families.qformer import QueryingFamily
 
-DOCUMENTED = f"Question: {QUESTION} Answer:"
+DOCUMENTED = "Question: {prompt} Answer:"
 """BLIP-2's prompt for questions, as its model cards give it; its checkpoints bring no chat template."""
 
 
-class Blip2(Family):
+class Blip2(QueryingFamily):
     """`Blip2ForConditionalGeneration` with OPT (arXiv 2301.12597)."""
 
-    model_type = "blip-2"
+    name = model_type = "blip-2"
+    languages = ("opt",)
     towers = (
         Tower(Part.VISION, "*vision_model.encoder.layers"),
         Tower(Part.LANGUAGE, "*language_model.*decoder.layers"),
     )
-    interface = ("*qformer.*", "*language_projection")
+    documented = DOCUMENTED
 
     def serving(self, model: nn.Module, processor: Processor) -> Serving:
         blip2: Any = model
-        _check_language(blip2.config)
-        # The processor itself puts the image tokens before the whole text, so a template may name them or not.
-        prompt = SLOT + (rendered_template(processor) or DOCUMENTED).replace(SLOT, "")
         return Serving(
             image=image_pipeline(processor.image_processor),
             image_slot=SLOT,
             image_token_id=blip2.config.image_token_index,
             image_tokens=blip2.config.num_query_tokens,
             image_position="front",
-            prompt=prompt,
-            # transformers hands generation over to the language model, with the language model's own configuration
-            eos_token_ids=stop_ids(blip2.language_model.generation_config, blip2.config.text_config),
+            prompt=SLOT + self.prompt(processor),
+            eos_token_ids=self.end_ids(model, processor),
             max_positions=blip2.config.text_config.max_position_embeddings,
         )
 
@@ -52,11 +49,6 @@ class Blip2(Family):
             embedding_graph(embedding, serving),
             decoder_graph(Decoder(blip2.language_model, None), embedding, cache, serving),
         ]
-
-    def visual_tokens(self, model: nn.Module, input_ids_BT: Tensor) -> Tensor:
-        blip2: Any = model
-        found: Tensor = input_ids_BT == blip2.config.image_token_index
-        return found  # the projected query outputs stand there
 
 
 class Blip2Vision(nn.Module):
@@ -77,9 +69,3 @@ class Blip2Vision(nn.Module):
         output = self.qformer(query_embeds=queries, encoder_hidden_states=patches, encoder_attention_mask=seen)
         features: Tensor = self.projection(output.last_hidden_state)
         return features
-
-
-def _check_language(config: Any) -> None:
-    language = config.text_config.model_type
-    if language != "opt":
-        raise InputError(f"this BLIP-2 speaks through {language!r}; vlmc knows BLIP-2 with OPT")

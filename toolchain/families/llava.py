@@ -1,50 +1,41 @@
 """LLaVA: a CLIP vision tower, an MLP projector, a Llama-like language model."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.artifact import Part, Serving
-from vlmc.runtime.errors import InputError
 from vlmc.toolchain.families.base import Family, Processor, Tower
 from vlmc.toolchain.families.graphs import Cache, Decoder, decoder_graph, embedding_graph, vision_graph
-from vlmc.toolchain.families.prompting import QUESTION, image_pipeline, rendered_template, stop_ids
-
-DOCUMENTED = "USER: {slot}\n" + QUESTION + " ASSISTANT:"
-"""LLaVA 1.5's prompt, for checkpoints that bring no chat template."""
+from vlmc.toolchain.families.prompting import image_pipeline
 
 
 class Llava(Family):
     """`LlavaForConditionalGeneration` (arXiv 2304.08485)."""
 
-    model_type = "llava"
+    name = model_type = "llava"
     towers = (
         Tower(Part.VISION, "*vision_tower.*encoder.layers"),
         Tower(Part.LANGUAGE, "*language_model.*layers"),
     )
     interface = ("*multi_modal_projector.*",)
+    documented = "USER: {pictures}\n{prompt} ASSISTANT:"  # LLaVA 1.5's
 
     def serving(self, model: nn.Module, processor: Processor) -> Serving:
-        llava: Any = model
-        config = llava.config
-        slot = str(processor.image_token)
-        prompt = rendered_template(processor) or DOCUMENTED.format(slot=slot, prompt=QUESTION)
-        if prompt.count(slot) != 1:
-            raise InputError(f"the model's chat template has {prompt.count(slot)} slots for the picture, expected one")
-        side = config.vision_config.image_size
-        encoder = LlavaVision(llava).eval()
-        with torch.no_grad():
-            tokens = encoder(torch.zeros(1, 3, side, side, dtype=llava.dtype)).shape[1]
+        config = cast(Any, model).config
+        side, slot = config.vision_config.image_size, self.picture_token(processor)
+        blank = processor(images=Image.new("RGB", (side, side)), text=slot, return_tensors="pt")
         return Serving(
             image=image_pipeline(processor.image_processor),
             image_slot=slot,
             image_token_id=config.image_token_id,
-            image_tokens=tokens,
+            image_tokens=int((blank["input_ids"] == config.image_token_id).sum()),
             image_position="inline",
-            prompt=prompt,
-            eos_token_ids=stop_ids(llava.generation_config, config.text_config),
+            prompt=self.prompt(processor),
+            eos_token_ids=self.end_ids(model, processor),
             max_positions=config.text_config.max_position_embeddings,
         )
 
@@ -57,11 +48,6 @@ class Llava(Family):
             embedding_graph(embedding, serving),
             decoder_graph(Decoder(llava.model.language_model, llava.lm_head), embedding, cache, serving),
         ]
-
-    def visual_tokens(self, model: nn.Module, input_ids_BT: Tensor) -> Tensor:
-        llava: Any = model
-        found: Tensor = input_ids_BT == llava.config.image_token_id
-        return found
 
 
 class LlavaVision(nn.Module):

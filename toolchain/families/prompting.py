@@ -1,12 +1,13 @@
-"""Serving data that all families read from transformers' processors in the same way."""
+"""Prompts and serving data that all families read from transformers' processors in the same way."""
 
 from typing import Any
 
 from vlmc.runtime.artifact import ImagePipeline
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.families.base import Processor
+from vlmc.toolchain.families.processors import Processor
 
 QUESTION = "{prompt}"
+_ANSWER = "{answer}"
 
 
 def image_pipeline(images: Any) -> ImagePipeline:
@@ -29,8 +30,8 @@ def image_pipeline(images: Any) -> ImagePipeline:
     )
 
 
-def rendered_template(processor: Processor) -> str | None:
-    """Render the processor's chat template for one picture and `{prompt}`; None where it has no template.
+def rendered_template(processor: Processor, pictures: int = 1) -> str | None:
+    """Render the processor's chat template for so many pictures and `{prompt}`; None where it has no template.
 
     A beginning-of-text token that the template writes is dropped where the tokenizer adds it anyway.
 
@@ -39,16 +40,20 @@ def rendered_template(processor: Processor) -> str | None:
     """
     if not processor.chat_template:
         return None
-    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
-    try:
-        text = str(
-            processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
-        )
-    except Exception as error:  # templates are programs: jinja raises whatever they raise
-        raise InputError(f"the model's chat template cannot be rendered: {' '.join(str(error).split())[:200]}") from None
+    text = _render(processor, [_asked(pictures)], add_generation_prompt=True)
     if text.count(QUESTION) != 1:
         raise InputError("the model's chat template does not show the question once")
     return _without_bos(processor.tokenizer, text)
+
+
+def after_answers(processor: Processor) -> list[int]:
+    """Return the tokens that the processor's chat template writes after an answer; none where it has no template."""
+    if not processor.chat_template:
+        return []
+    answered = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
+    text = _render(processor, [_asked(1), answered], add_generation_prompt=False)
+    after = text.partition(_ANSWER)[2]
+    return list(processor.tokenizer(after, add_special_tokens=False)["input_ids"])
 
 
 def stop_ids(*configs: Any) -> tuple[int, ...]:
@@ -62,6 +67,17 @@ def stop_ids(*configs: Any) -> tuple[int, ...]:
         if found is not None:
             return (found,) if isinstance(found, int) else tuple(found)
     raise InputError("the model does not say which token ends an answer (eos_token_id)")
+
+
+def _asked(pictures: int) -> dict[str, Any]:
+    return {"role": "user", "content": [*([{"type": "image"}] * pictures), {"type": "text", "text": QUESTION}]}
+
+
+def _render(processor: Processor, turns: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+    try:
+        return str(processor.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
+    except Exception as error:  # templates are programs: jinja raises whatever they raise
+        raise InputError(f"the model's chat template cannot be rendered: {' '.join(str(error).split())[:200]}") from None
 
 
 def _resize(size: dict[str, int]) -> tuple[int, int] | tuple[int]:

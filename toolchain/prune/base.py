@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.prune.dsnot import dsnot
 from vlmc.toolchain.prune.refit import refit
 from vlmc.toolchain.prune.statistics import Need, Statistics
 
@@ -21,6 +23,7 @@ class Pruner:
     prune: PruneLayer
     need: Need
     url: str
+    moves: bool = False  # whether the weights that stay change too, to make up for those that go
 
 
 def with_refit(pruner: Pruner) -> Pruner:
@@ -30,4 +33,20 @@ def with_refit(pruner: Pruner) -> Pruner:
         pruned_OI, mask_OI = pruner.prune(weight_OI, statistics, pattern)
         return refit(weight_OI, pruned_OI, mask_OI, statistics), mask_OI
 
-    return Pruner(f"{pruner.name}+refit", prune, Need.HESSIAN, pruner.url)
+    return Pruner(f"{pruner.name}+refit", prune, Need.HESSIAN, pruner.url, moves=True)
+
+
+def with_dsnot(pruner: Pruner) -> Pruner:
+    """Return the pruner followed by swaps between the weights that its mask keeps and those that it prunes.
+
+    Raises:
+        InputError: the pruner moves the weights that stay; they fit its own mask and no other.
+    """
+    if pruner.moves:
+        raise InputError(f"--dsnot changes masks, and the weights of {pruner.name} fit its own: use wanda or magnitude")
+
+    def prune(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
+        _, mask_OI = pruner.prune(weight_OI, statistics, pattern)
+        return dsnot(weight_OI, mask_OI, statistics, pattern)
+
+    return Pruner(f"{pruner.name}+dsnot", prune, max(pruner.need, Need.DIAGONAL), pruner.url)

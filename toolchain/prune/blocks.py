@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Part
 from vlmc.runtime.errors import CheckFailed, InputError
@@ -16,19 +16,25 @@ from vlmc.toolchain.families.base import linears
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune.base import Pruner
 from vlmc.toolchain.prune.journal import Journal, PrunedLayer
+from vlmc.toolchain.prune.reconstruct import Reconstruction, Task, reconstruct
 from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.prune.sweep import Run, Sweep, Visitor
 from vlmc.toolchain.prune.tokens import Tokens
-from vlmc.toolchain.streaming.weights import StreamedModel
+from vlmc.toolchain.streaming.activations import Activations
 from vlmc.toolchain.workers import Workers
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is pruned: by what, and which layer to which pattern; layers that are not named stay dense."""
+    """How a model is pruned: by what, and which layer to which pattern; layers that are not named stay dense.
+
+    Each block is trained for so many epochs of the calibration samples once it is pruned, in an order that the seed draws.
+    """
 
     pruner: Pruner
     patterns: Mapping[str, SparsityPattern]
+    epochs: int = 0
+    seed: int = 0
 
 
 def prune_blocks(
@@ -42,11 +48,11 @@ def prune_blocks(
     towers = {tower: [name for name, _ in family.blocks(model.module, tower)] for tower in family.towers}
     towers = {tower: names for tower, names in towers.items() if _has_work(plan, names)}
     with progress.task("prune", sum(len(names) for names in towers.values())) as bar:
-        visitor = _PruneBlocks(plan, model, journal, workers, bar.advance)
+        visitor = _PruneBlocks(plan, sweep, journal, workers, bar.advance)
         for tower, names in towers.items():
             for name in filter(visitor.finished, names):
                 visitor.take_over(name)
-            sweep.tower(tower, visitor, tokens if tower.part is Part.LANGUAGE else None)
+            sweep.tower(tower, visitor, tokens if tower.part is Part.LANGUAGE and tower.mixed else None)
     return [name for names in towers.values() for name in names]
 
 
@@ -57,12 +63,10 @@ def _has_work(plan: Plan, blocks: Sequence[str]) -> bool:
 class _PruneBlocks(Visitor):
     """Prunes the layers of every block that it visits; `done` is called after each block."""
 
-    def __init__(
-        self, plan: Plan, model: StreamedModel, journal: Journal, workers: Workers, done: Callable[[], None]
-    ) -> None:
-        self.plan, self.model, self.journal, self.workers, self.done = plan, model, journal, workers, done
-        self.need = plan.pruner.need
-        self.looks = self.need is not Need.NOTHING
+    def __init__(self, plan: Plan, sweep: Sweep, journal: Journal, workers: Workers, done: Callable[[], None]) -> None:
+        self.plan, self.sweep, self.journal, self.workers, self.done = plan, sweep, journal, workers, done
+        self.model, self.need = sweep.model, plan.pruner.need
+        self.looks = self.need is not Need.NOTHING or plan.epochs > 0
         self._tensors: set[str] = set()  # a tensor that several layers share is pruned with the first of them
 
     def finished(self, name: str) -> bool:
@@ -81,18 +85,45 @@ class _PruneBlocks(Visitor):
         jobs = self._jobs(name, block, statistics)
         for seen in {id(seen): seen for seen in statistics.values()}.values():
             self.workers.add_up(seen.sums())
+        dense = self._outputs(samples, run) if self.plan.epochs else None
         for job in self.workers.share(jobs):
             job.prune(self.plan.pruner)
         for place, job in enumerate(jobs):
             job.send(self.workers, place % self.workers.count)
+        self._place(name, block, jobs)
+        trained = None
+        if dense is not None:
+            trained = self._reconstruct(name, block, jobs, Task(len(samples), lambda one: run(one).after, dense.get))
+            self._place(name, block, jobs)
         if self.workers.leads:
             masks = {job.tensor: job.mask_OI for job in jobs}
-            self.journal.write(name, [job.note() for job in jobs], {job.tensor: job.weight_OI for job in jobs}, masks)
+            weights = {job.tensor: job.weight_OI for job in jobs}
+            self.journal.write(name, [job.note() for job in jobs], weights, masks, trained)
         self.workers.wait()
-        for inner, layer in linears(block):
-            if same := [job for job in jobs if job.tensor == self.model.stored(f"{name}.{inner}.weight")]:
-                layer.weight.data.copy_(same[0].weight_OI)
         self.take_over(name)
+
+    def _place(self, name: str, block: nn.Module, jobs: Sequence["_Job"]) -> None:
+        """Let the block, and the layers that are tied to its own, compute with the pruned weights."""
+        weights = {job.tensor: job.weight_OI for job in jobs}
+        for inner, layer in linears(block):
+            weight_OI = weights.get(self.model.stored(f"{name}.{inner}.weight"))
+            if weight_OI is not None:
+                layer.weight.data.copy_(weight_OI)
+
+    def _outputs(self, samples: Sequence[int], run: Run) -> Activations:
+        """Return what the block, still dense, gives for every sample."""
+        outputs = self.sweep.activations("dense")
+        for sample in samples:
+            outputs.put(sample, run(sample).after)
+        return outputs
+
+    def _reconstruct(self, name: str, block: nn.Module, jobs: Sequence["_Job"], task: Task) -> Reconstruction:
+        """Train the kept weights towards what the dense block gave for the same inputs."""
+        masks = {job.name.removeprefix(f"{name}."): job.mask_OI for job in jobs}
+        found = reconstruct(block, masks, task, self.plan.epochs, self.plan.seed)
+        for job in jobs:
+            job.take(job.layer.weight.detach())
+        return found
 
     def _jobs(self, name: str, block: nn.Module, statistics: Mapping[str, Statistics]) -> list["_Job"]:
         jobs: dict[str, _Job] = {}
@@ -103,7 +134,7 @@ class _PruneBlocks(Visitor):
             tensor = self.model.stored(f"{full}.weight")
             if tensor in self._tensors or tensor in jobs:
                 continue
-            if self.looks and inner not in statistics:
+            if self.need is not Need.NOTHING and inner not in statistics:
                 raise InputError(f"{full} never ran on the calibration data: leave it dense with --layers '{full}=none'")
             seen = statistics.get(inner) or Statistics(layer.in_features, Need.NOTHING, layer.weight.device)
             jobs[tensor] = _Job(full, tensor, layer, seen, self.plan.patterns[full], self.model.dtype(f"{full}.weight"))
@@ -123,13 +154,17 @@ class _Job:
     raised: float | None = None
 
     def prune(self, pruner: Pruner) -> None:
-        """Fill in `weight_OI` and `mask_OI`.
-
-        Raises:
-            CheckFailed: a weight is too great for the checkpoint's type.
-        """
+        """Fill in `weight_OI` and `mask_OI`."""
         weight_OI, self.mask_OI = pruner.prune(self.layer.weight.detach(), self.statistics, self.pattern)
         self.raised = self.statistics.raised_damping
+        self.take(weight_OI)
+
+    def take(self, weight_OI: Tensor) -> None:
+        """Round a weight (O, I) to the checkpoint's type, +0.0 where it is pruned.
+
+        Raises:
+            CheckFailed: a weight is too great for that type.
+        """
         self.weight_OI = weight_OI.to(self.dtype).masked_fill(~self.mask_OI, 0.0)
         if not bool(torch.isfinite(self.weight_OI).all()):
             raise CheckFailed(f"{self.name}: a pruned weight is too great for {self.dtype}; use another method")

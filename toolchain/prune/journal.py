@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.tensors import TensorFile
 from vlmc.toolchain.masks import pack
+from vlmc.toolchain.prune.reconstruct import Reconstruction
 from vlmc.toolchain.runs import RunFolder
 
 MASK = "mask of "
@@ -44,13 +46,19 @@ class Journal:
         return self.run.path / f"{block}.safetensors"
 
     def write(
-        self, block: str, layers: Sequence[PrunedLayer], weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+        self,
+        block: str,
+        layers: Sequence[PrunedLayer],
+        weights: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        trained: Reconstruction | None = None,
     ) -> None:
         """Write one block's pruned weights (O, I) and keep-masks (O, I), both by tensor name."""
         tensors = {name: weight.cpu().contiguous() for name, weight in weights.items()}
         tensors |= {MASK + name: torch.from_numpy(pack(mask)) for name, mask in masks.items()}
         partial = self.path(block).with_suffix(".partial")
-        save_file(tensors, partial, metadata={"layers": json.dumps([asdict(layer) for layer in layers])})
+        notes = {"layers": [asdict(layer) for layer in layers], "trained": trained and asdict(trained)}
+        save_file(tensors, partial, metadata={name: json.dumps(note) for name, note in notes.items()})
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(self.path(block))
@@ -61,9 +69,17 @@ class Journal:
         Raises:
             InputError: its file is damaged.
         """
+        return [PrunedLayer(**entry) for entry in self._note(block, "layers")]
+
+    def trained(self, block: str) -> Reconstruction | None:
+        """Return what training a finished block came to, None where it was not trained."""
+        note = self._note(block, "trained")
+        return None if note is None else Reconstruction(**note)
+
+    def _note(self, block: str, name: str) -> Any:
         try:
             with safe_open(self.path(block), framework="pt") as file:
-                return [PrunedLayer(**entry) for entry in json.loads(file.metadata()["layers"])]
+                return json.loads(file.metadata()[name])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self.path(block)} is damaged ({error}): leave --resume out to start anew") from None
 

@@ -1,7 +1,9 @@
 """Which layer is pruned to what: the parts' patterns, and exceptions for single layers by glob."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+
+from torch import nn
 
 from vlmc.runtime.artifact import Part
 from vlmc.runtime.errors import InputError
@@ -45,13 +47,23 @@ def by_layer(
     return found
 
 
-def left_dense(patterns: Mapping[str, SparsityPattern], widths: Mapping[str, int], *, allowed: bool) -> dict[str, int]:
-    """Return the input sizes, by name, of the layers whose rows do not fall into whole groups of their pattern.
+def widths(model: nn.Module, layers: Iterable[str]) -> dict[str, int]:
+    """Return the input size of each of these Linear layers."""
+    return {name: model.get_parameter(f"{name}.weight").shape[1] for name in layers}
+
+
+def indivisible(patterns: Mapping[str, SparsityPattern], inputs: Mapping[str, int]) -> dict[str, int]:
+    """Return the input sizes, by name, of the layers whose rows do not fall into whole groups of their pattern."""
+    return {name: inputs[name] for name, pattern in patterns.items() if not pattern.divides(inputs[name])}
+
+
+def left_dense(patterns: Mapping[str, SparsityPattern], inputs: Mapping[str, int], *, allowed: bool) -> dict[str, int]:
+    """Return what `indivisible` does, where that may be.
 
     Raises:
         InputError: there are some and they may not stay dense, or there are no others.
     """
-    odd = {name: widths[name] for name, pattern in patterns.items() if not pattern.divides(widths[name])}
+    odd = indivisible(patterns, inputs)
     if odd and not allowed:
         listed = ", ".join(f"{name} ({width})" for name, width in list(odd.items())[:5])
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""

@@ -2,7 +2,7 @@
 
 Shapes: L tokens, I in features. With `x_LI` the inputs and `w_L` the tokens' weights: squares_I = sum over L of w x^2, the
 diagonal of the Hessian H_II = sum over L of w x x^T (SparseGPT writes 2 x x^T; the factor changes neither the mask nor the
-compensation).
+compensation); sums_I = sum over L of w x; count = sum over L of w. All are plain sums: those of several runs add up.
 """
 
 from enum import IntEnum
@@ -26,12 +26,15 @@ class Statistics:
 
     def __init__(self, features: int, need: Need, device: torch.device) -> None:
         self.raised_damping: float | None = None  # set by a pruner whose usual damping was too little
+        self.count = torch.zeros((), device=device)
+        self.sums_I = torch.zeros(features, device=device)
         self.squares_I = torch.zeros(features, device=device)
         self.hessian_II = torch.zeros(features, features, device=device) if need is Need.HESSIAN else None
 
     def sums(self) -> list[Tensor]:
         """Return the sums, to be added up over processes."""
-        return [self.squares_I] if self.hessian_II is None else [self.squares_I, self.hessian_II]
+        small = [self.count, self.sums_I, self.squares_I]
+        return small if self.hessian_II is None else [*small, self.hessian_II]
 
     def add(self, x: Tensor, where: str, weights_L: Tensor | None = None) -> None:
         """Add inputs (..., I), one weight for each token; None weighs all alike.
@@ -44,6 +47,23 @@ class Statistics:
         squares_I = weighted_LI.square().sum(0)
         if not bool(torch.isfinite(squares_I).all()) and not bool(torch.isfinite(x_LI).all()):  # the sums tell, at less cost
             raise InputError(f"calibration gives NaN or infinite inputs at {where}: check the checkpoint and the data")
+        if weights_L is None:
+            self.count += len(x_LI)
+            self.sums_I += x_LI.sum(0)
+        else:
+            self.count += weights_L.sum()
+            self.sums_I += weights_L @ x_LI
         self.squares_I += squares_I
         if self.hessian_II is not None:
             self.hessian_II.addmm_(weighted_LI.T, weighted_LI)
+
+    @property
+    def mean_I(self) -> Tensor:
+        """The mean of each input; zero where no token counts."""
+        return self.sums_I / self.count.clamp_min(torch.finfo(torch.float32).tiny)
+
+    @property
+    def variance_I(self) -> Tensor:
+        """The variance of each input, over the tokens and their weights."""
+        mean_square_I = self.squares_I / self.count.clamp_min(torch.finfo(torch.float32).tiny)
+        return (mean_square_I - self.mean_I.square()).clamp_min(0)

@@ -69,9 +69,16 @@ class Sweep:
                 if number < last and visitor.looks:
                     walk.move_on(run)
 
-    def activations(self) -> Activations:
-        """Return an empty store."""
-        return Activations(self.model.device, self._spill)
+    def by_block(self, layers: Sequence[str]) -> dict[str, list[str]]:
+        """Sort layers' names by the names of their blocks, which come in order of execution."""
+        family, module = self.family, self.model.module
+        blocks = [name for tower in family.towers for name, _ in family.blocks(module, tower)]
+        found = {block: [name for name in layers if name.startswith(f"{block}.")] for block in blocks}
+        return {block: names for block, names in found.items() if names}
+
+    def activations(self, name: str) -> Activations:
+        """Return an empty store; `name` tells it from others on disk."""
+        return Activations(self.model.device, None if self._spill is None else self._spill / name)
 
     def feed(self, sample: int) -> Feed:
         """Return one sample's input on the model's device."""
@@ -85,20 +92,20 @@ class _Walk:
         self.stack = stack
         self.samples = range(len(sweep.feeds))
         self._sweep, self._tokens = sweep, tokens
-        self._kept = sweep.activations()
+        self._calls, self._outputs = sweep.activations("calls"), sweep.activations("outputs")
 
     def record(self) -> None:
         """Run every sample up to the tower."""
         for sample in self.samples:
             run = partial(self._sweep.model.module, **self._sweep.feed(sample), use_cache=False)
-            self._kept.put(f"in-{sample}", self.stack.record(run))
+            self._calls.put(sample, self.stack.record(run))
 
     def runner(self, number: int, through: Callable[..., Passed]) -> Run:
         """Return what takes a sample through the block of that number."""
 
         def run(sample: int) -> Passed:
-            previous = self._kept.get(f"out-{sample}") if number else None
-            return through(self._kept.get(f"in-{sample}"), previous)
+            previous = self._outputs.get(sample) if number else None
+            return through(self._calls.get(sample), previous)
 
         return run
 
@@ -115,7 +122,7 @@ class _Walk:
     def move_on(self, run: Run) -> None:
         """Keep what the block gives for every sample."""
         for sample in self.samples:
-            self._kept.put(f"out-{sample}", run(sample).output)
+            self._outputs.put(sample, run(sample).output)
 
     def _weights(self, sample: int, run: Run) -> Tensor | None:
         if self._tokens is None:

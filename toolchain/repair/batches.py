@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+import torch
 from torch import Tensor, nn
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.encode import IGNORE, Encoder, collate
+from vlmc.toolchain.data.encode import IGNORE, Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 
 CACHE_BYTES = 1 << 30  # encoded samples that are kept from epoch to epoch
@@ -20,14 +21,20 @@ CACHE_BYTES = 1 << 30  # encoded samples that are kept from epoch to epoch
 class Batch:
     """Encoded samples, and where their answers are."""
 
-    inputs: dict[str, Tensor]
+    inputs: Encoded
     columns_K: Tensor
     answered_BK: Tensor
     answers_N: Tensor
 
 
-def find_answers(encoded: dict[str, Tensor]) -> Batch:
-    """Split labels from inputs; the token at T is predicted from the one before it."""
+def find_answers(encoded: Encoded, *, apart: bool = False) -> Batch:
+    """Split labels from inputs; the token at T is predicted from the one before it.
+
+    `apart`: the answers are not in `input_ids` (encoder-decoder models): the model takes the labels and shifts them itself.
+    """
+    if apart:
+        answered_BL = encoded["labels"] != IGNORE
+        return Batch(encoded, torch.arange(answered_BL.shape[1]), answered_BL, encoded["labels"][answered_BL])
     labels_BT = encoded["labels"][:, 1:]
     columns_K = (labels_BT != IGNORE).any(0).nonzero()[:, 0]
     labels_BK = labels_BT[:, columns_K]
@@ -38,7 +45,8 @@ def find_answers(encoded: dict[str, Tensor]) -> Batch:
 
 def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
     """Return the logits (N, V) that predict the answers' tokens; no other column's are computed."""
-    logits_BKV: Tensor = model(**batch.inputs, use_cache=False, logits_to_keep=batch.columns_K).logits
+    kept = {} if "labels" in batch.inputs else {"logits_to_keep": batch.columns_K}
+    logits_BKV: Tensor = model(**batch.inputs, use_cache=False, **kept).logits
     return logits_BKV[batch.answered_BK]
 
 
@@ -47,14 +55,14 @@ class Batches:
 
     def __init__(self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int) -> None:
         self.samples, self.encoder, self.size, self.seed = samples, encoder, size, seed
-        self.pad_token_id: int = encoder.processor.tokenizer.pad_token_id
-        self._cache: dict[int, dict[str, Tensor]] = {}
+        self._cache: dict[int, Encoded] = {}
         self._bytes = 0
         self._order: tuple[int, list[int]] = (-1, [])
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
-        return find_answers(collate([self._encode(index) for index in self.indices(step)], self.pad_token_id))
+        encoded = self.encoder.collate([self._encode(index) for index in self.indices(step)])
+        return find_answers(encoded, apart=self.encoder.family.encoder_decoder)
 
     def indices(self, step: int) -> list[int]:
         """Return which samples the step sees; an epoch that ends inside a batch is followed by the next."""
@@ -68,7 +76,7 @@ class Batches:
             self._order = (number, order)
         return self._order[1]
 
-    def _encode(self, index: int) -> dict[str, Tensor]:
+    def _encode(self, index: int) -> Encoded:
         if index in self._cache:
             return self._cache[index]
         encoded = self.encoder.answered(self.samples[index])
@@ -80,7 +88,7 @@ class Batches:
         return encoded
 
     def _check_length(self, index: int, tokens: int) -> None:
-        allowed = self.encoder.serving.max_positions
-        if tokens > allowed:
+        allowed = self.encoder.max_positions
+        if allowed is not None and tokens > allowed:
             name = self.samples[index].id
             raise InputError(f"sample {name} has {tokens} tokens, the model takes {allowed}: shorten it or leave it out")

@@ -65,8 +65,8 @@ def merged_weight(layer: Adapted, dtype: torch.dtype) -> Tensor:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, encoder: Encoder, samples: Sequence[Sample]) -> list[Tensor]:
-    """Return the logits (T, V) over each sample's whole question."""
-    return [model(**encoder.question(sample), use_cache=False).logits[0] for sample in samples]
+    """Return the logits (T, V) over each sample's question and answer."""
+    return [model(**encoder.feed(sample), use_cache=False).logits[0] for sample in samples]
 
 
 def greatest_difference(before: Sequence[Tensor], after: Sequence[Tensor], dtype: torch.dtype) -> float:

@@ -44,7 +44,8 @@ def export(artifact: Artifact, settings: ExportSettings, backend: str, progress:
     """Add the backend's folder to the artifact and return its report, which lies there as JSON too.
 
     Raises:
-        InputError: the backend or an option is not known, or the artifact has an adapter that is not merged yet.
+        InputError: the backend or an option is not known, the artifact has an adapter that is not merged yet, or vlmc
+            cannot export such a model.
         CheckFailed: a graph differs from the model or lacks the promised sparsity; the artifact stays as it was.
         EnvironmentLacks: a package is missing.
     """
@@ -55,8 +56,9 @@ def export(artifact: Artifact, settings: ExportSettings, backend: str, progress:
     if artifact.manifest.state == "adapted":
         raise InputError(f"{artifact.root} has an adapter that is not merged: run 'vlmc merge {artifact.root}' first")
     checkpoint = Checkpoint(str(artifact.root), artifact.root)
-    model, serving = checkpoint.load(), artifact.manifest.serving
-    described = _describe(checkpoint, model, artifact)
+    serving = artifact.manifest.need_serving("export")
+    model = checkpoint.load()
+    described = _describe(checkpoint, model, artifact, serving)
     with progress.task("export", total=len(described.specs) + 1) as task, extend(artifact, exporter.name) as folder:
         report = exporter.export(described.specs, folder, options, task.advance)
         report |= {"layers_in_no_graph": described.unreached}
@@ -77,11 +79,11 @@ class _Described:
     unreached: list[str]
 
 
-def _describe(checkpoint: Checkpoint, model: nn.Module, artifact: Artifact) -> _Described:
+def _describe(checkpoint: Checkpoint, model: nn.Module, artifact: Artifact, serving: Serving) -> _Described:
     layers = artifact.manifest.layers
     unreached = set(layers)
     specs = []
-    for spec in checkpoint.family.graphs(model, artifact.manifest.serving):
+    for spec in checkpoint.family.graphs(model, serving):
         names = reached(spec, model, layers)
         unreached -= set(names.values())
         promised = {inside: layers[name].sparsity for inside, name in names.items()}
@@ -100,12 +102,12 @@ def compare_answers(
     Raises:
         CheckFailed: a token differs elsewhere.
     """
-    encoder = Encoder(checkpoint.load_processor(), serving)
+    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
     asked = [*samples("test", QUESTIONS), *samples("test", 1, kinds=[CAPTION])]
     tokens = ties = 0
     with Model.from_graphs(checkpoint.folder, serving, graphs) as exported:
         for sample in asked:
-            expected, logits = greedy(model, encoder, sample, serving)
+            expected, logits = greedy(model, encoder, sample)
             found = exported.generate(sample.load_image(), sample.question, max_new_tokens=TOKENS).tokens
             tokens += len(expected)
             ties += _check_same(sample, expected, list(found), logits, tolerance)
@@ -113,19 +115,19 @@ def compare_answers(
 
 
 def greedy(
-    model: nn.Module, encoder: Encoder, sample: Sample, serving: Serving, limit: int = TOKENS
+    model: nn.Module, encoder: Encoder, sample: Sample, limit: int = TOKENS
 ) -> tuple[list[int], list[NDArray[np.float32]]]:
     """Return transformers' own greedy answer as token ids, and the logits (V) that each was chosen from."""
     asked = encoder.question(sample)
-    room = serving.max_positions - asked["input_ids"].shape[1]
+    room = encoder.room(asked)
     with torch.no_grad():
         output = model.generate(  # type: ignore[operator]
             **asked,
             do_sample=False,
             num_beams=1,
-            max_new_tokens=min(limit, room),
-            eos_token_id=list(serving.eos_token_ids),
-            pad_token_id=serving.eos_token_ids[0],
+            max_new_tokens=limit if room is None else min(limit, room),
+            eos_token_id=list(encoder.end_ids),
+            pad_token_id=encoder.end_ids[0],
             return_dict_in_generate=True,
             output_logits=True,
         )

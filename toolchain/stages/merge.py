@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, digest_of_files
 from vlmc.runtime.artifact.folder import is_model
@@ -48,8 +49,9 @@ class Merge(Stage):
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact = source.artifact
         assert artifact is not None
-        encoder = Encoder(source.load_processor(), artifact.manifest.serving)
-        before = self._merge(source, artifact, encoder, draft)
+        model = source.load()
+        encoder = Encoder(source.load_processor(), source.family, model)
+        before = self._merge(model, source, artifact, encoder, draft)
         carry(artifact.root, draft.root, [path for path in artifact.manifest.files if path in (MASKS, REPORT)])
         merged = Checkpoint(source.name, draft.root).load()
         found = greatest_difference(before, logits_of(merged, encoder, self.samples), source.dtype)
@@ -61,9 +63,11 @@ class Merge(Stage):
         if (result.root / FOLDER).exists():
             raise CheckFailed(f"{result.root} still holds an adapter after merging")
 
-    def _merge(self, source: Checkpoint, artifact: Artifact, encoder: Encoder, draft: Draft) -> list[torch.Tensor]:
-        """Write the merged model; return the logits of base and adapter, from before."""
-        model, layers = source.load(), artifact.manifest.layers
+    def _merge(
+        self, model: nn.Module, source: Checkpoint, artifact: Artifact, encoder: Encoder, draft: Draft
+    ) -> list[torch.Tensor]:
+        """Merge in place and write the model; return the logits of base and adapter, from before."""
+        layers = artifact.manifest.layers
         masks = load_masks(artifact.root, artifact.manifest)
         check_masks(model, masks, layers)
         saved = load_adapter(artifact.root / FOLDER)

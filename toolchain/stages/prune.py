@@ -1,13 +1,15 @@
 """prune: from a dense checkpoint to an artifact whose layers hold a sparsity pattern."""
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from vlmc.runtime.artifact import Artifact, Draft, Layer, Manifest, Origin, Part, Serving
+from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain import data
@@ -17,10 +19,12 @@ from vlmc.toolchain.families import Family
 from vlmc.toolchain.masks import save_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
-from vlmc.toolchain.prune import PRUNERS, Pruner, with_refit
+from vlmc.toolchain.prune import PRUNERS, Pruner, with_dsnot, with_refit
+from vlmc.toolchain.prune.allot import Blocks, allot, gradient_scores, outlier_scores
 from vlmc.toolchain.prune.blocks import Plan, prune_blocks
 from vlmc.toolchain.prune.journal import Journal, PrunedLayer
-from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse
+from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse, widths
+from vlmc.toolchain.prune.ratios import percentage
 from vlmc.toolchain.prune.statistics import Need
 from vlmc.toolchain.prune.sweep import Feed, Sweep
 from vlmc.toolchain.prune.tokens import Tokens
@@ -33,7 +37,7 @@ from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 from vlmc.toolchain.workers import Workers
 
-_NO_RESULT = {"spill"}  # options that leave the result as it is
+_NO_RESULT = {"spill", "max_bad"}  # options that leave the result as it is
 
 
 class Prune(Stage):
@@ -70,16 +74,22 @@ class Prune(Stage):
     def requires(self, source: Checkpoint) -> None:
         if source.artifact is not None:
             raise InputError(f"{source.name} is already {source.artifact.manifest.state}: prune a dense model")
-        _ = source.family, self.patterns, choose_device(self.options.device)
+        _ = source.family, self.patterns, self.pruner, choose_device(self.options.device)
         if self.options.tokens != "all" and Part.LANGUAGE not in self.patterns and not self.options.layers:
             raise InputError(f"--tokens {self.options.tokens} weighs tokens of the language model, which is left dense")
         if self.options.tokens != "all" and self.pruner.need is Need.NOTHING:
             raise InputError(f"--tokens {self.options.tokens}: {self.options.method} looks at no token: add --refit")
+        if self.options.ratios != "uniform":
+            for pattern in self.patterns.values():
+                percentage(pattern, self.options.ratios)
+        if self.options.reconstruct and Workers().count > 1:
+            raise InputError("--reconstruct trains in one process: start it without torchrun")
 
     @property
     def pruner(self) -> Pruner:
-        """The method, with its refit where that is wanted."""
+        """The method, with what follows it."""
         pruner = PRUNERS[self.options.method]
+        pruner = with_dsnot(pruner) if self.options.dsnot else pruner
         return with_refit(pruner) if self.options.refit else pruner
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
@@ -88,7 +98,7 @@ class Prune(Stage):
         save_model(source.folder, draft.root, pruned.journal.weights(pruned.blocks))
         save_masks(draft.root, pruned.journal.masks(pruned.blocks))
         manifest = Manifest(
-            family=source.family.model_type,
+            family=source.family.name,
             state="pruned",
             origin=Origin(model=source.name, digest=source.digest),
             layers={one.name: Layer(tensor=one.tensor, pattern=one.pattern, part=parts[one.name]) for one in layers},
@@ -96,7 +106,7 @@ class Prune(Stage):
             history=(),
         )
         raised = {one.name: one.raised_damping for one in layers if one.raised_damping is not None}
-        notes = {"left_dense": pruned.odd, "raised_damping": raised}
+        notes = {"left_dense": pruned.odd, "raised_damping": raised, "reconstruction": pruned.reconstruction()}
         sparsity = 1 - sum(one.kept for one in layers) / sum(one.size for one in layers)
         told = {name: note for name, note in notes.items() if note}
         return manifest, {"layers": len(layers), "sparsity": round(sparsity, 6), **told}
@@ -111,36 +121,71 @@ class Prune(Stage):
     def _prune(self, source: Checkpoint, folder: Path) -> "_Pruned":
         """Prune all blocks into the journal in `folder`."""
         family, model, workers = source.family, source.stream(choose_device(self.options.device)), Workers()
+        self.progress.notice(family.notice)
         parts, processor = family.prunable(model.module), source.load_processor()
         patterns = by_layer(parts, self.patterns, self.options.layers)
-        widths = {name: int(str(model.module.get_submodule(name).in_features)) for name in patterns}
-        odd = left_dense(patterns, widths, allowed=self.options.allow_dense)
-        plan = Plan(self.pruner, {name: pattern for name, pattern in patterns.items() if name not in odd})
+        odd = left_dense(patterns, widths(model.module, patterns), allowed=self.options.allow_dense)
+        patterns = {name: pattern for name, pattern in patterns.items() if name not in odd}
         serving = family.serving(model.module, processor)
-        feeds, tokens = self._calibration(model, family, Encoder(processor, serving), workers)
-        run = RunFolder(_blocks(folder), self._identity(source), resume=self.resume)
+        feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), workers)
+        run = RunFolder(_blocks(folder), self._identity(source, feeds), resume=self.resume)
         if workers.leads:
             run.open()
         workers.wait()
-        journal, spill = Journal(run), run.path / f"spill-{workers.rank}" if self.options.spill else None
-        blocks = prune_blocks(plan, Sweep(model, family, feeds, spill), journal, workers, tokens, self.progress)
+        sweep = Sweep(model, family, feeds, run.path / f"spill-{workers.rank}" if self.options.spill else None)
+        if self.options.ratios != "uniform":
+            patterns |= self._allotted(sweep, patterns, parts, tokens, run.path / "ratios.json", workers)
+        plan = Plan(self.pruner, patterns, self.options.reconstruct_epochs if self.options.reconstruct else 0, self.seed)
+        journal = Journal(run)
+        blocks = prune_blocks(plan, sweep, journal, workers, tokens, self.progress)
         return _Pruned(journal, blocks, parts, odd, serving)
+
+    def _allotted(
+        self,
+        sweep: Sweep,
+        patterns: Mapping[str, SparsityPattern],
+        parts: Mapping[str, Part],
+        tokens: Tokens | None,
+        note: Path,
+        workers: Workers,
+    ) -> dict[str, SparsityPattern]:
+        """Return the patterns of the layers whose part's percentage is shared out; a resumed run finds them in `note`."""
+        found: dict[str, SparsityPattern] = {}
+        if note.is_file():
+            return {name: SparsityPattern.parse(text) for name, text in json.loads(note.read_text()).items()}
+        for part, target in self.patterns.items():
+            layers = [name for name, pattern in patterns.items() if parts[name] is part and pattern == target]
+            blocks = sweep.by_block(layers)
+            scores = self._scores(sweep, part, blocks, tokens, workers)
+            found |= allot(self.options.ratios, target, blocks, scores, sweep.model.module)
+        workers.wait()
+        if workers.leads:
+            write_text(note, json.dumps({name: str(pattern) for name, pattern in found.items()}))
+        return found
+
+    def _scores(self, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None, workers: Workers) -> dict[str, float]:
+        if self.options.ratios == "owl":
+            return outlier_scores(sweep, part, blocks, tokens if part is Part.LANGUAGE else None, workers)
+        with self.progress.task("ratios", len(blocks)) as bar:
+            return gradient_scores(sweep, blocks, workers, self.seed, bar)
 
     def _calibration(
         self, model: StreamedModel, family: Family, encoder: Encoder, workers: Workers
     ) -> tuple[list[Feed], Tokens | None]:
         """Return this process's share of the calibration samples, and the tokens of them that count."""
-        samples = data.load(self.options.data, "train", self.options.calibration)
+        samples = data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
         if len(samples) < workers.count:
             raise InputError(f"{len(samples)} calibration samples cannot be shared by {workers.count} processes")
         samples = workers.share(samples)
-        feeds = [_unlabelled(encoder.answered(sample)) for sample in samples]
-        visual = [family.visual_tokens(model.module, feed["input_ids"])[0] for feed in feeds]
+        encode = encoder.answered if self.options.ratios == "ecoflap" else encoder.feed  # only losses need labels
+        feeds = [encode(sample) for sample in samples]
+        visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
         return feeds, Tokens.choose(self.options.tokens, visual, [one.id for one in samples])
 
-    def _identity(self, source: Checkpoint) -> dict[str, Any]:
+    def _identity(self, source: Checkpoint, feeds: Sequence[Feed]) -> dict[str, Any]:
         """Return all that decides the result."""
-        return {**self.settings(), "source": source.digest, "processes": Workers().count, "versions": versions()}
+        made_from = {"source": source.digest, "samples": _digest(feeds), "versions": versions()}
+        return {**self.settings(), **made_from, "processes": Workers().count}
 
 
 @dataclass(frozen=True)
@@ -151,16 +196,26 @@ class _Pruned:
     blocks: list[str]
     parts: dict[str, Part]
     odd: dict[str, int]
-    serving: Serving
+    serving: Serving | None
 
     def layers(self) -> list[PrunedLayer]:
         """Return the layers that were pruned, in order of execution."""
         return [layer for block in self.blocks for layer in self.journal.layers(block)]
+
+    def reconstruction(self) -> dict[str, dict[str, float]]:
+        """Return the mean squared errors of the blocks that were trained, before and after."""
+        trained = {block: self.journal.trained(block) for block in self.blocks}
+        return {block: {"before": one.before, "after": one.after} for block, one in trained.items() if one is not None}
 
 
 def _blocks(destination: Path) -> Path:
     return destination.with_name(destination.name.removesuffix(".partial") + ".blocks")
 
 
-def _unlabelled(encoded: dict[str, Tensor]) -> Feed:
-    return {name: tensor for name, tensor in encoded.items() if name != "labels"}
+def _digest(feeds: Sequence[Feed]) -> str:
+    """Return a digest of the samples as the model reads them."""
+    found = hashlib.sha256()
+    for feed in feeds:
+        for name, tensor in sorted(feed.items()):
+            found.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()

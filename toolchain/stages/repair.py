@@ -1,6 +1,5 @@
 """repair: from a pruned artifact to one with a trained adapter that brings the dense model's answers back."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from vlmc.runtime.artifact.folder import is_model
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data.encode import Encoder
+from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
@@ -26,7 +26,7 @@ from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 
-_NO_RESULT = {"checkpoint_every"}  # options that leave the result as it is
+_NO_RESULT = {"checkpoint_every", "max_bad"}  # options that leave the result as it is
 
 
 class Repair(Stage):
@@ -67,7 +67,9 @@ class Repair(Stage):
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact = source.artifact
         assert artifact is not None
-        samples = data.load(self.options.data, "train") if self.samples is None else self.samples
+        samples = self.samples
+        if samples is None:
+            samples = data.load(self.options, "train", self.options.samples, seed=self.seed)
         trainer = self._trainer(source, artifact, samples)
         checkpoints = Checkpoints(_checkpoints(draft.root), self._identity(artifact, samples), resume=self.resume)
         records = trainer.train(checkpoints, self.progress)
@@ -88,7 +90,7 @@ class Repair(Stage):
         rank, alpha = self.options.rank, self.options.alpha
         plan = {name: AdapterPlan(rank, alpha, mask_OI) for name, mask_OI in masks.items()}
         plan |= {name: AdapterPlan(rank, alpha) for name in source.family.adaptable(model)}
-        encoder = Encoder(source.load_processor(), artifact.manifest.serving)
+        encoder = Encoder(source.load_processor(), source.family, model)
         batches = Batches(samples, encoder, self.options.batch, self.seed)
         teacher = self._find_teacher(artifact).load()
         return Trainer(attach(model, plan, self.seed), teacher, batches, self.options)
@@ -102,16 +104,9 @@ class Repair(Stage):
 
     def _identity(self, artifact: Artifact, samples: Sequence[Sample]) -> dict[str, Any]:
         """Return all that decides the result."""
-        made_from = {"source": artifact.digest, "samples": _fingerprint(samples), "versions": versions()}
+        made_from = {"source": artifact.digest, "samples": fingerprint(samples), "versions": versions()}
         return {**self.settings(), **made_from}
 
 
 def _checkpoints(draft: Path) -> Path:
     return draft.with_name(draft.name.removesuffix(".partial") + ".checkpoints")
-
-
-def _fingerprint(samples: Sequence[Sample]) -> str:
-    """Return a digest of the number of samples and of the texts of some 256 of them."""
-    chosen = (samples[index] for index in range(0, len(samples), max(1, len(samples) // 256)))
-    texts = "".join(f"{sample.id}\0{sample.question}\0{sample.answer}\n" for sample in chosen)
-    return f"{len(samples)}:{hashlib.sha256(texts.encode()).hexdigest()}"

@@ -12,29 +12,34 @@ Tree = Any  # tensors and other values in tuples, lists and dicts
 
 
 class Activations:
-    """Trees of tensors by name; put on the CPU, and on `device` again when they are asked for."""
+    """A tree of tensors for each sample; put on the CPU, and on `device` again when they are asked for."""
 
     def __init__(self, device: torch.device, folder: Path | None = None) -> None:
         self._device, self._folder = device, folder
-        self._kept: dict[str, tuple[list[Any], pytree.TreeSpec]] = {}
+        self._kept: dict[int, tuple[list[Any], pytree.TreeSpec]] = {}
 
-    def put(self, name: str, tree: Tree) -> None:
-        """Keep a tree under a name, in the place of what had it before."""
+    def put(self, sample: int, tree: Tree) -> None:
+        """Keep a sample's tree, in the place of the one before."""
         leaves, form = pytree.tree_flatten(tree)
         leaves = [leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            tensors = {str(place): leaf.clone() for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
-            save_file(tensors, self._folder / f"{name}.safetensors")
+            tensors = {str(place): _packed(leaf) for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+            save_file(tensors, self._folder / f"{sample}.safetensors")
             leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        self._kept[name] = (leaves, form)
+        self._kept[sample] = (leaves, form)
 
-    def get(self, name: str) -> Tree:
-        """Return the tree of that name."""
-        leaves, form = self._kept[name]
+    def get(self, sample: int) -> Tree:
+        """Return a sample's tree."""
+        leaves, form = self._kept[sample]
         leaves = list(leaves)
         if self._folder is not None:
-            for place, tensor in load_file(self._folder / f"{name}.safetensors").items():
+            for place, tensor in load_file(self._folder / f"{sample}.safetensors").items():
                 leaves[int(place)] = tensor
         leaves = [leaf.to(self._device) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         return pytree.tree_unflatten(leaves, form)
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    """Return a copy that safetensors can write: in the usual order, and sharing its memory with no other."""
+    return tensor.clone(memory_format=torch.contiguous_format)

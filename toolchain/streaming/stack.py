@@ -85,25 +85,31 @@ class _Walk:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self._previous: Tree = None
+        self._given: Tree = None  # what the last block before this one gives
+        self._scratch: Tree = None  # what the others do: nothing depends on it
         self._before: Tensor | None = None
 
     def run(self, owner: nn.Module, arguments: Tree, previous: Tree) -> Passed:
         args, kwargs = arguments
-        self._previous = previous
+        self._given, self._scratch = _copy(previous), _copy(previous)
         output = _reached(lambda: owner(*args, **kwargs))
         assert self._before is not None
         return Passed(self._before, output)
 
     def answer(self, place: int, *args: Any, **kwargs: Any) -> Tree:
-        """Stand in for an earlier block: copies, for the owner may write into what the block before gives it."""
-        return pytree.tree_map_only(Tensor, Tensor.clone, self._previous)
+        """Stand in for an earlier block."""
+        return self._given if place == self.number - 1 else self._scratch
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._before = args[0] if args else kwargs["hidden_states"]
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Tree) -> None:
         raise _Reached(output)
+
+
+def _copy(tree: Tree) -> Tree:
+    """Copy what a block gave: the block's owner may write into it."""
+    return pytree.tree_map_only(Tensor, Tensor.clone, tree)
 
 
 def _reached(run: Callable[[], object]) -> Any:

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.hooks import attach_align_device_hook, remove_hook_from_submodules
@@ -46,6 +47,7 @@ class StreamedModel:
         for name in self._names:
             set_module_tensor_to_device(self.module, name, "meta")
         self._read_buffers({name: stored for name, stored in state.items() if name not in self._names})
+        _say_device(self.module, device)
         attach_align_device_hook(self.module, execution_device=device, offload=True, weights_map=self._weights)
 
     def stored(self, parameter: str) -> str:
@@ -94,6 +96,20 @@ class StreamedModel:
                 module, execution_device=self.device, offload=True, weights_map=self._weights, module_name=name
             )
             _return_memory()
+
+
+def _say_device(model: nn.Module, device: torch.device) -> None:
+    """Let transformers' models say where they compute: they ask their parameters, which are placeholders here.
+
+    Idefics3 moves its embeddings there. The classes keep their names, by which transformers knows what they can record.
+    """
+    from transformers import PreTrainedModel
+
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            kind: Any = type(module)
+            names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+            module.__class__ = type(kind.__name__, (kind,), names | {"device": device})
 
 
 def _return_memory() -> None:

@@ -1,0 +1,36 @@
+"""Sequences of samples that are made when they are asked for."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import overload
+
+from vlmc.toolchain.data.sample import Sample
+
+
+class LazySamples(Sequence[Sample]):
+    """A sequence whose samples are made one at a time; nothing but places is kept."""
+
+    @abstractmethod
+    def at(self, index: int) -> Sample:
+        """Make the sample at an index from 0 to `len(self) - 1`."""
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        places = range(len(self))[index]
+        return Chosen(self, places) if isinstance(places, range) else self.at(places)
+
+
+class Chosen(LazySamples):
+    """Some samples of another sequence, by their indices there."""
+
+    def __init__(self, samples: Sequence[Sample], indices: Sequence[int]) -> None:
+        self.samples, self.indices = samples, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def at(self, index: int) -> Sample:
+        return self.samples[self.indices[index]]

@@ -1,0 +1,53 @@
+"""Mixtures: samples of several sources, interleaved in exact proportion to their weights."""
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+
+from vlmc.toolchain.data.lazy import LazySamples
+from vlmc.toolchain.data.sample import Sample
+
+
+class Mixture(LazySamples):
+    """One epoch of a mixture: every source in order, the shorter ones again from their start.
+
+    Of the first n samples, a source gives n times its share, to within one or two: nothing is drawn.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Sample]], counts: Sequence[int]) -> None:
+        self.parts = parts
+        self._order = interleave(counts)
+        self._numbers = np.empty_like(self._order, dtype=np.int64)  # which sample of its source each one is
+        for part, count in enumerate(counts):
+            self._numbers[self._order == part] = np.arange(count)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def at(self, index: int) -> Sample:
+        part = self.parts[int(self._order[index])]
+        return part[int(self._numbers[index]) % len(part)]
+
+
+def interleave(counts: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
+    """Return which source gives each sample, so many of each, spread evenly."""
+    places = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
+    sources = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return sources[np.argsort(places, kind="stable")]
+
+
+def epoch_counts(lengths: Sequence[int], weights: Sequence[float]) -> list[int]:
+    """Return how many samples each source gives to an epoch: in proportion to the weights, and none less than it has."""
+    times = max(length / weight for length, weight in zip(lengths, weights, strict=True))
+    return [max(length, ceil(times * weight - 1e-9)) for length, weight in zip(lengths, weights, strict=True)]
+
+
+def share(count: int, weights: Sequence[float]) -> list[int]:
+    """Split a count in proportion to the weights; what is left after rounding down goes to the largest remainders."""
+    exact = [count * weight / sum(weights) for weight in weights]
+    counts = [int(part) for part in exact]
+    order = sorted(range(len(weights)), key=lambda index: (counts[index] - exact[index], index))
+    for index in order[: count - sum(counts)]:
+        counts[index] += 1
+    return counts

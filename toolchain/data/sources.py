@@ -1,0 +1,96 @@
+"""What `--data` says: NAME[=WEIGHT][?key=value&key=value], several with commas between them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.columns import ROLES
+from vlmc.toolchain.settings import DataSettings
+
+_COMMA = re.compile(r",(?![^{}]*\})")  # a comma inside braces is a pattern's
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set: its name, its weight in a mixture, and how it is read."""
+
+    name: str
+    weight: float | None
+    split: str | None
+    config: str | None
+    prompt: str
+    folder: Path | None
+    columns: Mapping[str, str]
+
+
+def parse_sources(settings: DataSettings) -> list[Source]:
+    """Read the sources out of the settings; one that exists by the whole text's name is a single source.
+
+    Raises:
+        InputError: the text cannot be read, or some sources have weights and others none.
+    """
+    parts = [settings.data] if Path(settings.data).exists() else [part.strip() for part in _COMMA.split(settings.data)]
+    found = [_source(part, settings) for part in parts]
+    if len({source.weight is None for source in found}) > 1:
+        raise InputError(f"--data {settings.data}: give every source a weight, or none")
+    return found
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Read `role=column,role=column`.
+
+    Raises:
+        InputError: it is none, or there is no such role.
+    """
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    found = {role.strip(): column.strip() for role, _, column in pairs}
+    wrong = [role for role, column in found.items() if role not in ROLES or not column]
+    if wrong:
+        raise InputError(f"--columns {text}: {wrong[0]!r} is not one of {', '.join(ROLES)} with a column, such as image=img")
+    return found
+
+
+def _source(part: str, settings: DataSettings) -> Source:
+    whole, _, query = (part, "", "") if Path(part).exists() else part.partition("?")
+    name, weight = _weighed(whole)
+    if not name:
+        raise InputError(f"--data {settings.data}: a source has no name")
+    told = _query(query, part)
+    columns = parse_columns(settings.columns or "") | {role: told[role] for role in ROLES if role in told}
+    return Source(
+        name,
+        weight,
+        told.get("split", settings.split),
+        told.get("config"),
+        told.get("prompt", settings.caption_prompt),
+        Path(told["folder"]) if "folder" in told else None,
+        columns,
+    )
+
+
+def _weighed(text: str) -> tuple[str, float | None]:
+    name, equals, number = text.rpartition("=")
+    if not equals or "/" in number or Path(text).exists():
+        return text, None
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = 0.0
+    if not (isfinite(weight) and weight > 0):
+        raise InputError(f"--data {text}: the weight {number!r} is no number above 0")
+    return name, weight
+
+
+def _query(text: str, part: str) -> dict[str, str]:
+    known = ("split", "config", "prompt", "folder", *ROLES)
+    try:
+        told = dict(parse_qsl(text, strict_parsing=True)) if text else {}
+    except ValueError:
+        raise InputError(f"--data {part}: what follows ? must be key=value&key=value") from None
+    if unknown := sorted(told.keys() - set(known)):
+        raise InputError(f"--data {part}: unknown key {unknown[0]!r}: it may have {', '.join(known)}")
+    return told

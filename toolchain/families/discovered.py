@@ -1,0 +1,121 @@
+"""A family for models that vlmc has none for: what must be known of such a model is found in the model itself."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlmc.runtime.artifact import Part
+from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.toolchain.families.base import Family, Processor, Tower, linears
+
+_VISION = {"vision", "visual", "image", "vit", "vpm"}
+_LANGUAGE = {"language", "text", "llm"}
+_BETWEEN = {"projector", "connector", "merger", "qformer", "resampler", "perceiver", "adapter", "aligner", "abstractor"}
+_OTHER = {"audio", "speech", "talker", "video"}
+
+
+class Discovered(Family):
+    """A model of an unknown type: its largest stack of blocks named as vision, and its largest other one.
+
+    The interface is what lies outside both towers, and what is named as standing between them.
+    """
+
+    def __init__(self, model_type: str, model: nn.Module, known: str) -> None:
+        self.name = self.model_type = model_type
+        self.known = known
+        found = {part: max(stacks, key=_size) for part, stacks in _stacks(model).items()}
+        if Part.LANGUAGE not in found:
+            raise InputError(f"no language model is found in this {model_type!r} model; vlmc knows {known}")
+        paths = {id(module): name for name, module in model.named_modules()}
+        self.towers = tuple(Tower(part, paths[id(found[part])]) for part in (Part.VISION, Part.LANGUAGE) if part in found)
+        self.interface = tuple(_between(model, [tower.path for tower in self.towers]))
+        listed = ", ".join(f"{tower.path} ({tower.part}, {len(found[tower.part])} blocks)" for tower in self.towers)
+        self.notice = (
+            f"vlmc has no family for {model_type!r}: pruning the Linear layers of {len(found)} "
+            f"stack{'s' if len(found) > 1 else ''} found in it: {listed}"
+        )
+
+    def load_processor(self, folder: Path) -> Processor:
+        processor = super().load_processor(folder)
+        if vars(processor).get("image_token") is None:
+            raise InputError(f"this {self.name!r} model brings no processor for pictures in a text; vlmc knows {self.known}")
+        return processor
+
+    def template(self, processor: Processor, pictures: int = 1) -> str:
+        if not processor.chat_template:
+            raise InputError(f"this {self.name!r} model brings no chat template to ask it by; vlmc knows {self.known}")
+        return super().template(processor, pictures)
+
+
+def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
+    """Build a model without weights from the content of its config.json, and return the family that it seems to be.
+
+    Raises:
+        InputError: transformers has no such model, or no language model is found in it; the message gives `known`.
+        EnvironmentLacks: transformers needs a package to build it.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    model_type = str(config.get("model_type"))
+    settings = {name: value for name, value in config.items() if name != "model_type"}
+    try:
+        described = AutoConfig.for_model(model_type, **settings)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(described)
+    except ImportError as error:
+        needs = " ".join(str(error).split()).split(". ")[0]
+        raise EnvironmentLacks(f"{where} lacks a package: {needs}; install it with pip") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        raise InputError(f"{where} is a {model_type!r} model; vlmc knows {known}") from None
+    if getattr(described, "image_token_id", None) is None:
+        raise InputError(f"{where} is a {model_type!r} model whose pictures are no tokens; vlmc knows {known}")
+    if described.get_text_config().is_encoder_decoder or described.is_encoder_decoder:
+        raise InputError(f"{where} is a {model_type!r} model with an encoder and a decoder; vlmc knows {known}")
+    return Discovered(model_type, model, known)
+
+
+def _stacks(model: nn.Module) -> dict[Part, list[nn.ModuleList]]:
+    """Return the outermost lists of modules of which each has two Linear layers at least, by what their names say."""
+    found: dict[Part, list[nn.ModuleList]] = {}
+    taken: list[str] = []
+    for name, module in model.named_modules():
+        words = _words(name)
+        if not isinstance(module, nn.ModuleList) or words & (_BETWEEN | _OTHER) or _inside(name, taken):
+            continue
+        if len(module) and all(len(list(linears(block))) > 1 for block in module):
+            taken.append(name)
+            found.setdefault(Part.VISION if words & _VISION else Part.LANGUAGE, []).append(module)
+    return found
+
+
+def _between(model: nn.Module, towers: list[str]) -> Iterator[str]:
+    """Yield the names of the interface's Linear layers: the head that gives the logits is none of them."""
+    head: Tensor = model.get_output_embeddings().weight  # type: ignore[operator]
+    roots = [_root(path) for path in towers]
+    for name, layer in linears(model):
+        outside = not _inside(name, roots) and not _words(name) & _OTHER
+        if layer.weight is not head and not _inside(name, towers) and (outside or _words(name) & _BETWEEN):
+            yield name
+
+
+def _root(path: str) -> str:
+    """Return the path of the whole vision or language model that a stack belongs to; the stack's own where none is named."""
+    parts = path.split(".")
+    named = (count for count, part in enumerate(parts, 1) if _words(part) & (_VISION | _LANGUAGE))
+    return ".".join(parts[: next(named, len(parts))])
+
+
+def _inside(name: str, places: list[str]) -> bool:
+    return any(name.startswith(f"{place}.") for place in places)
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[._]", name.lower()))
+
+
+def _size(stack: nn.ModuleList) -> int:
+    return sum(parameter.numel() for parameter in stack.parameters())

@@ -1,0 +1,18 @@
+"""Gemma 3: a SigLIP vision tower, a pooled projection, a Gemma 3 language model with sliding and full attention."""
+
+from vlmc.runtime.artifact import Part
+from vlmc.toolchain.families.base import Family, Processor, Tower
+
+
+class Gemma3(Family):
+    """`Gemma3ForConditionalGeneration` (arXiv 2503.19786); its projection is a bare matrix, which repair does not adapt."""
+
+    name = model_type = "gemma3"
+    towers = (
+        Tower(Part.VISION, "*vision_tower.*encoder.layers"),
+        Tower(Part.LANGUAGE, "*language_model.*layers"),
+    )
+    interface = ()
+
+    def picture_token(self, processor: Processor) -> str:
+        return str(processor.boi_token)  # the processor puts a picture's tokens after it

@@ -1,0 +1,23 @@
+"""PaliGemma: a SigLIP vision tower, a linear projection, a Gemma language model that reads its prompt in both directions."""
+
+from vlmc.runtime.artifact import Part
+from vlmc.toolchain.families.base import Family, Tower
+
+
+class PaliGemma(Family):
+    """`PaliGemmaForConditionalGeneration`, PaliGemma 1 and 2 (arXiv 2407.07726, 2412.03555).
+
+    Its input is a prefix (pictures, question, a newline) and a suffix (the answer), told apart by `token_type_ids`.
+    """
+
+    name = model_type = "paligemma"
+    towers = (
+        Tower(Part.VISION, "*vision_tower.*encoder.layers"),
+        Tower(Part.LANGUAGE, "*language_model.*layers"),
+    )
+    interface = ("*multi_modal_projector.*",)
+    documented = "{pictures}answer en {prompt}"  # the task prefix for questions; the processor adds the newline
+    answer_type = 1  # the suffix, which is read causally
+
+    def joint(self, prompt: str) -> str | None:
+        return None  # the processor's newline stands between them

@@ -1,0 +1,130 @@
+"""Block reconstruction: train the weights that stay until the pruned block gives out what the dense one does.
+
+After EBFT (arXiv 2402.12419) and arXiv 2510.14444: a whole block at a time, so that its non-linear parts lie inside; the
+loss is the mean squared error. Shapes: O out features, I in features of a layer.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vlmc.toolchain.families.base import linears
+
+RATE = 2e-2  # peak learning rate, as a share of the root mean square of a layer's kept weights
+BATCH = 8  # samples to a step, run one after the other
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a block should do with samples 0 to count - 1.
+
+    `run` runs the block on the sample's input; `target` returns what should come out, of the same shape.
+    """
+
+    count: int
+    run: Callable[[int], Tensor]
+    target: Callable[[int], Tensor]
+
+    def squares(self, sample: int) -> Tensor:
+        """Return the squared differences of one sample."""
+        return (self.run(sample).float() - self.target(sample).float()).square()
+
+    @torch.no_grad()
+    def error(self) -> float:
+        """Return the mean squared error over all samples."""
+        sums = [(float(squares.sum()), squares.numel()) for squares in map(self.squares, range(self.count))]
+        return sum(total for total, _ in sums) / sum(number for _, number in sums)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Mean squared errors before and after, and the epoch whose weights were kept: 0 for those that the block came with."""
+
+    before: float
+    after: float
+    epoch: int
+
+
+def reconstruct(block: nn.Module, masks: Mapping[str, Tensor], task: Task, epochs: int, seed: int) -> Reconstruction:
+    """Train in place the weights that the masks (O, I) keep, by their layers' names in the block; pruned ones stay +0.0.
+
+    AdamW moves float32 copies, without decay and at a rate that falls to 0 along a cosine; they are cast for each step. The
+    weights of the epoch with the least error over all samples stay; those that the block came with, where none made it
+    less. Everything else in the block is left alone. The seed draws the order of the samples.
+    """
+    layers = [_Layer(layer.weight, masks[name]) for name, layer in linears(block) if name in masks]
+    weights = [layer.weight for layer in layers]
+    before = best = task.error()
+    kept, kept_epoch = [weight.detach().clone() for weight in weights], 0
+    if before > 0:
+        with _training(block, weights):
+            for epoch, _ in enumerate(_train(layers, task, epochs, seed, before), 1):
+                if (error := task.error()) < best:
+                    best, kept_epoch = error, epoch
+                    kept = [weight.detach().clone() for weight in weights]
+    for weight, kept_OI in zip(weights, kept, strict=True):
+        weight.data.copy_(kept_OI)
+    return Reconstruction(before, best, kept_epoch)
+
+
+class _Layer:
+    """A layer's weight (O, I), with which the block computes, and the float32 copy that is trained."""
+
+    def __init__(self, weight: Tensor, keep_OI: Tensor) -> None:
+        self.weight, self._pruned_OI = weight, ~keep_OI.to(weight.device)
+        self.copy = weight.detach().float().masked_fill(self._pruned_OI, 0.0)
+        self.size = float(self.copy.square().sum() / keep_OI.sum().clamp_min(1)) ** 0.5
+
+    def take_gradient(self) -> None:
+        """Move the gradient from the weight to the copy."""
+        if self.weight.grad is not None:
+            self.copy.grad = self.weight.grad.float().masked_fill_(self._pruned_OI, 0.0)
+            self.weight.grad = None
+
+    def give_weight(self) -> None:
+        """Cast the copy into the weight."""
+        self.weight.data.copy_(self.copy.masked_fill(self._pruned_OI, 0.0))
+
+
+def _train(layers: Sequence[_Layer], task: Task, epochs: int, seed: int, error: float) -> Iterator[None]:
+    """Train, and pause after every epoch. Losses are shares of the first error: AdamW's epsilon is small beside them."""
+    optimizer = torch.optim.AdamW([{"params": [layer.copy], "size": layer.size} for layer in layers], weight_decay=0.0)
+    draw = torch.Generator().manual_seed(seed)
+    steps = epochs * math.ceil(task.count / BATCH)
+    done = 0
+    for _ in range(epochs):
+        for batch in torch.split(torch.randperm(task.count, generator=draw), BATCH):
+            for sample in batch.tolist():
+                (task.squares(sample).mean() / error).backward()  # type: ignore[no-untyped-call]
+            _step(layers, optimizer, RATE * 0.5 * (1 + math.cos(math.pi * done / steps)))
+            done += 1
+        yield
+
+
+def _step(layers: Sequence[_Layer], optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for layer in layers:
+        layer.take_gradient()
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["size"]
+    optimizer.step()
+    for layer in layers:
+        layer.give_weight()
+
+
+@contextmanager
+def _training(block: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
+    """Let gradients flow to these weights alone; afterwards, to what they flowed to before."""
+    flags = [(parameter, parameter.requires_grad) for parameter in block.parameters()]
+    try:
+        block.requires_grad_(False)
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
