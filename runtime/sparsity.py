@@ -91,7 +91,7 @@ class SparsityPattern:
         if self.fraction is not None:
             return (zero_OI.sum(-1) < self.zeros(zero_OI.shape[-1])).reshape(-1, 1)
         groups = zero_OI.reshape(zero_OI.shape[0], -1, self._m)
-        return groups.sum(-1) < self._m - self._n
+        return _fewer([groups[..., place] for place in range(self._m)], self._m - self._n)
 
     def holds(self, weight_OI: Array) -> bool:
         """Whether the weight's zeros satisfy the pattern; a weight that does not fall into whole groups never does."""

@@ -75,7 +75,7 @@ class Work:
         """Return the full measure, or as little as leaves every row in place."""
         if quick:
             return cls({DEMO: 8, WIDE: 4}, {DEMO: 8, WIDE: 2}, 20, 1, Size(128, 256, 1, 2, 16), True)
-        return cls({DEMO: 128, WIDE: 8}, {DEMO: 128, WIDE: 4}, 1000, repeats, Size(512, 1408, 8, 16, 4), False)
+        return cls({DEMO: 128, WIDE: 8}, {DEMO: 128, WIDE: 4}, 1000, repeats, Size(512, 1408, 6, 12, 4), False)
 
 
 Times = dict[str, list[Taken]]

@@ -10,6 +10,7 @@ from vlmc.toolchain.prune import PRUNERS
 from vlmc.toolchain.prune.admm import gradual_mask
 from vlmc.toolchain.prune.hessian import DAMPING, inverse_factor
 from vlmc.toolchain.prune.refit import refit
+from vlmc.toolchain.prune.sparsegpt import chooser
 from vlmc.toolchain.prune.statistics import Need, Statistics
 
 PATTERNS = ["2:4", "4:8", "1:4", "3:4", "50%", "70%"]
@@ -85,6 +86,16 @@ def test_sparsegpt_crosses_borders_without_a_seam(
     monkeypatch.setattr(importlib.import_module("vlmc.toolchain.prune.sparsegpt"), size, smaller)
     parted, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern.parse(text))
     torch.testing.assert_close(whole, parted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["1:2", "2:4", "3:4", "4:8", "5:16"])
+def test_a_group_is_masked_as_by_the_pattern(text: str) -> None:
+    pattern = SparsityPattern.parse(text)
+    scores_GO = torch.randint(0, 4, (pattern.m or 0, 500), generator=torch.Generator().manual_seed(0)).float()
+    scores_GO[torch.rand(scores_GO.shape, generator=torch.Generator().manual_seed(1)) < 0.1] = torch.nan
+    choose = chooser(pattern, torch.device("cpu"))
+    assert choose is not None
+    assert torch.equal(choose(scores_GO), pattern.mask(scores_GO.T).T)
 
 
 @pytest.mark.parametrize("text", ["2:4", "50%"])

@@ -43,7 +43,9 @@ class Statistics:
             InputError: the inputs hold NaN or infinity; `where` names the layer.
         """
         x_LI = x.detach().reshape(-1, x.shape[-1]).float()
-        if not bool(torch.isfinite(x_LI).all()):
+        weighted_LI = x_LI if weights_L is None else x_LI * weights_L.sqrt()[:, None]
+        squares_I = weighted_LI.square().sum(0)
+        if not bool(torch.isfinite(squares_I).all()) and not bool(torch.isfinite(x_LI).all()):  # the sums tell, at less cost
             raise InputError(f"calibration gives NaN or infinite inputs at {where}: check the checkpoint and the data")
         if weights_L is None:
             self.count += len(x_LI)
@@ -51,10 +53,9 @@ class Statistics:
         else:
             self.count += weights_L.sum()
             self.sums_I += weights_L @ x_LI
-            x_LI = x_LI * weights_L.sqrt()[:, None]
-        self.squares_I += x_LI.square().sum(0)
+        self.squares_I += squares_I
         if self.hessian_II is not None:
-            self.hessian_II.addmm_(x_LI.T, x_LI)
+            self.hessian_II.addmm_(weighted_LI.T, weighted_LI)
 
     @property
     def mean_I(self) -> Tensor:
