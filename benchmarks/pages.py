@@ -8,7 +8,7 @@ from report import RESULTS
 DOCS = RESULTS.parent.parent / "docs"
 
 
-def filled(text: str, name: str, content: str) -> str:
+def with_table(text: str, name: str, content: str) -> str:
     """Return the page with the table of that name made anew.
 
     Raises:
@@ -24,4 +24,4 @@ def fill(page: Path, name: str, content: str) -> None:
     """Bring a page's table up to date."""
     from vlmc.runtime.artifact.writing import write_text
 
-    write_text(page, filled(page.read_text(encoding="utf-8"), name, content))
+    write_text(page, with_table(page.read_text(encoding="utf-8"), name, content))

@@ -5,7 +5,6 @@ A full run also brings the table in docs/pruning.md up to date; --table does tha
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from labels import ACCURACY, DENSE
+from pages import DOCS, fill, with_table
 from report import RESULTS, Report, Row, arguments, command, finish, measured, prepare, report, tenths
 from variants import Variants
 
-from vlmc.runtime.artifact.writing import write_text
 from vlmc.toolchain import data
 from vlmc.toolchain.demo.checkpoints import NAMES
 from vlmc.toolchain.demo.dataset import write
@@ -28,8 +27,7 @@ from vlmc.toolchain.settings import PruneMethod, PruneSettings, TokenPolicy
 NAME, QUESTIONS, SETS = "prune_methods", 1000, 3
 METHODS: dict[PruneMethod, str] = {"wanda": "Wanda", "sparsegpt": "SparseGPT", "admm": "ADMM"}
 POLICIES: tuple[TokenPolicy, ...] = get_args(TokenPolicy)
-PAGE = RESULTS.parent.parent / "docs" / "pruning.md"
-MARK = re.compile(rf"(<!-- table: {NAME} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PAGE = DOCS / "pruning.md"
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def main(given: Sequence[str]) -> None:
         _measure(chosen, command(NAME, given))
     if chosen.table or not (chosen.quick or chosen.out):
         found = Report.read(RESULTS / f"{NAME}.json")
-        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), found))
+        fill(PAGE, NAME, table(found))
 
 
 def _measure(chosen: argparse.Namespace, line: str) -> None:
@@ -114,7 +112,7 @@ def try_all(model: str, base: PruneSettings, questions: int, files: Sequence[str
 
 def filled(text: str, found: Report) -> str:
     """Return the page with its table made anew."""
-    return MARK.sub(lambda mark: f"{mark[1]}\n{table(found)}\n\n{mark[3]}", text)
+    return with_table(text, NAME, table(found))
 
 
 def table(found: Report) -> str:

@@ -12,12 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from labels import ACCURACY, DENSE
+from pages import fill, with_table
 from prune_methods import calibration_sets
-from readme import MARK
 from report import RESULTS, Report, arguments, command, finish, measured, prepare, report, tenths
 from report import Row as Measure
 
-from vlmc.runtime.artifact.writing import write_text
 from vlmc.toolchain.demo.checkpoints import NAMES
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.settings import SweepSettings
@@ -39,7 +38,7 @@ def main(given: Sequence[str]) -> None:
         _measure(chosen, command(NAME, given), PAGE.parent if page else None)
     if page:
         found = Report.read(RESULTS / f"{NAME}.json")
-        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), found))
+        fill(PAGE, NAME, tables(found))
 
 
 def _measure(chosen: argparse.Namespace, line: str, pictures: Path | None) -> None:
@@ -94,7 +93,7 @@ def name_of(row: Row | Variant) -> str:
 
 def filled(text: str, found: Report) -> str:
     """Return the page with its tables made anew."""
-    return MARK.sub(lambda mark: f"{mark[1]}\n{tables(found)}\n\n{mark[4]}", text)
+    return with_table(text, NAME, tables(found))
 
 
 def tables(found: Report) -> str:

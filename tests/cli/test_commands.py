@@ -57,7 +57,13 @@ def test_nothing_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> No
 def test_stopped_in_the_middle_it_says_so_in_one_line(tmp_path: Path, number: signal.Signals) -> None:
     pico.save("llava", tmp_path / "dense")
     command = [sys.executable, "-m", "vlmc.toolchain.cli", "compress", "dense", "--steps", "100000", "--batch", "2"]
-    process = subprocess.Popen([*command, "--calibration", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--calibration", "2"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let what runs behind them ignore it
+    )
     while not (tmp_path / "artifact.work" / "2-repair.checkpoints").exists():
         assert process.poll() is None
         time.sleep(0.1)

@@ -99,7 +99,7 @@ def _signature(function: Callable[..., None], groups: dict[str, Any]) -> inspect
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     flag = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
-    shown = "" if field.default in (None, False) else f" [default: {field.default}]"
+    shown = "" if field.default in (None, False, {}) else f" [default: {field.default}]"
     option = typer.Option(flag, help=f"{field.description}{shown}", show_default=False, metavar=_metavar(field))
     hint = Annotated[_plain_type(field) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
@@ -127,7 +127,8 @@ def _collect(group: type[Settings], values: dict[str, Any], recipe: dict[str, An
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else ""
-        raise InputError(f"--{name.replace('_', '-')} {chosen.get(name)}: {first['msg'].lower()}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"--{name.replace('_', '-')} {chosen.get(name)}: {message[:1].lower()}{message[1:]}") from None
 
 
 def _read_recipe(path: Path | None) -> dict[str, Any]:
