@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from tests import pico
@@ -33,8 +34,9 @@ def pruned(source: Checkpoint, folder: Path, method: PruneMethod = "magnitude") 
     return Checkpoint.find(str(folder))
 
 
+@cache
 def encoder(source: Checkpoint) -> Encoder:
-    """Return the encoder of a checkpoint."""
+    """Return the encoder of a checkpoint, made once."""
     return Encoder(source.load_processor(), source.family, source.load())
 
 

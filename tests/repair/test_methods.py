@@ -121,7 +121,7 @@ def test_masked_full_trains_every_kept_weight_and_no_other() -> None:
 @pytest.mark.parametrize("name", MERGED)
 def test_repaired_and_merged_it_keeps_its_mask(name: RepairMethod, pruned: Checkpoint, tmp_path: Path) -> None:
     """Both stages prove what they promise: the pattern holds, base + adapter and merged model give the same logits."""
-    options = material.OPTIONS.model_copy(update={"method": name, "steps": 6})
+    options = material.OPTIONS.model_copy(update={"method": name, "steps": 3})
     adapted = Repair(options, samples=material.samples()).run(pruned, tmp_path / "adapted")
     merged = Merge().run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
     masks = load_masks(merged.root, merged.manifest)

@@ -86,25 +86,19 @@ def test_weights_are_not_shared_where_pruning_changed_what_it_kept(tmp_path: Pat
 @pytest.mark.parametrize(("method", "mode"), [("wanda", "shared"), ("sparsegpt", "copy")])
 def test_auto_takes_the_cheapest_that_is_true_and_says_which(method: str, mode: str, tmp_path: Path) -> None:
     source = material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned", method)  # type: ignore[arg-type]
-    options = material.OPTIONS.model_copy(update={"steps": 2})
-    found = {}
-    for teacher in ("auto", mode):
-        stage = Repair(options.model_copy(update={"teacher": teacher}), samples=material.samples())
-        artifact = stage.run(source, tmp_path / teacher)
-        found[teacher] = (artifact.root / "adapter" / "adapter_model.safetensors").read_bytes()
-        assert artifact.manifest.history[-1].measures["teacher"] == mode
-    assert found["auto"] == found[mode]
+    stage = Repair(material.OPTIONS.model_copy(update={"steps": 1}), samples=material.samples())
+    assert stage.run(source, tmp_path / "adapted").manifest.history[-1].measures["teacher"] == mode
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_shared_and_copied_teachers_train_the_same_bytes(precision: str, pruned: Checkpoint, tmp_path: Path) -> None:
+def test_shared_and_copied_teachers_train_the_same_bytes(precision: str, llava: Checkpoint, tmp_path: Path) -> None:
     """In float16, which these models are stored in, frozen weights are kept in it."""
     files = []
     for mode in ("shared", "copy"):
         options = material.OPTIONS.model_copy(
             update={"teacher": mode, "steps": 4, "hidden": 0.5, "precision": precision, "lr": 1e-3}
         )
-        artifact = Repair(options, samples=material.samples()).run(pruned, tmp_path / mode)
+        artifact = Repair(options, samples=material.samples()).run(llava, tmp_path / mode)
         assert artifact.manifest.history[-1].measures["skipped"] == 0
         files.append((artifact.root / "adapter" / "adapter_model.safetensors").read_bytes())
     assert files[0] == files[1]
@@ -173,19 +167,18 @@ def test_what_a_cache_cannot_tell_is_refused(options: dict[str, object], message
         cached(llava, Path("nowhere"), Copy(nn.Linear(1, 1), View()), **options)
 
 
-@pytest.mark.parametrize("kind", ["top", "sampled"])
-def test_a_run_on_cached_logits_that_is_killed_ends_in_the_same_bytes(
-    kind: CacheKind, llava: Checkpoint, tmp_path: Path
-) -> None:
-    options = material.OPTIONS.model_copy(update={"teacher": "cached", "cache": kind, "steps": 8, "checkpoint_every": 3})
+def test_a_run_on_cached_logits_that_is_killed_ends_in_the_same_bytes(llava: Checkpoint, tmp_path: Path) -> None:
+    options = material.OPTIONS.model_copy(
+        update={"teacher": "cached", "cache": "sampled", "steps": 6, "checkpoint_every": 3}
+    )
     whole = Repair(options, samples=material.samples()).run(llava, tmp_path / "whole")
     with pytest.raises(material.Killed):
-        Repair(options, samples=material.samples(), progress=material.KilledAt(5)).run(llava, tmp_path / "broken")
+        Repair(options, samples=material.samples(), progress=material.KilledAt(4)).run(llava, tmp_path / "broken")
     broken = Repair(options, resume=True, samples=material.samples()).run(llava, tmp_path / "broken")
     for name in ("adapter/adapter_model.safetensors", "manifest.json"):
         assert (broken.root / name).read_bytes() == (whole.root / name).read_bytes()
     measures = whole.manifest.history[-1].measures
-    assert measures["teacher"] == f"cached, {kind} 64"
+    assert measures["teacher"] == "cached, sampled 64"
     assert measures["last_loss"] < measures["first_loss"]
     assert not list(tmp_path.glob("*.checkpoints"))
 

@@ -32,6 +32,11 @@ from vlmc.toolchain.settings import Precision, RepairSettings
 QUIET = Progress(quiet=True)
 
 
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return material.dense("llava", tmp_path_factory.mktemp("training") / "dense")
+
+
 def trainer(source: Checkpoint, options: RepairSettings = material.OPTIONS) -> Trainer:
     """Return a trainer of a model that is pruned to 2:4 by magnitude, with the model itself as the teacher."""
     model, masks = source.load(), {}
@@ -82,8 +87,8 @@ def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(fami
     assert records[-1].loss < 0.7 * records[0].loss
 
 
-def test_the_last_step_is_checkpointed_whatever_its_number(tmp_path: Path) -> None:
-    some = trainer(material.dense("llava", tmp_path / "dense"), material.OPTIONS.model_copy(update={"steps": 3}))
+def test_the_last_step_is_checkpointed_whatever_its_number(llava: Checkpoint, tmp_path: Path) -> None:
+    some = trainer(llava, material.OPTIONS.model_copy(update={"steps": 3}))
     some.train(Checkpoints(tmp_path / "run", {}), QUIET)
     state = Checkpoints(tmp_path / "run", {}, resume=True).open()
     assert state is not None
@@ -108,10 +113,9 @@ def blow_up_gradients(some: Trainer) -> None:
 
 @pytest.mark.parametrize("spoil", [spoil_teacher, blow_up_gradients])
 def test_ten_skipped_steps_in_a_row_end_the_run_at_its_last_good_checkpoint(
-    spoil: Callable[[Trainer], None], tmp_path: Path
+    spoil: Callable[[Trainer], None], llava: Checkpoint, tmp_path: Path
 ) -> None:
-    source = material.dense("llava", tmp_path / "dense")
-    some, checkpoints = trainer(source), Checkpoints(tmp_path / "run", {}, resume=True)
+    some, checkpoints = trainer(llava), Checkpoints(tmp_path / "run", {}, resume=True)
     checkpoints.open()
     for _ in range(7):
         some.step()
@@ -125,9 +129,9 @@ def test_ten_skipped_steps_in_a_row_end_the_run_at_its_last_good_checkpoint(
     assert [record.skipped for record in some.records] == 7 * [0.0] + 10 * [1.0]
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:
+def test_a_step_that_is_not_finite_is_skipped_and_counted(llava: Checkpoint) -> None:
     """The skipped step moves nothing, AdamW's moments included; the steps after it go on."""
-    some = trainer(material.dense("llava", tmp_path / "dense"))
+    some = trainer(llava)
     for _ in range(3):
         some.step()
     before = some.state()
@@ -144,34 +148,33 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("passes", [2, 3])
-def test_accumulated_passes_give_the_whole_batchs_losses_and_gradient(passes: int, tmp_path: Path) -> None:
+def test_accumulated_passes_give_the_whole_batchs_losses_and_gradient(passes: int, llava: Checkpoint) -> None:
     """Answers differ in length, so that a mean of the passes' means would not do."""
-    source = material.dense("llava", tmp_path / "dense")
-    whole, parts = trainer(source), trainer(source, material.OPTIONS.model_copy(update={"accumulate": passes}))
-    for _ in range(3):
+    whole, parts = trainer(llava), trainer(llava, material.OPTIONS.model_copy(update={"accumulate": passes}))
+    for _ in range(2):
         one, other = whole.step(), parts.step()
         assert other == pytest.approx(one, rel=1e-4)
     for mine, theirs in zip(whole.parameters, parts.parameters, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_a_batch_too_small_for_its_passes_is_refused(tmp_path: Path) -> None:
+def test_a_batch_too_small_for_its_passes_is_refused(llava: Checkpoint) -> None:
     options = material.OPTIONS.model_copy(update={"accumulate": 5})
     with pytest.raises(InputError, match="--batch 4 is less than 1 processes x 5 passes"):
-        trainer(material.dense("llava", tmp_path / "dense"), options)
+        trainer(llava, options)
 
 
-def test_gradients_are_clipped(tmp_path: Path) -> None:
-    some = trainer(material.dense("llava", tmp_path / "dense"), material.OPTIONS.model_copy(update={"clip": 1e-3}))
+def test_gradients_are_clipped(llava: Checkpoint) -> None:
+    some = trainer(llava, material.OPTIONS.model_copy(update={"clip": 1e-3}))
     norm = some.step().norm
     left = torch.stack([one.grad.norm() for one in some.parameters if one.grad is not None]).norm()
     assert left == pytest.approx(1e-3, rel=1e-3)
     assert norm > 1e-3
 
 
-def test_time_alone_brings_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_alone_brings_a_checkpoint(llava: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = material.OPTIONS.model_copy(update={"checkpoint_minutes": 2.0, "checkpoint_every": 100, "steps": 6})
-    some, saved = trainer(material.dense("llava", tmp_path / "dense"), options), []
+    some, saved = trainer(llava, options), []
     checkpoints = Checkpoints(tmp_path / "run", {})
     monkeypatch.setattr("time.monotonic", lambda: 61.0 * len(some.records))
     monkeypatch.setattr(checkpoints, "save", lambda state: saved.append(len(state["records"])))
@@ -200,11 +203,10 @@ class TestEarlyStopping:
             assert not watch.over
 
 
-def test_validation_is_the_tasks_loss_on_other_data(tmp_path: Path) -> None:
-    source = material.dense("llava", tmp_path / "dense")
+def test_validation_is_the_tasks_loss_on_other_data(llava: Checkpoint, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"steps": 5, "validate_every": 2, "lr": 1e-9})
-    some = trainer(source, options)
-    some.validation = Batches(material.samples(7), material.encoder(source), 3, seed=1)
+    some = trainer(llava, options)
+    some.validation = Batches(material.samples(7), material.encoder(llava), 3, seed=1)
     some.train(Checkpoints(tmp_path / "run", {}), QUIET)
     assert list(some.watch.losses) == [2, 4, 5]
     batch = some.validation.of(range(7))
@@ -213,10 +215,9 @@ def test_validation_is_the_tasks_loss_on_other_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_trains_in_float32_masters(precision: Precision, tmp_path: Path) -> None:
-    source = material.dense("llava", tmp_path / "dense")
-    exact, some = trainer(source), trainer(source, material.OPTIONS.model_copy(update={"precision": precision}))
-    for _ in range(6):
+def test_half_precision_trains_in_float32_masters(precision: Precision, llava: Checkpoint) -> None:
+    exact, some = trainer(llava), trainer(llava, material.OPTIONS.model_copy(update={"precision": precision}))
+    for _ in range(3):
         one, other = exact.step(), some.step()
         assert not other.skipped
         assert other.loss == pytest.approx(one.loss, rel=0.05)
@@ -224,13 +225,12 @@ def test_half_precision_trains_in_float32_masters(precision: Precision, tmp_path
     assert {parameter.dtype for parameter in some.parameters} == {torch.float32}
 
 
-def test_fp16_halves_its_scale_where_a_gradient_overflows_and_the_state_says_so(tmp_path: Path) -> None:
-    source = material.dense("llava", tmp_path / "dense")
-    some = trainer(source, material.OPTIONS.model_copy(update={"precision": "fp16"}))
+def test_fp16_halves_its_scale_where_a_gradient_overflows_and_the_state_says_so(llava: Checkpoint) -> None:
+    some = trainer(llava, material.OPTIONS.model_copy(update={"precision": "fp16"}))
     some.scale.value = 2.0**60
     assert some.step().skipped
     assert some.scale.value == 2.0**59
-    again = trainer(source, material.OPTIONS.model_copy(update={"precision": "fp16"}))
+    again = trainer(llava, material.OPTIONS.model_copy(update={"precision": "fp16"}))
     again.restore(some.state())
     assert again.scale.value == 2.0**59
 
@@ -270,18 +270,16 @@ def test_the_default_rate_follows_the_width_of_most_layers(width: int, rate: flo
     assert default_rate(adapters) == pytest.approx(rate)
 
 
-def test_a_rate_that_is_given_is_taken(tmp_path: Path) -> None:
-    source = material.dense("llava", tmp_path / "dense")
-    some = trainer(source, material.OPTIONS.model_copy(update={"lr": 0.02, "steps": 1}))
+def test_a_rate_that_is_given_is_taken(llava: Checkpoint) -> None:
+    some = trainer(llava, material.OPTIONS.model_copy(update={"lr": 0.02, "steps": 1}))
     assert some.step().lr == 0.02
-    other = trainer(source, material.OPTIONS.model_copy(update={"lr": None, "steps": 1}))
+    other = trainer(llava, material.OPTIONS.model_copy(update={"lr": None, "steps": 1}))
     assert other.step().lr == pytest.approx(0.32 / pico.WIDTH)
 
 
-def test_a_run_with_patience_ends_in_its_best_parameters(tmp_path: Path) -> None:
-    source = material.dense("llava", tmp_path / "dense")
-    some = trainer(source, material.OPTIONS.model_copy(update={"lr": 0.3, "validate_every": 2, "patience": 2}))
-    some.validation = Batches(material.samples(9), material.encoder(source), 4, seed=1)
+def test_a_run_with_patience_ends_in_its_best_parameters(llava: Checkpoint, tmp_path: Path) -> None:
+    some = trainer(llava, material.OPTIONS.model_copy(update={"lr": 0.3, "validate_every": 2, "patience": 2}))
+    some.validation = Batches(material.samples(9), material.encoder(llava), 4, seed=1)
     some.train(Checkpoints(tmp_path / "run", {}), QUIET)
     batch = some.validation.of(range(9))
     found = float(F.cross_entropy(answer_logits(some.adapters.model, batch), batch.answers_N).detach())
