@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests import pico
 from tests.artifacts import pruned
@@ -10,10 +11,12 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate import answer_all, score
-from vlmc.toolchain.evaluate.compare import compare
+from vlmc.toolchain.evaluate.compare import compare, measure
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
-from vlmc.toolchain.settings import EvalSettings
+from vlmc.toolchain.settings import EvalSettings, RepairSettings
+from vlmc.toolchain.stages.merge import Merge
+from vlmc.toolchain.stages.repair import Repair
 
 QUIET = Progress(quiet=True)
 
@@ -60,3 +63,33 @@ def test_the_dense_twin_must_be_the_same_model(tmp_path: Path, monkeypatch: pyte
     pico.save("llava", Path("pico"), seed=1)
     with pytest.raises(InputError, match="digest differs"):
         compare("small", [], EvalSettings(count=2), QUIET)
+
+
+def test_an_adapter_that_is_not_merged_is_measured_where_it_sits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pico.save("llava", Path("pico"))
+    pruned(Path("pico"), Path("small"))
+    options = RepairSettings(method="lora", steps=2, batch=2, rank=2, lr=0.5, samples=4)
+    Repair(options).run(Checkpoint.find("small"), Path("adapted"))
+    Merge().run(Checkpoint.find(str(_masked(options))), Path("merged"))
+    found = {name: _logits(name, monkeypatch) for name in ("small", "adapted", "merged", "masked")}
+    assert not torch.allclose(found["small"], found["adapted"], atol=1e-2)
+    torch.testing.assert_close(found["masked"], found["merged"], atol=2e-2, rtol=1e-2)
+
+
+def _logits(name: str, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """Return the logits of the model that `measure` questions."""
+    seen: list[nn.Module] = []
+    monkeypatch.setattr("vlmc.toolchain.evaluate.compare.evaluate", lambda model, *rest, **more: seen.append(model))
+    checkpoint = Checkpoint.find(name)
+    measure(checkpoint, [], QUIET, title=name)
+    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, seen[0])
+    with torch.no_grad():
+        logits: Tensor = seen[0](**encoder.question(samples(1)[0])).logits
+    return logits
+
+
+def _masked(options: RepairSettings) -> Path:
+    """Repair with a method whose adapter can be merged."""
+    Repair(options.model_copy(update={"method": "sparse-lora"})).run(Checkpoint.find("small"), Path("masked"))
+    return Path("masked")

@@ -24,10 +24,10 @@ from vlmc.toolchain.repair.reports import summary
 from vlmc.toolchain.repair.schedule import default_rate, learning_rate
 from vlmc.toolchain.repair.stopping import Watch
 from vlmc.toolchain.repair.teachers import Copy
-from vlmc.toolchain.team import Team
 from vlmc.toolchain.repair.training import Trainer
 from vlmc.toolchain.repair.views import View
 from vlmc.toolchain.settings import Precision, RepairSettings
+from vlmc.toolchain.team import Team
 
 QUIET = Progress(quiet=True)
 

@@ -12,14 +12,18 @@ from vlmc.toolchain.card import REPORT, card
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.accuracy import Accuracy, evaluate
+from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.repair.adapter_files import FOLDER, attach_saved, load_adapter
 from vlmc.toolchain.settings import EvalSettings
 
 
 def measure(checkpoint: Checkpoint, samples: Sequence[Sample], progress: Progress, *, title: str) -> Accuracy:
-    """Load a model and return its accuracy."""
-    model = checkpoint.load()
+    """Load a model and return its accuracy; an adapter that is not merged works where it sits."""
+    model, artifact = checkpoint.load(), checkpoint.artifact
+    if artifact is not None and artifact.manifest.state == "adapted":
+        attach_saved(model, load_adapter(artifact.root / FOLDER), load_masks(artifact.root, artifact.manifest))
     encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
     return evaluate(model, encoder, samples, progress, title=title)
 
