@@ -54,7 +54,7 @@ def rows(**changed: float) -> list[Row]:
 
 def test_bars_are_what_the_issue_asks() -> None:
     bars = prune.bars_of(rows(), "")
-    assert len(bars) == 13
+    assert len(bars) == 10
     assert all(bar.holds for bar in bars)
 
 
@@ -196,7 +196,7 @@ def test_a_run_has_every_row_without_llm_compressor(tmp_path: Path, monkeypatch:
         lacking = [row.name for row in found.rows if row.metric == metric and row.value is None]
         assert all(name.endswith("(not installed: run without --quick once)") for name in lacking)
         assert lacking
-    assert len(found.bars) == 13
+    assert len(found.bars) == 10
 
 
 def report() -> Report:
