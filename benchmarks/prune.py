@@ -163,29 +163,31 @@ def titled(model: str, contestant: str, missing: str = "") -> str:
 
 
 def bars_of(rows: Sequence[Row], missing: str) -> list[Bar]:
-    """Return what the issue asks; time and memory beside the better of llm-compressor's two, float32 and as stored."""
+    """Return what the issue asks, quality of the trained demo, costs of the wide model.
+
+    Time stands beside the quicker of llm-compressor's two types, memory beside each.
+    """
     found = {(row.name, row.metric): row.value for row in rows}
 
     def value(model: str, name: str, metric: str) -> float:
         measure = found.get((titled(model, name), metric))
         return float("inf") if measure is None else measure
 
-    def share(name: str, rivals: Sequence[str], metric: str, goal: float) -> Bar:
-        ratio = value(WIDE, name, metric) / min(value(WIDE, rival, metric) for rival in rivals)
-        return Bar(f"{WIDE}: {metric}, {name} to {rivals[0]}", f"at most {goal:g} times", round(ratio, 3), ratio <= goal)
+    def share(name: str, metric: str, rival: str, goal: float) -> Bar:
+        ratio = value(WIDE, name, metric) / value(WIDE, rival, metric)
+        return Bar(f"{WIDE}: {metric}, {name} to {rival}", f"at most {goal:g} times", round(ratio, 3), ratio <= goal)
 
-    bars = []
-    for model in (DEMO, WIDE):
-        agreed = value(model, WANDA, AGREEMENT)
-        bars.append(at_least(f"{model}: {AGREEMENT}", 99.9, agreed, "%"))
-        worst = value(model, SPARSEGPT, RATIO)
-        bars.append(Bar(f"{model}: {RATIO}, {SPARSEGPT}", "at most 1.01 times", worst, worst <= 1.01))
-        bars.append(at_least(f"{model}: {BETTER}, {ADMM_REFIT}", 90, value(model, ADMM_REFIT, BETTER), "%"))
+    worst = value(DEMO, SPARSEGPT, RATIO)
+    bars = [
+        at_least(f"{DEMO}: {AGREEMENT}", 99.9, value(DEMO, WANDA, AGREEMENT), "%"),
+        Bar(f"{DEMO}: {RATIO}, {SPARSEGPT}", "at most 1.01 times", worst, worst <= 1.01),
+        at_least(f"{DEMO}: {BETTER}, {ADMM_REFIT}", 90, value(DEMO, ADMM_REFIT, BETTER), "%"),
+    ]
     lead = value(DEMO, ADMM_REFIT, ACCURACY) - value(DEMO, THEIR_SPARSEGPT, ACCURACY)
     bars.append(Bar(f"{DEMO}: lead of {ADMM_REFIT} over {THEIR_SPARSEGPT}", "above 0 points", round(lead, 3), lead > 0))
-    for metric, goal in ((TIME, 1.0), (ABOVE, 0.5)):
-        bars.append(share(WANDA, (THEIR_WANDA, THEIR_WANDA_STORED), metric, goal))
-        bars.append(share(SPARSEGPT, (THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED), metric, goal))
+    for name, rivals in ((WANDA, (THEIR_WANDA, THEIR_WANDA_STORED)), (SPARSEGPT, (THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED))):
+        quickest = min(rivals, key=lambda rival: value(WIDE, rival, TIME))
+        bars += [share(name, TIME, quickest, 1.0), *(share(name, ABOVE, rival, 0.5) for rival in rivals)]
     return [replace(bar, name=f"{bar.name}: {missing}", value=0.0, holds=False) for bar in bars] if missing else bars
 
 

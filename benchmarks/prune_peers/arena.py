@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from prune_peers.environment import Missing, interpreter
 from prune_peers.job import Job, Taken
@@ -133,9 +134,9 @@ class Arena:
         return [[entry for entry in entries if entry[1].script == script] for script in self.pythons]
 
     def _process(self, group: Sequence[Entry]) -> list[Taken]:
-        jobs = [(self._warm_up(one), self._job(model, one, self.work.calibration[model], one.name)) for model, one in group]
         result, file, (model, first) = self.scratch / "result.json", self.scratch / "jobs.json", group[0]
-        content = {"threads": self.threads, "result": str(result), "jobs": [[asdict(one) for one in pair] for pair in jobs]}
+        jobs = [self._jobs(model, one) for model, one in group]
+        content = {"threads": self.threads, "result": str(result), "jobs": jobs}
         file.write_text(json.dumps(content), encoding="utf-8")
         line = [str(self.pythons[first.script]), "-m", f"prune_peers.{first.script}", str(file)]
         done = subprocess.run(line, cwd=FOLDER, env=self._environment(), capture_output=True, text=True, check=False)
@@ -143,12 +144,16 @@ class Arena:
             raise RuntimeError(f"{first.name} on {model} failed:\n{done.stderr[-3000:]}")
         return [Taken(**one) for one in json.loads(result.read_text(encoding="utf-8"))]
 
-    def _warm_up(self, one: Contestant) -> Job:
-        return self._job(DEMO, one, min(2, self.work.calibration[DEMO]), f"{one.name}, warm-up")
+    def _jobs(self, model: str, one: Contestant) -> list[dict[str, Any] | None]:
+        """Return a small job to warm up, none where the process has just done the demo's, and the job that counts."""
+        few = min(2, self.work.calibration[DEMO])
+        warm = self.work.together and model == WIDE and one in CONTESTANTS
+        small = None if warm else self._job(DEMO, one, few, f"{one.name}, warm-up")
+        return [small, self._job(model, one, self.work.calibration[model], one.name)]
 
-    def _job(self, model: str, one: Contestant, samples: int, out: str) -> Job:
+    def _job(self, model: str, one: Contestant, samples: int, out: str) -> dict[str, Any]:
         folders = str(self.models[model].folder), str(self.feeds(model)), samples, str(self.made(model, out))
-        return Job(one.method, *folders, refit=one.refit, dtype=one.dtype)
+        return asdict(Job(one.method, *folders, refit=one.refit, dtype=one.dtype))
 
     def _environment(self) -> dict[str, str]:
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}

@@ -53,7 +53,8 @@ def main(contestant: Contestant) -> None:
     torch.set_num_threads(content["threads"])
     taken = []
     for warm_up, job in content["jobs"]:
-        contestant(Job(**warm_up))
+        if warm_up is not None:
+            contestant(Job(**warm_up))
         taken.append(asdict(measured(lambda job=job: contestant(Job(**job)))))
     Path(content["result"]).write_text(json.dumps(taken), encoding="utf-8")
 

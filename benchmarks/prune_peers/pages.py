@@ -98,5 +98,4 @@ def _panel(axes: Any, found: Report, title: str, model: str, metric: str, digits
     axes.margins(x=0.16)
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.yaxis_inverted() is False:
-        axes.invert_yaxis()
+    axes.set_ylim(len(LINES) - 0.4, -0.6)
