@@ -81,3 +81,30 @@ def test_integer_weights_cannot_be_pruned(tmp_path: Path) -> None:
     save_file(weights, source.folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"up_proj\.weight is stored as F8_E4M3: give a checkpoint in F64, F32, BF16, F16"):
         source.stream(CPU).dtype("model.language_model.layers.0.mlp.up_proj.weight")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_runs_again_is_kept_as_far_as_there_is_room(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed = checkpoint(family, tmp_path).stream(CPU)
+    layers = [name for name, module in streamed.module.named_modules() if isinstance(module, torch.nn.Linear)][:3]
+
+    def run() -> None:
+        for name in layers:
+            module = streamed.module.get_submodule(name)
+            module(torch.zeros(1, module.in_features))  # type: ignore[arg-type]
+
+    def kept() -> list[bool]:
+        return [not streamed.module.get_parameter(f"{name}.weight").is_meta for name in layers]
+
+    with torch.no_grad(), streamed.ready(run):
+        assert kept() == [True] * 3
+        run()
+    assert kept() == [False] * 3
+    monkeypatch.setattr("vlmc.toolchain.streaming.weights.HELD", 0.0)
+    with torch.no_grad(), streamed.ready(run):
+        assert kept() == [False] * 3
+    run_again = streamed.module.get_submodule(layers[0])
+    with torch.no_grad():
+        assert run_again(torch.zeros(1, run_again.in_features)).shape[0] == 1  # type: ignore[arg-type]

@@ -96,9 +96,14 @@ class _Walk:
 
     def record(self) -> None:
         """Run every sample up to the tower."""
-        for sample in self.samples:
-            run = partial(self._sweep.model.module, **self._sweep.feed(sample), use_cache=False)
-            self._calls.put(sample, self.stack.record(run))
+
+        def run(sample: int) -> None:
+            feed = self._sweep.feed(sample)
+            self._calls.put(sample, self.stack.record(partial(self._sweep.model.module, **feed, use_cache=False)))
+
+        with self._sweep.model.ready(partial(run, self.samples[0])):
+            for sample in self.samples[1:]:
+                run(sample)
 
     def runner(self, number: int, through: Callable[..., Passed]) -> Run:
         """Return what takes a sample through the block of that number."""

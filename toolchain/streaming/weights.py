@@ -6,7 +6,7 @@ The hooks that do it are accelerate's.
 import ctypes
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from vlmc.runtime.tensors import open_weights
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Types of weights that can be pruned, by safetensors' names."""
+
+HELD = 0.2
+"""Share of the model's bytes that may be in memory, in float32, while samples are run up to a tower."""
 
 
 class StreamedModel:
@@ -64,6 +67,28 @@ class StreamedModel:
         if stored not in FLOATS:
             raise InputError(f"{parameter} is stored as {stored}: give a checkpoint in {', '.join(FLOATS)}")
         return FLOATS[stored]
+
+    @contextmanager
+    def ready(self, run: Callable[[], object]) -> Iterator[None]:
+        """Call `run`; then, inside, keep the weights of the modules that ran, as far as `HELD` of the model's bytes go.
+
+        What runs for sample after sample need not be read for each of them.
+        """
+        ran: dict[str, int] = {}
+        with ExitStack() as watched:
+            for name, module in self.module.named_modules():
+                size = sum(4 * parameter.numel() for parameter in module.parameters())
+                if size and not list(module.children()):
+                    handle = module.register_forward_pre_hook(lambda *_, name=name, size=size: ran.update({name: size}))
+                    watched.callback(handle.remove)
+            run()
+        room = HELD * sum(file.span(name)[1] - file.span(name)[0] for name, file in self._files.items())
+        with ExitStack() as held:
+            for name, size in ran.items():
+                if size <= room:
+                    room -= size
+                    held.enter_context(self.resident(name))
+            yield
 
     def replace(self, parameter: str, file: Path, name: str) -> None:
         """From now on read a parameter, and those tied to it, from another safetensors file, where it is called `name`."""
