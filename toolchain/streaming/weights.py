@@ -22,8 +22,8 @@ from vlmc.runtime.tensors import open_weights
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Types of weights that can be pruned, by safetensors' names."""
 
-HELD = 0.2
-"""Share of the model's bytes that may be in memory, in float32, while samples are run up to a tower."""
+HELD, LITTLE = 0.2, 128 << 20
+"""While samples are run up to a tower, weights may take this share of the model's bytes, or so many bytes where that is more."""
 
 
 class StreamedModel:
@@ -70,7 +70,7 @@ class StreamedModel:
 
     @contextmanager
     def ready(self, run: Callable[[], object]) -> Iterator[None]:
-        """Call `run`; then, inside, keep the weights of the modules that ran, as far as `HELD` of the model's bytes go.
+        """Call `run`; then, inside, keep the weights of the modules that ran, as far as `HELD` and `LITTLE` allow.
 
         What runs for sample after sample need not be read for each of them.
         """
@@ -82,7 +82,8 @@ class StreamedModel:
                     handle = module.register_forward_pre_hook(lambda *_, name=name, size=size: ran.update({name: size}))
                     watched.callback(handle.remove)
             run()
-        room = HELD * sum(file.span(name)[1] - file.span(name)[0] for name, file in self._files.items())
+        whole = sum(file.span(name)[1] - file.span(name)[0] for name, file in self._files.items())
+        room = max(HELD * whole, LITTLE)
         with ExitStack() as held:
             for name, size in ran.items():
                 if size <= room:
