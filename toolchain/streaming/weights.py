@@ -23,7 +23,7 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F
 """Types of weights that can be pruned, by safetensors' names."""
 
 HELD, LITTLE = 0.2, 128 << 20
-"""While samples are run up to a tower, weights may take this share of the model's bytes, or so many bytes where that is more."""
+"""While samples run up to a tower, weights may take this share of the model's bytes, or so many bytes if that is more."""
 
 
 class StreamedModel:
