@@ -1,9 +1,9 @@
 """The table in docs/pruning.md and the picture beside it, both from prune.json."""
 
-import re
 from pathlib import Path
 from typing import Any
 
+from pages import with_table
 from plot import origin
 from report import Report, tenths
 
@@ -27,7 +27,6 @@ from prune_peers.words import (
     WIDE,
 )
 
-MARK = re.compile(r"(<!-- table: prune -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 LINES = [
     *(WANDA, THEIR_WANDA, THEIR_WANDA_STORED, TEXTBOOK_WANDA),
     *(SPARSEGPT, THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED, TEXTBOOK_SPARSEGPT, ADMM, ADMM_REFIT),
@@ -43,7 +42,7 @@ PANELS = [
 
 def filled(text: str, found: Report) -> str:
     """Return the page with its table made anew."""
-    return MARK.sub(lambda mark: f"{mark[1]}\n{table(found)}\n\n{mark[3]}", text)
+    return with_table(text, "prune", table(found))
 
 
 def table(found: Report) -> str:

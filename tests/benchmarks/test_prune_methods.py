@@ -44,7 +44,7 @@ def test_the_page_shows_the_results() -> None:
     page = prune_methods.PAGE.read_text(encoding="utf-8")
     results: Path = RESULTS / "prune_methods.json"
     assert prune_methods.filled(page, Report.read(results)) == page, "run python benchmarks/prune_methods.py --table"
-    stale = page.replace("| Wanda | ", "| Wanda | 9", 1)
+    stale = page.replace("| ADMM + refit | ", "| ADMM + refit | 9", 1)
     assert prune_methods.filled(stale, Report.read(results)) == page
 
 
