@@ -106,7 +106,7 @@ class Comparison:
     def pruned(self, pattern: str) -> Trial:
         """Measure what pruning leaves."""
         return self.store.run(
-            self._key(pattern=pattern), lambda: self.variants["test"].trial(self._artifact(pattern), Stopwatch())
+            self._key(pattern=pattern), lambda: self.variants["test"].trials.question(self._artifact(pattern), Stopwatch())
         )
 
     def repaired(self, pattern: str, method: RepairMethod, rate: float, seed: int, split: str = "test") -> Trial:
