@@ -1,10 +1,12 @@
-"""Writing a model back: its own safetensors files, with the weights that changed in the place of the old ones."""
+"""Writing weights: a model's own files with those that changed in the place of the old ones, and small files in one step."""
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vlmc.runtime.errors import CheckFailed
@@ -45,3 +47,12 @@ def copy_companions(source: Path, folder: Path) -> None:
         for path in sorted(place.iterdir()):
             if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
                 shutil.copyfile(path, target / path.name)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file in one step: to a sibling first, flushed to the disk, then renamed."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)

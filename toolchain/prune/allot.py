@@ -15,7 +15,6 @@ from vlmc.toolchain.prune.ratios import patterns, percentage, sizes
 from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.prune.sweep import Run, Sweep, Visitor
 from vlmc.toolchain.prune.tokens import Tokens
-from vlmc.toolchain.team import Team
 
 SAMPLES = 16  # that ECoFLaP's losses are taken on: each block costs two passes of the whole model for each
 _SHARERS = {"owl": owl, "ecoflap": ecoflap}
@@ -37,16 +36,16 @@ def allot(
     return patterns(shared, shapes)
 
 
-def outlier_scores(sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None, team: Team) -> dict[str, float]:
+def outlier_scores(sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None) -> dict[str, float]:
     """Return OWL's share of outliers of each block of one part."""
-    visitor = _Outliers(blocks, team)
+    visitor = _Outliers(blocks)
     for tower in sweep.family.towers:
         if tower.part is part:
             sweep.tower(tower, visitor, tokens if tower.mixed else None)
     return visitor.shares
 
 
-def gradient_scores(sweep: Sweep, blocks: Blocks, team: Team, seed: int, bar: Task) -> dict[str, float]:
+def gradient_scores(sweep: Sweep, blocks: Blocks, seed: int, bar: Task) -> dict[str, float]:
     """Return ECoFLaP's score of each block; the sweep's feeds must hold labels.
 
     Raises:
@@ -63,8 +62,8 @@ def gradient_scores(sweep: Sweep, blocks: Blocks, team: Team, seed: int, bar: Ta
         with sweep.model.resident(block) as module:
             weights = [layer.weight.data for name, layer in linears(module) if f"{block}.{name}" in layers]
             norm = torch.tensor(zeroth_order({block: weights}, loss, count, seed + number)[block])
-            team.add_up([norm])
-            scores[block] = importance(weights, float(norm) / team.size)
+            sweep.team.add_up([norm])
+            scores[block] = importance(weights, float(norm) / sweep.team.size)
         bar.advance()
     return scores
 
@@ -74,9 +73,9 @@ class _Outliers(Visitor):
 
     need, looks = Need.DIAGONAL, True
 
-    def __init__(self, blocks: Blocks, team: Team) -> None:
+    def __init__(self, blocks: Blocks) -> None:
         self.shares: dict[str, float] = {}
-        self._blocks, self._team = blocks, team
+        self._blocks = blocks
 
     def finished(self, name: str) -> bool:
         return name not in self._blocks
@@ -84,8 +83,6 @@ class _Outliers(Visitor):
     def visit(
         self, name: str, block: nn.Module, statistics: dict[str, Statistics], samples: Sequence[int], run: Run
     ) -> None:
-        for seen in {id(seen): seen for seen in statistics.values()}.values():
-            self._team.add_up(seen.sums())
         chosen = [inner for inner, _ in linears(block) if f"{name}.{inner}" in self._blocks[name] and inner in statistics]
         found = dict(linears(block))
         self.shares[name] = outliers([(found[inner].weight.detach(), statistics[inner].squares_I) for inner in chosen])

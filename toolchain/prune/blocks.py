@@ -37,9 +37,7 @@ class Plan:
     seed: int = 0
 
 
-def prune_blocks(
-    plan: Plan, sweep: Sweep, journal: Journal, team: Team, tokens: Tokens | None, progress: Progress
-) -> list[str]:
+def prune_blocks(plan: Plan, sweep: Sweep, journal: Journal, tokens: Tokens | None, progress: Progress) -> list[str]:
     """Prune tower after tower, but for blocks that the journal has already; return the names of all those blocks.
 
     `tokens` weighs the tokens of the language model's input; None weighs all alike.
@@ -48,7 +46,7 @@ def prune_blocks(
     towers = {tower: [name for name, _ in family.blocks(model.module, tower)] for tower in family.towers}
     towers = {tower: names for tower, names in towers.items() if _has_work(plan, names)}
     with progress.task("prune", sum(len(names) for names in towers.values())) as bar:
-        visitor = _PruneBlocks(plan, sweep, journal, team, bar.advance)
+        visitor = _PruneBlocks(plan, sweep, journal, bar.advance)
         for tower, names in towers.items():
             for name in filter(visitor.finished, names):
                 visitor.take_over(name)
@@ -63,9 +61,9 @@ def _has_work(plan: Plan, blocks: Sequence[str]) -> bool:
 class _PruneBlocks(Visitor):
     """Prunes the layers of every block that it visits; `done` is called after each block."""
 
-    def __init__(self, plan: Plan, sweep: Sweep, journal: Journal, team: Team, done: Callable[[], None]) -> None:
-        self.plan, self.sweep, self.journal, self.team, self.done = plan, sweep, journal, team, done
-        self.model, self.need = sweep.model, plan.pruner.need
+    def __init__(self, plan: Plan, sweep: Sweep, journal: Journal, done: Callable[[], None]) -> None:
+        self.plan, self.sweep, self.journal, self.done = plan, sweep, journal, done
+        self.model, self.team, self.need = sweep.model, sweep.team, plan.pruner.need
         self.looks = self.need is not Need.NOTHING or plan.epochs > 0
         self._tensors: set[str] = set()  # a tensor that several layers share is pruned with the first of them
 
@@ -83,8 +81,6 @@ class _PruneBlocks(Visitor):
         self, name: str, block: nn.Module, statistics: dict[str, Statistics], samples: Sequence[int], run: Run
     ) -> None:
         jobs = self._jobs(name, block, statistics)
-        for seen in {id(seen): seen for seen in statistics.values()}.values():
-            self.team.add_up(seen.sums())
         dense = self._outputs(samples, run) if self.plan.epochs else None
         for job in self.team.share(jobs):
             job.prune(self.plan.pruner)

@@ -1,7 +1,6 @@
 """The blocks that are pruned already: one file each, written in one step, from which a stopped run goes on."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vlmc.runtime.errors import InputError
@@ -19,6 +17,7 @@ from vlmc.runtime.tensors import TensorFile
 from vlmc.toolchain.masks import pack
 from vlmc.toolchain.prune.reconstruct import Reconstruction
 from vlmc.toolchain.runs import RunFolder
+from vlmc.toolchain.saving import write_tensors
 
 MASK = "mask of "
 
@@ -54,14 +53,10 @@ class Journal:
         trained: Reconstruction | None = None,
     ) -> None:
         """Write one block's pruned weights (O, I) and keep-masks (O, I), both by tensor name."""
-        tensors = {name: weight.cpu().contiguous() for name, weight in weights.items()}
+        tensors = {name: weight.cpu() for name, weight in weights.items()}
         tensors |= {MASK + name: torch.from_numpy(pack(mask)) for name, mask in masks.items()}
-        partial = self.path(block).with_suffix(".partial")
         notes = {"layers": [asdict(layer) for layer in layers], "trained": trained and asdict(trained)}
-        save_file(tensors, partial, metadata={name: json.dumps(note) for name, note in notes.items()})
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(self.path(block))
+        write_tensors(self.path(block), tensors, {name: json.dumps(note) for name, note in notes.items()})
 
     def layers(self, block: str) -> list[PrunedLayer]:
         """Return a finished block's layers.

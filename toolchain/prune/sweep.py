@@ -18,6 +18,7 @@ from vlmc.toolchain.prune.tokens import Tokens
 from vlmc.toolchain.streaming.activations import Activations
 from vlmc.toolchain.streaming.stack import Passed, Stack
 from vlmc.toolchain.streaming.weights import StreamedModel
+from vlmc.toolchain.team import Team
 
 Feed = dict[str, Tensor]
 Run = Callable[[int], Passed]
@@ -44,8 +45,10 @@ class Visitor(ABC):
 class Sweep:
     """Calibration samples on their way through a model; `spill` is a folder for activations, None keeps them in memory."""
 
-    def __init__(self, model: StreamedModel, family: Family, feeds: Sequence[Feed], spill: Path | None = None) -> None:
-        self.model, self.family, self.feeds = model, family, feeds
+    def __init__(
+        self, model: StreamedModel, family: Family, feeds: Sequence[Feed], team: Team, spill: Path | None = None
+    ) -> None:
+        self.model, self.family, self.feeds, self.team = model, family, feeds, team
         self._spill = spill
 
     @torch.no_grad()
@@ -115,13 +118,15 @@ class _Walk:
         return run
 
     def gather(self, name: str, block: nn.Module, need: Need, run: Run) -> dict[str, Statistics]:
-        """Return the statistics of the block's layers over all samples."""
+        """Return the statistics of the block's layers over all samples of all processes."""
         if need is Need.NOTHING:
             return {}
         weights = [self._weights(sample, run) for sample in self.samples]
         with gathering(name, block, need) as gathered:
             for sample, gathered.weights_T in zip(self.samples, weights, strict=True):
                 run(sample)
+        for seen in {id(seen): seen for seen in gathered.statistics.values()}.values():  # layers with one input share theirs
+            self._sweep.team.add_up(seen.sums())
         return gathered.statistics
 
     def move_on(self, run: Run) -> None:

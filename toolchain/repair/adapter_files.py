@@ -19,8 +19,9 @@ from vlmc.runtime.artifact import digest_of_files, sha256_file
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.repair.adapters import AdapterPlan, Adapters, attach
-from vlmc.toolchain.repair.checkpoints import State, write_tensors
+from vlmc.toolchain.repair.checkpoints import State
 from vlmc.toolchain.repair.methods import METHODS, Method
+from vlmc.toolchain.saving import write_tensors
 
 FOLDER = "adapter"
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

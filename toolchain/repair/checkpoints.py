@@ -1,16 +1,16 @@
 """Checkpoints of a training run: one folder with the run's identity and its latest state, each written in one step."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.runs import RunFolder
+from vlmc.toolchain.saving import write_tensors
 
 State: TypeAlias = dict[str, Tensor]
 
@@ -49,13 +49,3 @@ class Checkpoints:
             return load((self.folder / _STATE).read_bytes())
         except SafetensorError as error:
             raise InputError(f"{self.folder / _STATE} is damaged ({error}): leave --resume out to start anew") from None
-
-
-def write_tensors(path: Path, tensors: State, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file in one step: to a sibling first, flushed to the disk, then renamed."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as stream:
-        stream.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

@@ -132,12 +132,12 @@ class Prune(Stage):
         if team.is_main:
             run.open()
         team.wait()
-        sweep = Sweep(model, family, feeds, run.path / f"spill-{team.rank}" if self.options.spill else None)
+        sweep = Sweep(model, family, feeds, team, run.path / f"spill-{team.rank}" if self.options.spill else None)
         if self.options.ratios != "uniform":
-            patterns |= self._allotted(sweep, patterns, parts, tokens, run.path / "ratios.json", team)
+            patterns |= self._allotted(sweep, patterns, parts, tokens, run.path / "ratios.json")
         plan = Plan(self.pruner, patterns, self.options.reconstruct_epochs if self.options.reconstruct else 0, self.seed)
         journal = Journal(run)
-        blocks = prune_blocks(plan, sweep, journal, team, tokens, self.progress)
+        blocks = prune_blocks(plan, sweep, journal, tokens, self.progress)
         return _Pruned(journal, blocks, parts, odd, serving)
 
     def _allotted(
@@ -147,7 +147,6 @@ class Prune(Stage):
         parts: Mapping[str, Part],
         tokens: Tokens | None,
         note: Path,
-        team: Team,
     ) -> dict[str, SparsityPattern]:
         """Return the patterns of the layers whose part's percentage is shared out; a resumed run finds them in `note`."""
         found: dict[str, SparsityPattern] = {}
@@ -156,18 +155,18 @@ class Prune(Stage):
         for part, target in self.patterns.items():
             layers = [name for name, pattern in patterns.items() if parts[name] is part and pattern == target]
             blocks = sweep.by_block(layers)
-            scores = self._scores(sweep, part, blocks, tokens, team)
+            scores = self._scores(sweep, part, blocks, tokens)
             found |= allot(self.options.ratios, target, blocks, scores, sweep.model.module)
-        team.wait()
-        if team.is_main:
+        sweep.team.wait()
+        if sweep.team.is_main:
             write_text(note, json.dumps({name: str(pattern) for name, pattern in found.items()}))
         return found
 
-    def _scores(self, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None, team: Team) -> dict[str, float]:
+    def _scores(self, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None) -> dict[str, float]:
         if self.options.ratios == "owl":
-            return outlier_scores(sweep, part, blocks, tokens if part is Part.LANGUAGE else None, team)
+            return outlier_scores(sweep, part, blocks, tokens if part is Part.LANGUAGE else None)
         with self.progress.task("ratios", len(blocks)) as bar:
-            return gradient_scores(sweep, blocks, team, self.seed, bar)
+            return gradient_scores(sweep, blocks, self.seed, bar)
 
     def _calibration(
         self, model: StreamedModel, family: Family, encoder: Encoder, team: Team

@@ -93,7 +93,7 @@ class Repair(Stage):
 
     def assist(self, source: Checkpoint, destination: Path) -> None:
         """Train in step with the main process, which writes `destination`."""
-        folder = destination.with_name(destination.name + ".checkpoints")
+        folder = _checkpoints(destination)
         self._trainer(source, _opened(source), folder).train(None, Progress(quiet=True))
         shutil.rmtree(self._cache(folder), ignore_errors=True)
 

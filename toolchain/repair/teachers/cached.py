@@ -22,10 +22,11 @@ from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.batches import Batch, Batches
-from vlmc.toolchain.repair.checkpoints import State, write_tensors
+from vlmc.toolchain.repair.checkpoints import State
 from vlmc.toolchain.repair.targets import DrawnWords, Target, TopWords
 from vlmc.toolchain.repair.teachers.base import Copy, Teacher
 from vlmc.toolchain.repair.views import Seen
+from vlmc.toolchain.saving import write_tensors
 from vlmc.toolchain.settings import TrainingSettings
 
 PART = 256  # places in a part
