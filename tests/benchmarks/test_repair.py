@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import repair
+import repair_runs
 from labels import ACCURACY
 from report import Report
 from variants import Trial
@@ -14,7 +15,7 @@ from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 
 TINY = RepairSettings(steps=2, batch=2, rank=2)
-WORK = repair.Work(2, 2, PruneSettings(calibration=2), TINY, (1.0,), ("2:4", "50%"))
+WORK = repair_runs.Work(2, 2, PruneSettings(calibration=2), TINY, (1.0,), ("2:4", "50%"))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Report:
-    return repair.run([str(pico.save("llava", folder / "dense"))], WORK, repair.Store(folder / "store"), "line")
+    return repair.run([str(pico.save("llava", folder / "dense"))], WORK, repair_runs.Store(folder / "store"), "line")
 
 
 @pytest.mark.slow
@@ -34,14 +35,14 @@ def test_every_pattern_has_a_row_for_no_repair_and_every_method(found: Report, f
     assert names == [": dense", *patterns]
     spreads = [row.spread is not None for row in found.rows if row.metric == ACCURACY]
     assert sum(spreads) == 2 * len(METHODS), "a seed changes every repair, and nothing else"
-    assert len(found.bars) == 2 * 3
+    assert len(found.bars) == 2 * 3 + 1
 
 
 @pytest.mark.slow
 def test_a_second_run_reads_what_the_first_one_stored(found: Report, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")}
     assert len(before) == 1 + 2 + len(METHODS) * (1 + 2 * 2)
-    again = repair.run([str(folder / "dense")], WORK, repair.Store(folder / "store", minutes=0), "line")
+    again = repair.run([str(folder / "dense")], WORK, repair_runs.Store(folder / "store", until=0), "line")
     assert again.rows == found.rows
     assert {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")} == before
 
@@ -52,18 +53,18 @@ def trial(overall: float) -> Trial:
 
 def test_a_run_is_done_once_and_none_is_begun_when_time_is_over(tmp_path: Path) -> None:
     key = {"model": "m", "method": "ressa"}
-    done = repair.Store(tmp_path).run(key, lambda: trial(0.5))
-    late = repair.Store(tmp_path, minutes=-1)
+    done = repair_runs.Store(tmp_path).run(key, lambda: trial(0.5))
+    late = repair_runs.Store(tmp_path, until=0)
     assert late.run(key, lambda: trial(0.9)) == done
-    with pytest.raises(repair.OutOfTime):
+    with pytest.raises(repair_runs.OutOfTime):
         late.run({**key, "method": "spp"}, lambda: trial(0.9))
 
 
 @pytest.mark.parametrize("best", [0.01, 0.03, 0.3, 1.0, 9.0, 30.0])
 def test_the_search_for_a_rate_goes_on_until_the_best_is_inside(best: float, tmp_path: Path) -> None:
     """On accuracies that fall with the distance to a known best rate."""
-    comparison = object.__new__(repair.Comparison)
-    comparison.work = repair.Work(2, 1, PruneSettings(), TINY, repair.FIRST)
+    comparison = object.__new__(repair_runs.Comparison)
+    comparison.work = repair_runs.Work(2, 1, PruneSettings(), TINY, repair_runs.FIRST)
     tried: list[float] = []
 
     def repaired(pattern: str, method: str, rate: float, seed: int, split: str) -> Trial:
@@ -74,5 +75,5 @@ def test_the_search_for_a_rate_goes_on_until_the_best_is_inside(best: float, tmp
     comparison.repaired = repaired  # type: ignore[method-assign, assignment]
     chosen = comparison.rate("spp") / comparison.default_rate
     assert chosen == min(tried, key=lambda factor: max(factor / best, best / factor))
-    assert max(chosen / best, best / chosen) < repair.STEP
-    assert all(repair.ENDS[0] <= factor <= repair.ENDS[1] for factor in tried)
+    assert max(chosen / best, best / chosen) < repair_runs.STEP
+    assert all(repair_runs.ENDS[0] <= factor <= repair_runs.ENDS[1] for factor in tried)

@@ -1,0 +1,206 @@
+"""The runs that compare repair methods: each is done once and stored, in as many processes at a time as are asked for."""
+
+import hashlib
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from variants import Stopwatch, Trial, Variants
+
+from vlmc.runtime.artifact.writing import write_text
+from vlmc.toolchain import data
+from vlmc.toolchain.evaluate import Accuracy
+from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.repair.methods import METHODS
+from vlmc.toolchain.settings import PruneSettings, RepairMethod, RepairSettings
+from vlmc.toolchain.stages.prune import Prune
+from vlmc.toolchain.versions import versions
+
+PATTERNS = ("2:4", "4:8", "50%", "60%", "70%")
+FIRST, STEP, ENDS = (0.3, 1.0, 3.0), 10**0.5, (0.009, 31.0)
+"""Learning rates beside RESSA's default: those tried first, how much further each next one is, and where the search ends."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much is done: questions of either split (None: all), seeds, settings of the steps, learning rates tried first."""
+
+    questions: int | None
+    seeds: int
+    prune: PruneSettings
+    repair: RepairSettings
+    factors: Sequence[float]
+    patterns: Sequence[str] = PATTERNS
+
+    @classmethod
+    def of(cls, steps: int | None, *, quick: bool) -> "Work":
+        """Return the settings' own defaults, with these steps if any, or as little as leaves every row in place."""
+        if quick:
+            return cls(8, 1, PruneSettings(calibration=4), RepairSettings(steps=2, batch=4), (1.0,))
+        return cls(None, 3, PruneSettings(), RepairSettings(steps=steps) if steps else RepairSettings(), FIRST)
+
+
+class OutOfTime(Exception):
+    """The time that was given is over."""
+
+
+class Store:
+    """Finished runs by what decides them, one file each; a run that is there is read, any other is done and kept.
+
+    `until` is the time, in seconds since the epoch, after which none is begun.
+
+    Raises:
+        OutOfTime: a run is to be done, and the time is over.
+    """
+
+    def __init__(self, folder: Path, until: float | None = None) -> None:
+        self.folder, self.until = folder, until
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def for_minutes(cls, folder: Path, minutes: float | None) -> "Store":
+        """Return a store that begins no run after so many minutes from now."""
+        return cls(folder, None if minutes is None else time.time() + 60 * minutes)
+
+    def run(self, key: Mapping[str, Any], do: Callable[[], Trial]) -> Trial:
+        """Return the result of the run with this key."""
+        text = json.dumps({**key, "versions": versions()}, sort_keys=True)
+        path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+        if path.is_file():
+            content = json.loads(path.read_text(encoding="utf-8"))["trial"]
+            return Trial(**{**content, "accuracy": Accuracy(**content["accuracy"])})
+        if self.until is not None and time.time() > self.until:
+            raise OutOfTime
+        trial = do()
+        write_text(path, json.dumps({"key": json.loads(text), "trial": asdict(trial)}, indent=1) + "\n")
+        told = ", ".join(str(key[name]) for name in ("model", "pattern", "method", "lr", "seed", "split") if name in key)
+        print(f"{told}: {100 * trial.accuracy.overall:.2f} %", file=sys.stderr, flush=True)
+        return trial
+
+
+class Comparison:
+    """All runs on one model."""
+
+    def __init__(self, model: str, work: Work, store: Store) -> None:
+        self.model, self.work, self.store = model, work, store
+        self.digest = Checkpoint.find(model).digest
+        self.variants = {
+            split: Variants(model, list(data.load("demo", split, work.questions)), store.folder)
+            for split in ("validation", "test")
+        }
+
+    def dense(self) -> Trial:
+        """Measure the model as it is."""
+        return self.store.run(self._key(), self.variants["test"].dense)
+
+    def pruned(self, pattern: str) -> Trial:
+        """Measure what pruning leaves."""
+        return self.store.run(
+            self._key(pattern=pattern), lambda: self.variants["test"].trials.question(self._artifact(pattern), Stopwatch())
+        )
+
+    def repaired(self, pattern: str, method: RepairMethod, rate: float, seed: int, split: str = "test") -> Trial:
+        """Repair and measure."""
+        options = self.work.repair.model_copy(update={"method": method, "lr": rate})
+        key = self._key(pattern=pattern, method=method, lr=rate, seed=seed, split=split)
+        return self.store.run(key, lambda: self.variants[split].repaired(self._artifact(pattern), options, seed))
+
+    def rate(self, method: RepairMethod) -> float:
+        """Return the method's learning rate: the best on the validation split, at the first pattern."""
+        found: dict[float, float] = {}
+
+        def attempt(factor: float) -> None:
+            rate = float(f"{factor * self.default_rate:.3g}")
+            trial = self.repaired(self.work.patterns[0], method, rate, 0, "validation")
+            found[factor] = trial.accuracy.overall
+
+        for factor in self.work.factors:
+            attempt(factor)
+        while len(found) > 1 and (further := _further(found)) is not None:
+            attempt(further)
+        return float(f"{max(found, key=lambda factor: found[factor]) * self.default_rate:.3g}")
+
+    @property
+    def default_rate(self) -> float:
+        """RESSA's default for the width of the demos' layers."""
+        return 0.32 / 64
+
+    def _artifact(self, pattern: str) -> Checkpoint:
+        """Return the pruned artifact, which is made once."""
+        options = self.work.prune.model_copy(update={"target": pattern})
+        text = json.dumps({"model": self.digest, "options": options.model_dump(mode="json"), "versions": versions()})
+        folder = self.store.folder / f"pruned-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        if not folder.is_dir():
+            Prune(options).run(Checkpoint.find(self.model), folder)
+        return Checkpoint(pattern, folder)
+
+    def _key(self, **more: Any) -> dict[str, Any]:
+        work = {**asdict(self.work), "prune": self.work.prune.model_dump(), "repair": self.work.repair.model_dump()}
+        kept = {name: work[name] for name in ("questions", "prune", "repair")}
+        return {"model": self.model, "digest": self.digest, **kept, **more}
+
+
+def _further(found: Mapping[float, float]) -> float | None:
+    """Return the next factor to try where the best is at an end of those tried, None where it is inside or at the limit."""
+    best = max(found, key=lambda factor: found[factor])
+    if best == max(found) and best * STEP <= ENDS[1]:
+        return best * STEP
+    return best / STEP if best == min(found) and best / STEP >= ENDS[0] else None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Processes that do runs of one model side by side, and leave them in the store."""
+
+    model: str
+    work: Work
+    store: Store
+    jobs: int
+    begin: Callable[[], None]
+    """What each process does first."""
+
+    def fill(self) -> None:
+        """Do every run: what pruning leaves, then the learning rates, then all that they are needed for.
+
+        Raises:
+            OutOfTime: the time ended before the last run was begun.
+        """
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.jobs, context, self.begin) as pool:
+            _results([pool.submit(_prune, self.comparison, pattern) for pattern in self.work.patterns])
+            found = _results([pool.submit(_rate, self.comparison, method) for method in METHODS])
+            rates = dict(zip(METHODS, found, strict=True))
+            _results(
+                [
+                    pool.submit(_repair, self.comparison, pattern, method, rate, seed)
+                    for seed in range(self.work.seeds)
+                    for pattern in self.work.patterns
+                    for method, rate in rates.items()
+                ]
+            )
+
+    def comparison(self) -> Comparison:
+        """Return the comparison that the runs belong to."""
+        return Comparison(self.model, self.work, self.store)
+
+
+def _results(futures: Sequence[Future[Any]]) -> list[Any]:
+    return [future.result() for future in futures]
+
+
+def _prune(comparison: Callable[[], Comparison], pattern: str) -> None:
+    comparison().pruned(pattern)
+
+
+def _rate(comparison: Callable[[], Comparison], method: RepairMethod) -> float:
+    return comparison().rate(method)
+
+
+def _repair(comparison: Callable[[], Comparison], pattern: str, method: RepairMethod, rate: float, seed: int) -> None:
+    comparison().repaired(pattern, method, rate, seed)
