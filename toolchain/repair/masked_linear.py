@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.library import custom_op
 
 TILE = 2**20
 """Weights in a tile, of which two are alive at a time.
@@ -85,18 +86,8 @@ class MaskedLinear(Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight_OI, packed_OP, a_RI, b_OR)
         ctx.scale = scale
-        rows, columns = weight_OI.shape
-        x_LI = x.reshape(-1, columns)
-        y_LO = x.new_empty(len(x_LI), rows)
-        for T in _tiles(rows, TILE // columns):
-            mask_TI = unpack(packed_OP[T], columns, wide(weight_OI))
-            hat_TI = updated(weight_OI[T], mask_TI, a_RI, b_OR[T], scale).to(x.dtype)
-            del mask_TI
-            if bias_O is None:
-                torch.mm(x_LI, hat_TI.t(), out=y_LO[:, T])
-            else:
-                torch.addmm(bias_O[T].to(x.dtype), x_LI, hat_TI.t(), out=y_LO[:, T])
-        return y_LO.view(*x.shape[:-1], rows)
+        y_LO: Tensor = product(x.reshape(-1, x.shape[-1]), weight_OI, bias_O, packed_OP, a_RI, b_OR, scale)
+        return y_LO.view(*x.shape[:-1], len(weight_OI))
 
     @staticmethod
     @once_differentiable
@@ -109,29 +100,87 @@ def gradients(ctx: Any, grad: Tensor, asked: Sequence[bool]) -> tuple[Tensor | N
     """Return the gradients of all that `forward` takes, None where none is asked for."""
     x, weight_OI, packed_OP, a_RI, b_OR = ctx.saved_tensors
     for_x, for_weight, for_bias, _, for_a, for_b, _ = asked
+    x_LI, grad_LO = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]).contiguous()
+    found = backward_product(x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, ctx.scale, for_x, for_a or for_b)
+    return (
+        found[0].view_as(x) if for_x else None,
+        (grad_LO.t() @ x_LI).to(weight_OI.dtype) if for_weight else None,
+        grad_LO.sum(0) if for_bias else None,
+        None,
+        found[-2] if for_a else None,
+        found[-1] if for_b else None,
+        None,
+    )
+
+
+@custom_op("vlmc::masked_linear", mutates_args=())
+def product(
+    x_LI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, packed_OP: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float
+) -> Tensor:
+    """Return `x W_hat^T + bias` (L, O) in the type of x: one operator to torch.compile, which never sees W_hat."""
     rows, columns = weight_OI.shape
-    x_LI, grad_LO = x.reshape(-1, columns), grad.reshape(-1, rows).contiguous()
-    dx_LI = torch.empty_like(x_LI) if for_x else None
-    type_ = wide(weight_OI)
+    y_LO = x_LI.new_empty(len(x_LI), rows)
+    for T in _tiles(rows, TILE // columns):
+        mask_TI = unpack(packed_OP[T], columns, wide(weight_OI))
+        hat_TI = updated(weight_OI[T], mask_TI, a_RI, b_OR[T], scale).to(x_LI.dtype)
+        del mask_TI
+        if bias_O is None:
+            torch.mm(x_LI, hat_TI.t(), out=y_LO[:, T])
+        else:
+            torch.addmm(bias_O[T].to(x_LI.dtype), x_LI, hat_TI.t(), out=y_LO[:, T])
+    return y_LO
+
+
+@product.register_fake
+def _(
+    x_LI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, packed_OP: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float
+) -> Tensor:
+    return x_LI.new_empty(len(x_LI), len(weight_OI))
+
+
+@custom_op("vlmc::masked_linear_backward", mutates_args=())
+def backward_product(
+    x_LI: Tensor,
+    grad_LO: Tensor,
+    weight_OI: Tensor,
+    packed_OP: Tensor,
+    a_RI: Tensor,
+    b_OR: Tensor,
+    scale: float,
+    for_x: bool,
+    for_adapter: bool,
+) -> list[Tensor]:
+    """Return the gradients of what is asked for, each in its own type: of x (L, I); of A (R, I) and B (O, R)."""
+    rows, columns = weight_OI.shape
+    type_, dx_LI = wide(weight_OI), torch.empty_like(x_LI) if for_x else None
     da_RI, db_OR = torch.empty_like(a_RI, dtype=type_), torch.zeros_like(b_OR, dtype=type_)
     for J in _tiles(columns, TILE // rows):
         a_RJ, mask_OJ = a_RI[:, J], unpack(packed_OP[:, J.start // 8 : -(-J.stop // 8)], J.stop - J.start, type_)
         if dx_LI is not None:
-            torch.mm(grad_LO, updated(weight_OI[:, J], mask_OJ, a_RJ, b_OR, ctx.scale).to(x.dtype), out=dx_LI[:, J])
-        if for_a or for_b:
+            torch.mm(grad_LO, updated(weight_OI[:, J], mask_OJ, a_RJ, b_OR, scale).to(x_LI.dtype), out=dx_LI[:, J])
+        if for_adapter:
             masked_OJ = (grad_LO.t() @ x_LI[:, J]).to(type_).mul_(mask_OJ)
             torch.mm(b_OR.to(type_).t(), masked_OJ, out=da_RI[:, J])
             db_OR.addmm_(masked_OJ, a_RJ.to(type_).t())
             del masked_OJ
-    return (
-        None if dx_LI is None else dx_LI.view_as(x),
-        (grad_LO.t() @ x_LI).to(weight_OI.dtype) if for_weight else None,
-        grad_LO.sum(0) if for_bias else None,
-        None,
-        da_RI.mul_(ctx.scale).to(a_RI.dtype) if for_a else None,
-        db_OR.mul_(ctx.scale).to(b_OR.dtype) if for_b else None,
-        None,
-    )
+    of_adapter = [da_RI.mul_(scale).to(a_RI.dtype), db_OR.mul_(scale).to(b_OR.dtype)] if for_adapter else []
+    return of_adapter if dx_LI is None else [dx_LI, *of_adapter]
+
+
+@backward_product.register_fake
+def _(
+    x_LI: Tensor,
+    grad_LO: Tensor,
+    weight_OI: Tensor,
+    packed_OP: Tensor,
+    a_RI: Tensor,
+    b_OR: Tensor,
+    scale: float,
+    for_x: bool,
+    for_adapter: bool,
+) -> list[Tensor]:
+    of_adapter = [torch.empty_like(a_RI), torch.empty_like(b_OR)] if for_adapter else []
+    return [torch.empty_like(x_LI), *of_adapter] if for_x else of_adapter
 
 
 def no_autocast(device: str) -> AbstractContextManager[Any]:
