@@ -1,9 +1,16 @@
 """The words that rows are named with, and found by."""
 
-from vlmc.toolchain.settings import PruneMethod
+from typing import Any
 
-METHODS: dict[PruneMethod, str] = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT"}
-DENSE, WANDA = "dense", METHODS["wanda"]
+STARTS: dict[str, dict[str, Any]] = {
+    "magnitude": {"method": "magnitude"},
+    "Wanda": {"method": "wanda"},
+    "SparseGPT": {"method": "sparsegpt"},
+    "ADMM, reconstructed": {"method": "admm", "reconstruct": True},
+    "ADMM, 70 %": {"method": "admm", "target": "70%"},
+}
+"""What is repaired: label and settings of the pruning, 2:4 where nothing is said."""
+DENSE, WANDA, BEST, SPARSEST = "dense", "Wanda", "ADMM, reconstructed", "ADMM, 70 %"
 RESSA, REMASKED = "RESSA", "LoRA merged and re-masked"
 DEFAULTS = "defaults"
 ACCURACY = "accuracy"

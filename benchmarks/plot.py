@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from labels import ACCURACY, DENSE, METHODS, REMASKED, RESSA
+from labels import ACCURACY, DENSE, REMASKED, RESSA, STARTS
 from PIL import Image
 from report import Report, tenths
 
@@ -29,7 +29,7 @@ def draw(found: Report, source: Path, picture: Path) -> None:
     from matplotlib.figure import Figure
 
     models = found.settings["models"]
-    figure = Figure(figsize=(4.8 * len(models), 4.0), layout="constrained")
+    figure = Figure(figsize=(6.0 * len(models), 4.0), layout="constrained")
     for axes, model in zip(figure.subplots(1, len(models), sharey=True, squeeze=False)[0], models, strict=True):
         _panel(axes, found, model)
     figure.axes[0].set_ylabel(f"right answers to {found.settings['questions']:,} test questions (%)")
@@ -46,13 +46,13 @@ def _panel(axes: Any, found: Report, model: str) -> None:
     assert dense is not None
     axes.axhline(dense, color=DENSE_COLOUR, linewidth=0.8, linestyle="--", zorder=0)
     _bar(axes, 0, dense, DENSE_COLOUR, DENSE)
-    for place, label in enumerate(METHODS.values(), 1):
+    for place, label in enumerate(STARTS, 1):
         values = {end: found.value(f"{model}: {label}{end}", ACCURACY) for end in SERIES}
         shown = [(value, *SERIES[end]) for end, value in values.items() if value is not None]
         for number, (value, legend, colour) in enumerate(shown):
             _bar(axes, place + (number - (len(shown) - 1) / 2) * WIDTH, value, colour, legend)
-    axes.set_title(f"{model}, 2:4 on vision and language", fontsize=10)
-    axes.set_xticks(range(len(METHODS) + 1), [DENSE, *METHODS.values()])
+    axes.set_title(f"{model}, vision and language pruned", fontsize=10)
+    axes.set_xticks(range(len(STARTS) + 1), [DENSE, *(label.replace(", ", ",\n") for label in STARTS)], fontsize=8)
     axes.set_ylim(0, 100)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from labels import ACCURACY, DEFAULTS, DENSE, METHODS, REMASKED, RESSA
+from labels import ACCURACY, DEFAULTS, DENSE, REMASKED, RESSA, STARTS
 from plot import draw, is_current
 from report import RESULTS, Report, Row, tenths
 
@@ -86,7 +86,9 @@ def quality(found: Report) -> str:
     """Return a table for each model: pruners down, repairs across."""
     seeds, questions = found.settings["seeds"], found.settings["questions"]
     repeats = f"; repaired: mean of {seeds} seeds and, in brackets, their spread" if seeds > 1 else ""
-    head = f"Right answers to {questions:,} test questions, vision and language pruned to 2:4{repeats}."
+    head = (
+        f"Right answers to {questions:,} test questions, vision and language pruned, to 2:4 where nothing is said{repeats}."
+    )
     tables = [_model_table(found, model) for model in found.settings["models"]]
     return "\n\n".join([head, *tables, f"![the same accuracies as bars]({PICTURE})", _targets(found), _origin(found)])
 
@@ -97,7 +99,7 @@ def _model_table(found: Report, model: str) -> str:
         "|---|---:|---:|---:|---:|",
         f"| {DENSE} | {_cell(found.find(f'{model}: {DENSE}', ACCURACY))} | | | |",
     ]
-    for label in METHODS.values():
+    for label in STARTS:
         names = (f"{model}: {label}", f"{model}: {label} + {RESSA}", f"{model}: {label} + {REMASKED}")
         pruned, repaired, remasked = (found.find(name, ACCURACY) for name in names)
         lines.append(f"| {label} | {_cell(pruned)} | {_cell(repaired)} | {_share(repaired)} | {_cell(remasked)} |")

@@ -25,7 +25,7 @@ class Variants:
 
     def pruned(self, options: PruneSettings) -> tuple[Checkpoint, Trial]:
         """Prune; no seed changes the result."""
-        return self.trials.pruned(options, self.scratch / options.method)
+        return self.trials.pruned(options, self.scratch / f"{options.method}-{options.target}".replace(":", "-"))
 
     def repaired(self, pruned: Checkpoint, options: RepairSettings, seed: int) -> Trial:
         """Repair with the options' method, and merge; an adapter that is never merged is measured where it sits."""

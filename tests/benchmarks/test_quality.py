@@ -3,7 +3,7 @@
 import pytest
 import quality
 import validation
-from labels import ACCURACY
+from labels import ACCURACY, STARTS
 from report import Report, Row
 from variants import Trial
 
@@ -39,6 +39,10 @@ def test_every_variant_has_its_row(found: Report, model: str) -> None:
         "Wanda + LoRA merged and re-masked",
         "SparseGPT",
         "SparseGPT + RESSA",
+        "ADMM, reconstructed",
+        "ADMM, reconstructed + RESSA",
+        "ADMM, 70 %",
+        "ADMM, 70 % + RESSA",
     ]
     assert all(row.value is not None and 0 <= row.value <= 100 for row in found.rows if row.unit == "%")
     assert found.settings["questions"] == 3
@@ -57,25 +61,32 @@ def test_seconds_and_bytes_have_rows(found: Report) -> None:
 
 
 def accuracy(overall: float, worst: float = 0.5) -> Trial:
-    return Trial(Accuracy(overall, {"read": overall, "sum": worst}, 100), {"repair": 1.0}, {"weights": 1})
+    seconds = {"prune": 60.0, "repair": 539.0, "merge": 1.0}
+    return Trial(Accuracy(overall, {"read": overall, "sum": worst}, 100), seconds, {"weights": 1})
 
 
 @pytest.mark.parametrize(
     ("ressa", "remasked", "holds"),
     [
-        (0.9, 0.8, [True, False, True, True, True]),
-        (0.8, 0.8, [True, False, True, False, False]),
+        (0.9, 0.8, [True, False, True, True, True, True, True, True]),
+        (0.89, 0.89, [True, False, True, False, False, True, False, True]),
+        (0.82, 0.83, [True, False, True, False, False, False, False, True]),
     ],
 )
 def test_bars_are_what_the_issue_asks(ressa: float, remasked: float, holds: list[bool]) -> None:
-    trials = {
-        "dense": [accuracy(0.92, 0.79)],
-        "Wanda": [accuracy(0.8)],
-        "Wanda + RESSA": [accuracy(ressa), accuracy(ressa)],
-        "Wanda + LoRA merged and re-masked": [accuracy(remasked), accuracy(remasked)],
-    }
+    trials = {"dense": [accuracy(0.92, 0.79)], "Wanda + LoRA merged and re-masked": [accuracy(remasked), accuracy(remasked)]}
+    for label in STARTS:
+        trials |= {label: [accuracy(0.8)], f"{label} + RESSA": [accuracy(ressa), accuracy(ressa)]}
     assert [bar.holds for bar in quality.bars_of("demo", trials)] == holds
-    assert len(quality.bars_of("another", trials)) == 3
+    assert len(quality.bars_of("another", trials)) == 6
+
+
+def test_the_slowest_way_decides_the_bar_of_time() -> None:
+    trials = {f"{label}{end}": [accuracy(0.9)] for label in STARTS for end in ("", " + RESSA")}
+    late = Trial(trials["Wanda"][0].accuracy, {"prune": 60.1, "repair": 539.0, "merge": 1.0}, {"weights": 1})
+    trials |= {"dense": [accuracy(0.9)], "Wanda + LoRA merged and re-masked": [accuracy(0.9)], "SparseGPT": [late]}
+    (bar,) = (bar for bar in quality.bars_of("demo", trials) if "slowest" in bar.name)
+    assert not bar.holds
 
 
 def test_the_search_measures_every_setting(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
