@@ -13,11 +13,6 @@ from vlmc.toolchain import data
 from vlmc.toolchain.settings import DataSettings
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Asked]:
-    return material.six(tmp_path_factory.mktemp("six"))
-
-
 @pytest.fixture(autouse=True)
 def _quiet() -> Any:
     datasets.disable_progress_bars()

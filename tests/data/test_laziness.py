@@ -17,11 +17,6 @@ from vlmc.toolchain.data import parquet
 from vlmc.toolchain.data.sample import Sample
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Asked]:
-    return material.six(tmp_path_factory.mktemp("six"))
-
-
 def cut(path: Path, behind: bytes) -> str:
     """Cut a file off a little behind where something first stands."""
     content = path.read_bytes()

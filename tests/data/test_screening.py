@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data import material
 from tests.data.material import FORMS, Asked, expected, lines, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
@@ -40,11 +39,6 @@ def gone(folder: Path, name: str) -> None:
 
 
 BREAKS = (zero, cut, text, gone)
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Asked]:
-    return material.six(tmp_path_factory.mktemp("six"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.prune.journal import Journal
+from vlmc.toolchain.prune.sweeping.journal import Journal
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.streaming.stack import Stack

@@ -105,6 +105,16 @@ def build_llava(size: Size) -> LlavaForConditionalGeneration:
 
 def build_blip2(size: Size) -> Blip2ForConditionalGeneration:
     """Return a BLIP-2 of that size with random weights, queries included."""
+    model = Blip2ForConditionalGeneration(_blip2_config(size))
+    _draw_weights(model)
+    # transformers starts the queries at zero, where they would stay equal to each other for ever.
+    nn.init.normal_(model.query_tokens, std=1.0)
+    model.generation_config = _generation()
+    model.language_model.generation_config = _generation()
+    return model
+
+
+def _blip2_config(size: Size) -> Blip2Config:
     shared = {"hidden_size": size.width, "num_attention_heads": size.heads}
     vision = {
         "num_hidden_layers": size.vision_layers,
@@ -142,13 +152,7 @@ def build_blip2(size: Size) -> Blip2ForConditionalGeneration:
         image_token_index=VOCABULARY.index(IMAGE),
     )
     config.tie_word_embeddings = False
-    model = Blip2ForConditionalGeneration(config)
-    _draw_weights(model)
-    # transformers starts the queries at zero, where they would stay equal to each other for ever.
-    nn.init.normal_(model.query_tokens, std=1.0)
-    model.generation_config = _generation()
-    model.language_model.generation_config = _generation()
-    return model
+    return config
 
 
 def llava_processor() -> LlavaProcessor:

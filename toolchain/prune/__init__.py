@@ -1,14 +1,20 @@
-"""Pruners: one typed function over one layer each, in a table by name.
+"""Pruning: a table of pruners by name, and the way of a whole model through one of them.
 
-A new one is a file with such a function and a line in `PRUNERS`.
+- `patterns`: which layer is pruned to what; `ratios`: a percentage shared out over blocks, where they differ.
+- `sweeping`: block after block on the calibration data, which gathers each layer's `statistics`.
+- `methods`: what prunes a layer by them; `refinements`: what may follow, for a layer or its whole block.
+
+A new pruner is a file in `methods` with one function over one layer, and a line in `PRUNERS`.
 """
 
-from vlmc.toolchain.prune.admm import admm
-from vlmc.toolchain.prune.base import Pruner, with_dsnot, with_refit
-from vlmc.toolchain.prune.magnitude import magnitude
-from vlmc.toolchain.prune.sparsegpt import sparsegpt
+from vlmc.toolchain.prune.methods.admm import admm
+from vlmc.toolchain.prune.methods.base import Pruner
+from vlmc.toolchain.prune.methods.magnitude import magnitude
+from vlmc.toolchain.prune.methods.sparsegpt import sparsegpt
+from vlmc.toolchain.prune.methods.wanda import wanda
+from vlmc.toolchain.prune.refinements.dsnot import with_dsnot
+from vlmc.toolchain.prune.refinements.refit import with_refit
 from vlmc.toolchain.prune.statistics import Need
-from vlmc.toolchain.prune.wanda import wanda
 
 __all__ = ["PRUNERS", "Pruner", "with_dsnot", "with_refit"]
 

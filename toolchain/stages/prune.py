@@ -20,14 +20,14 @@ from vlmc.toolchain.masks import save_masks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_dsnot, with_refit
-from vlmc.toolchain.prune.allot import Blocks, allot, gradient_scores, outlier_scores
-from vlmc.toolchain.prune.blocks import Plan, prune_blocks
-from vlmc.toolchain.prune.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse, widths
-from vlmc.toolchain.prune.ratios import percentage
+from vlmc.toolchain.prune.ratios.allot import Blocks, allot, gradient_scores, outlier_scores
+from vlmc.toolchain.prune.ratios.sharing import percentage
 from vlmc.toolchain.prune.statistics import Need
-from vlmc.toolchain.prune.sweep import Feed, Sweep
-from vlmc.toolchain.prune.tokens import Tokens
+from vlmc.toolchain.prune.sweeping.blocks import Plan, prune_blocks
+from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
+from vlmc.toolchain.prune.sweeping.sweep import Feed, Sweep
+from vlmc.toolchain.prune.sweeping.tokens import Tokens
 from vlmc.toolchain.runs import RunFolder
 from vlmc.toolchain.saving import save_model
 from vlmc.toolchain.settings import PruneSettings

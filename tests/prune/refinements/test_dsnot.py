@@ -1,16 +1,14 @@
 """DSnoT against a plain loop over rows in float64, and what it promises."""
 
-import importlib
-
 import pytest
 import torch
 from torch import Tensor
 
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.prune import PRUNERS, with_dsnot, with_refit
-from vlmc.toolchain.prune.base import Pruner
-from vlmc.toolchain.prune.dsnot import dsnot
+from vlmc.toolchain.prune import PRUNERS, Pruner, with_dsnot, with_refit
+from vlmc.toolchain.prune.refinements import dsnot as refinement
+from vlmc.toolchain.prune.refinements.dsnot import dsnot
 from vlmc.toolchain.prune.statistics import Need, Statistics
 
 PATTERNS = ["2:4", "4:8", "1:4", "50%", "70%"]
@@ -57,9 +55,7 @@ def settled(weights: list[float], keep: list[bool], x_LI: Tensor, size: int) -> 
 @pytest.mark.parametrize("text", PATTERNS)
 @pytest.mark.parametrize("name", MASKERS)
 def test_swaps_are_the_papers(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        importlib.import_module("vlmc.toolchain.prune.dsnot"), "ROWS", 16
-    )  # three pieces, the last one short
+    monkeypatch.setattr(refinement, "ROWS", 16)  # three pieces, the last one short
     weight_OI, x_LI, statistics = layer()
     pattern = SparsityPattern.parse(text)
     _, mask_OI = PRUNERS[name].prune(weight_OI, statistics, pattern)
@@ -103,24 +99,6 @@ def test_dead_and_constant_inputs_stop_nothing() -> None:
     swapped_OI, mask_OI = with_dsnot(PRUNERS["wanda"]).prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
     assert (mask_OI.sum(1) == 32).all()
     assert torch.isfinite(swapped_OI).all()
-
-
-def test_means_and_variances_heed_the_tokens_weights() -> None:
-    _, x_LI, plain = layer()
-    torch.testing.assert_close(plain.mean_I, x_LI.mean(0))
-    torch.testing.assert_close(plain.variance_I, x_LI.var(0, correction=0), rtol=1e-3, atol=1e-5)
-    counted_L = torch.arange(300) % 3  # absent, once, twice
-    weighed, repeated = (Statistics(64, Need.DIAGONAL, torch.device("cpu")) for _ in range(2))
-    weighed.add(x_LI, "layer", counted_L.float())
-    repeated.add(x_LI.repeat_interleave(counted_L, dim=0), "layer")
-    assert weighed.count == repeated.count == 300
-    torch.testing.assert_close(weighed.mean_I, repeated.mean_I)
-    torch.testing.assert_close(weighed.variance_I, repeated.variance_I, rtol=1e-3, atol=1e-5)
-
-
-def test_no_token_at_all_gives_zeros() -> None:
-    empty = Statistics(4, Need.DIAGONAL, torch.device("cpu"))
-    assert empty.mean_I.tolist() == empty.variance_I.tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("name", PRUNERS)

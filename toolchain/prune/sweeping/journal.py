@@ -15,7 +15,7 @@ from torch import Tensor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.tensors import TensorFile
 from vlmc.toolchain.masks import pack
-from vlmc.toolchain.prune.reconstruct import Reconstruction
+from vlmc.toolchain.prune.refinements.reconstruct import Reconstruction
 from vlmc.toolchain.runs import RunFolder
 from vlmc.toolchain.saving import write_tensors
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vlmc.toolchain.families.base import Family, Tower
-from vlmc.toolchain.prune.gathering import gathering
 from vlmc.toolchain.prune.statistics import Need, Statistics
-from vlmc.toolchain.prune.tokens import Tokens
+from vlmc.toolchain.prune.sweeping.gathering import gathering
+from vlmc.toolchain.prune.sweeping.tokens import Tokens
 from vlmc.toolchain.streaming.activations import Activations
 from vlmc.toolchain.streaming.stack import Passed, Stack
 from vlmc.toolchain.streaming.weights import StreamedModel

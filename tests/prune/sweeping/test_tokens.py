@@ -10,7 +10,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.prune import PRUNERS, with_refit
 from vlmc.toolchain.prune.statistics import Need, Statistics
-from vlmc.toolchain.prune.tokens import Tokens, atv, text
+from vlmc.toolchain.prune.sweeping.tokens import Tokens, atv, text
 from vlmc.toolchain.streaming.stack import Passed
 
 VISUAL = torch.tensor([False, True, True, False, True, False, False])

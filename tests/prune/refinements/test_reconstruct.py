@@ -1,6 +1,5 @@
 """Block reconstruction on a block of two layers with a GELU between them."""
 
-import importlib
 from collections.abc import Sequence
 
 import pytest
@@ -9,10 +8,9 @@ from torch import Tensor, nn
 
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.prune import PRUNERS
-from vlmc.toolchain.prune.reconstruct import Reconstruction, Task, reconstruct
+from vlmc.toolchain.prune.refinements import reconstruct as module
+from vlmc.toolchain.prune.refinements.reconstruct import Reconstruction, Task, reconstruct
 from vlmc.toolchain.prune.statistics import Need, Statistics
-
-module = importlib.import_module("vlmc.toolchain.prune.reconstruct")
 
 
 class Block(nn.Module):

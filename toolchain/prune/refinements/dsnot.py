@@ -8,12 +8,30 @@ pruned j.
 import torch
 from torch import Tensor
 
+from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.prune.statistics import Statistics
+from vlmc.toolchain.prune.methods.base import Pruner
+from vlmc.toolchain.prune.statistics import Need, Statistics
 
 CYCLES = 50  # the most swaps of a row
 SETTLED = 0.1  # a row is done once |e| is no more than this
 ROWS = 256
+
+
+def with_dsnot(pruner: Pruner) -> Pruner:
+    """Return the pruner followed by swaps between the weights that its mask keeps and those that it prunes.
+
+    Raises:
+        InputError: the pruner moves the weights that stay; they fit its own mask and no other.
+    """
+    if pruner.moves:
+        raise InputError(f"--dsnot changes masks, and the weights of {pruner.name} fit its own: use wanda or magnitude")
+
+    def prune(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
+        _, mask_OI = pruner.prune(weight_OI, statistics, pattern)
+        return dsnot(weight_OI, mask_OI, statistics, pattern)
+
+    return Pruner(f"{pruner.name}+dsnot", prune, max(pruner.need, Need.DIAGONAL), pruner.url)
 
 
 def dsnot(dense_OI: Tensor, mask_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:

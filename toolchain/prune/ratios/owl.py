@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from vlmc.toolchain.prune.ratios import meet
+from vlmc.toolchain.prune.ratios.sharing import meet
 
 OUTLIER = 5.0  # M: an outlier is this many times the block's mean score
 SPAN = 0.08  # lambda: the most that a block's fraction may differ from the target

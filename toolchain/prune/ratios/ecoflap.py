@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.prune.ratios import meet
+from vlmc.toolchain.prune.ratios.sharing import meet
 
 EPSILON = 1e-3  # how far weights are moved, in standard deviations of the noise
 MARGIN = 0.1  # how far a block's fraction may lie above the target

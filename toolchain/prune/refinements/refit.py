@@ -6,9 +6,21 @@ Shapes: O out features, I in features. For every row, minimise (w' - w) H (w' - 
 import torch
 from torch import Tensor
 
-from vlmc.toolchain.prune.statistics import Statistics
+from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.prune.methods.base import Pruner
+from vlmc.toolchain.prune.statistics import Need, Statistics
 
 ITERATIONS = 10
+
+
+def with_refit(pruner: Pruner) -> Pruner:
+    """Return the pruner followed by a least-squares refit of the weights that its mask keeps."""
+
+    def prune(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
+        pruned_OI, mask_OI = pruner.prune(weight_OI, statistics, pattern)
+        return refit(weight_OI, pruned_OI, mask_OI, statistics), mask_OI
+
+    return Pruner(f"{pruner.name}+refit", prune, Need.HESSIAN, pruner.url, moves=True)
 
 
 def refit(dense_OI: Tensor, pruned_OI: Tensor, mask_OI: Tensor, statistics: Statistics) -> Tensor:

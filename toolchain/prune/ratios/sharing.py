@@ -1,4 +1,4 @@
-"""Layer-wise ratios: a percentage shared out over groups of layers, such as blocks, by how much each can lose.
+"""Sharing out a percentage over groups of layers, such as blocks, by how much each can lose.
 
 A method (`owl`, `ecoflap`) turns one score of each group into the group's fraction of zeros; the mean of the fractions, each
 counted by the group's weights, is the target. `patterns` makes whole zeros of them.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.prune.hessian import dead_inputs, inverse_with
+from vlmc.toolchain.prune.methods.hessian import dead_inputs, inverse_with
 from vlmc.toolchain.prune.statistics import Statistics
 
 ITERATIONS = 20

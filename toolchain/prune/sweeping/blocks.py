@@ -14,12 +14,12 @@ from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.families.base import linears
 from vlmc.toolchain.progress import Progress
-from vlmc.toolchain.prune.base import Pruner
-from vlmc.toolchain.prune.journal import Journal, PrunedLayer
-from vlmc.toolchain.prune.reconstruct import Reconstruction, Task, reconstruct
+from vlmc.toolchain.prune.methods.base import Pruner
+from vlmc.toolchain.prune.refinements.reconstruct import Reconstruction, Task, reconstruct
 from vlmc.toolchain.prune.statistics import Need, Statistics
-from vlmc.toolchain.prune.sweep import Run, Sweep, Visitor
-from vlmc.toolchain.prune.tokens import Tokens
+from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
+from vlmc.toolchain.prune.sweeping.sweep import Run, Sweep, Visitor
+from vlmc.toolchain.prune.sweeping.tokens import Tokens
 from vlmc.toolchain.streaming.activations import Activations
 from vlmc.toolchain.team import Team
 

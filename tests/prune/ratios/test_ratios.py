@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.prune.ecoflap import ecoflap, importance, zeroth_order
-from vlmc.toolchain.prune.owl import outliers, owl
-from vlmc.toolchain.prune.ratios import patterns, percentage, sizes
+from vlmc.toolchain.prune.ratios.ecoflap import ecoflap, importance, zeroth_order
+from vlmc.toolchain.prune.ratios.owl import outliers, owl
+from vlmc.toolchain.prune.ratios.sharing import patterns, percentage, sizes
 
 Share = Callable[[dict[str, float], dict[str, int], float], dict[str, float]]
 
