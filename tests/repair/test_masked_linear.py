@@ -107,6 +107,16 @@ def test_checkpointing_changes_no_bit(reentrant: bool) -> None:
     assert all(torch.equal(one.grad, other) for one, other in zip(parts, expected, strict=True))
 
 
+def test_a_checkpointed_maps_product_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch stops to recompute where it has what the backward pass needs, which is kept before the product is made."""
+    case, made = Case(24, 40), []
+    monkeypatch.setattr(subject, "product", lambda *given, make=subject.product: made.append(1) or make(*given))
+    y = checkpoint(lambda x: case.ours(case.ours(x) @ torch.ones(24, 40)), case.x, use_reentrant=False)
+    assert len(made) == 2
+    y.backward(case.grad)
+    assert len(made) == 3, "the first of the two alone"
+
+
 @pytest.mark.parametrize("backward_inside", [True, False])
 def test_autocast_sets_the_type_of_the_products_alone(backward_inside: bool) -> None:
     case, exact = Case(24, 40), Case(24, 40)

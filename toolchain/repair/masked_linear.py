@@ -33,16 +33,18 @@ def masked_linear(
     type, which under autocast is autocast's. Relative errors to float64: under 1e-6 in float32; in bfloat16 2e-3 to 3e-3,
     where autograd through the masked weight has 2.5e-3 to 4e-3. A second derivative is refused with a RuntimeError.
     """
-    return call(MaskedLinear, x, weight_OI, bias_O, packed_OP, a_RI, b_OR, scale)
+    return call(Gradients, x, weight_OI, bias_O, packed_OP, a_RI, b_OR, scale)
 
 
-def call(function: type[Function], x: Tensor, *others: Any) -> Tensor:
-    """Apply a function of this kind to x, in autocast's type where that is on."""
+def call(function: type["Gradients"], x: Tensor, *others: Any) -> Tensor:
+    """Apply the map with gradients of this kind to x, in autocast's type where that is on."""
     device = x.device.type
     if torch.is_autocast_enabled(device):
         x = x.to(torch.get_autocast_dtype(device))
     with no_autocast(device):
-        y: Tensor = function.apply(x, *others)  # type: ignore[no-untyped-call]
+        stub: Tensor = function.apply(x, *others)  # type: ignore[no-untyped-call]
+        held = (one.detach() if isinstance(one, Tensor) else one for one in (x, *others))
+        y: Tensor = _Product.apply(stub, *held)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -70,8 +72,12 @@ def unpack(packed_OP: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     return table.index_select(0, packed_OP.reshape(-1).int()).view(len(packed_OP), -1)[:, :columns]
 
 
-class MaskedLinear(Function):
-    """`masked_linear` for autograd."""
+class Gradients(Function):
+    """The gradients of `masked_linear`, for a stub of y that takes no memory; `_Product` puts y in its place.
+
+    What is kept is thus kept before the product is made. Where a block is made again in the backward pass (activation
+    checkpointing that is not reentrant), torch stops as soon as it has all that was kept: without the last map's product.
+    """
 
     @staticmethod
     def forward(
@@ -86,14 +92,26 @@ class MaskedLinear(Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight_OI, packed_OP, a_RI, b_OR)
         ctx.scale = scale
-        y_LO: Tensor = product(x.reshape(-1, x.shape[-1]), weight_OI, bias_O, packed_OP, a_RI, b_OR, scale)
-        return y_LO.view(*x.shape[:-1], len(weight_OI))
+        return x.new_zeros(()).expand(*x.shape[:-1], len(weight_OI))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with no_autocast(grad.device.type):
             return gradients(ctx, grad, ctx.needs_input_grad)
+
+
+class _Product(Function):
+    """y in the place of its stub, whose gradient is y's."""
+
+    @staticmethod
+    def forward(ctx: Any, stub: Tensor, x: Tensor, *others: Any) -> Tensor:
+        y_LO: Tensor = product(x.reshape(-1, x.shape[-1]), *others)
+        return y_LO.view(stub.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return (*grads, *[None] * 7)
 
 
 def gradients(ctx: Any, grad: Tensor, asked: Sequence[bool]) -> tuple[Tensor | None, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vlmc.toolchain.repair.masked_linear import MaskedLinear, call, gradients, no_autocast
+from vlmc.toolchain.repair.masked_linear import Gradients, call, gradients, no_autocast
 from vlmc.toolchain.repair.methods.low_rank import MaskedLowRank
 
 
@@ -21,7 +21,7 @@ class LoRS(MaskedLowRank):
         return call(_Biased, x, self.weight, self.bias, self.packed(), self.lora_A, self.lora_B, self.scale)
 
 
-class _Biased(MaskedLinear):
+class _Biased(Gradients):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
