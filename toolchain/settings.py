@@ -111,6 +111,8 @@ class TrainingSettings(DataSettings):
     """Greatest norm of a step's gradient; a longer one is shortened to it."""
     precision: Precision = "fp32"
     """Type of the matrix products in training: fp32, bf16 or fp16; what is trained is kept in fp32."""
+    gradient_checkpointing: bool = False
+    """Keep only the input of each block for the backward pass, and run the block again there: less memory, more time."""
     rank: int = Field(default=16, ge=1)
     """Rank of the adapters."""
     alpha: float = Field(default=16.0, gt=0)

@@ -214,7 +214,7 @@ def test_stopping_early_needs_data_to_validate_on(llava: Checkpoint, tmp_path: P
         Repair(options, samples=material.samples()).run(llava, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "checkpoint_minutes", "checkpoint_every"])
+@pytest.mark.parametrize("name", ["tensorboard", "checkpoint_minutes", "checkpoint_every", "gradient_checkpointing"])
 def test_what_does_not_change_the_result_is_no_part_of_the_history(name: str) -> None:
     assert name not in Repair(material.OPTIONS).settings()
     assert name in RepairSettings.model_fields

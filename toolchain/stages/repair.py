@@ -25,6 +25,7 @@ from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.checkpoints import Checkpoints
 from vlmc.toolchain.repair.methods import METHODS, Method
 from vlmc.toolchain.repair.precision import narrow
+from vlmc.toolchain.repair.recompute import recompute
 from vlmc.toolchain.repair.reports import summary, write_reports
 from vlmc.toolchain.repair.teachers import Cached, Copy, Shared, Teacher, pruned_away
 from vlmc.toolchain.repair.training import Trainer
@@ -35,7 +36,8 @@ from vlmc.toolchain.team import Team
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 
-_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "tensorboard", "max_bad"}  # options that leave the result as it is
+_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "gradient_checkpointing", "tensorboard", "max_bad"}
+"""Options that leave the result as it is."""
 
 
 class Repair(Stage):
@@ -113,6 +115,8 @@ class Repair(Stage):
         plan = self.method.plan(masks, source.family.adaptable(model), self.options.rank, self.options.alpha)
         adapters = attach(narrow(model, source.dtype, self.options.precision), plan, self.seed)
         model.to(self.team.device)
+        if self.options.gradient_checkpointing:
+            recompute(model, [name for tower in source.family.towers for name, _ in source.family.blocks(model, tower)])
         encoder = Encoder(source.load_processor(), source.family, model)
         batches = Batches(self._samples, encoder, self.options.batch, self.seed)
         towers = [tower for tower in source.family.towers if tower.part is Part.LANGUAGE]
