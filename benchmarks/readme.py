@@ -11,6 +11,7 @@ from pathlib import Path
 
 from labels import ACCURACY, DEFAULTS, DENSE, REMASKED, RESSA, STARTS
 from plot import draw, is_current
+from repair_table import verdict
 from report import RESULTS, Report, Row, tenths
 
 from vlmc.runtime.artifact.writing import write_text
@@ -144,7 +145,7 @@ def _origin(found: Report) -> str:
     return f"Measured on {found.machine}, {found.date}: `{found.command}`."
 
 
-TABLES: dict[str, Callable[[Report], str]] = {"quality": quality, "repair_validation": validation}
+TABLES: dict[str, Callable[[Report], str]] = {"quality": quality, "repair": verdict, "repair_validation": validation}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,8 @@ seeds, which change the adapters' first values and the order of the data. The le
 validation split of 0.3, 1 and 3 times RESSA's default, and further out where the best is at an end, at 2:4 with seed 0.
 Every finished run is stored at once, and not done again: a full run may be killed, or cut by --minutes, and started again.
 With --jobs, several runs are made side by side, in processes of their own; they compete for memory's bandwidth, so times of
-repair are then longer than they would be alone.
+repair are then longer than they would be alone. A full run also brings the table in docs/repair.md up to date; --table does
+that from the results that are there.
 """
 
 import argparse
@@ -16,8 +17,10 @@ from pathlib import Path
 from statistics import fmean
 
 from labels import ACCURACY, DENSE
+from pages import DOCS, fill, with_table
 from repair_runs import PATTERNS, Comparison, Crew, OutOfTime, Store, Work
-from report import Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
+from repair_table import NO_REPAIR, PEAK, RIVALS, lead, table
+from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
 from variants import Trial
 
 from vlmc.toolchain import data
@@ -26,7 +29,7 @@ from vlmc.toolchain.settings import RepairMethod
 
 NAME = "repair"
 STORE = Path("build/benchmarks/repair")
-NO_REPAIR, PEAK, UNIT = "no repair", "peak lr", "%"
+PAGE, UNIT = DOCS / "repair.md", "%"
 SHARES = {"2:4": 97, "70%": 90}
 """What RESSA must reach at these sparsities, in percent of the dense model's accuracy."""
 
@@ -40,12 +43,25 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, help="steps of every repair [default: the settings' own]")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side [default: 1]")
     parser.add_argument("--minutes", type=float, help="begin no run after so many minutes; start again to go on")
+    parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
     chosen = parser.parse_args(given)
+    if not chosen.table:
+        _measure(chosen, command(NAME, given))
+    if chosen.table or not (chosen.quick or chosen.out):
+        fill(PAGE, NAME, table(Report.read(RESULTS / f"{NAME}.json")))
+
+
+def filled(text: str, found: Report) -> str:
+    """Return the page with its table made anew."""
+    return with_table(text, NAME, table(found))
+
+
+def _measure(chosen: argparse.Namespace, line: str) -> None:
     prepare(chosen)
     work = Work.of(chosen.steps, quick=chosen.quick)
     if chosen.patterns:
         work = Work(**{**vars(work), "patterns": tuple(chosen.patterns)})
-    compare(chosen, work, command(NAME, given))
+    compare(chosen, work, line)
 
 
 def compare(chosen: argparse.Namespace, work: Work, line: str) -> None:
@@ -106,10 +122,10 @@ def bars_of(where: str, trials: Mapping[RepairMethod, Sequence[Trial]]) -> list[
     found = {method: [100 * trial.accuracy.overall for trial in made] for method, made in trials.items()}
     spreads = {method: max(values) - min(values) for method, values in found.items()}
     bars = []
-    for method in ("lora-remask", "lors", "spp"):
-        lead, spread = fmean(found["ressa"]) - fmean(found[method]), max(spreads["ressa"], spreads[method])
+    for method in RIVALS:
+        ahead, spread = fmean(found["ressa"]) - fmean(found[method]), max(spreads["ressa"], spreads[method])
         goal = f"above {spread:.2f} points, the greater of their spreads"
-        bars.append(Bar(f"{where}: lead of ressa over {method}", goal, round(lead, 3), lead > spread))
+        bars.append(Bar(lead(where, method), goal, round(ahead, 3), ahead > spread))
     return bars
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import repair
 import repair_runs
+import repair_table
 from labels import ACCURACY
-from report import Report
+from report import RESULTS, Report, measured
 from variants import Trial
 
 from tests import pico
@@ -77,3 +78,49 @@ def test_the_search_for_a_rate_goes_on_until_the_best_is_inside(best: float, tmp
     assert chosen == min(tried, key=lambda factor: max(factor / best, best / factor))
     assert max(chosen / best, best / chosen) < repair_runs.STEP
     assert all(repair_runs.ENDS[0] <= factor <= repair_runs.ENDS[1] for factor in tried)
+
+
+def compared(ressa: float) -> Report:
+    """Return a report on two seeds at two sparsities: every other method at 90 % at 2:4, at 80 % at 70 %."""
+    rows = [measured("demo: dense", ACCURACY, [99.0], "%")]
+    rows += [measured(f"demo: {method}", "peak lr", [0.005], "") for method in METHODS]
+    bars = []
+    for pattern, others in (("2:4", 0.9), ("70%", 0.8)):
+        rows.append(measured(f"demo {pattern}: no repair", ACCURACY, [40.0], "%"))
+        trials = {method: [trial(others), trial(others + 0.02)] for method in METHODS} | {"ressa": [trial(ressa)] * 2}
+        for method, made in trials.items():
+            values = [100 * one.accuracy.overall for one in made]
+            rows.append(measured(f"demo {pattern}: {method}", ACCURACY, values, "%", rows[0]))
+        bars += repair.bars_of(f"demo {pattern}", trials)
+    steps = {"prune": PruneSettings().model_dump(), "repair": TINY.model_dump()}
+    counts = {"questions": {"test": 10, "validation": 5}, "seeds": 2, "patterns": ["2:4", "70%"], "models": ["demo"]}
+    return Report("a processor", {}, "2026-01-01", "line", rows, bars, {**counts, **steps})
+
+
+def test_a_lead_counts_where_it_is_beyond_the_spread() -> None:
+    values = {bar.name: (bar.value, bar.holds) for bar in compared(0.925).bars}
+    assert values["demo 2:4: lead of ressa over lors"] == (1.5, False)
+    assert values["demo 70%: lead of ressa over lors"] == (11.5, True)
+
+
+def test_the_table_has_methods_down_and_sparsities_across() -> None:
+    lines = repair_table.table(compared(0.925)).splitlines()
+    assert lines[2] == "| `demo`, dense 99.0 % | peak lr | 2:4 | 70% |"
+    assert "| no repair |  | 40.0 % | 40.0 % |" in lines
+    assert "| `ressa` | 0.005 | 92.5 % (0.0) | 92.5 % (0.0) |" in lines
+    assert "| `lors` | 0.005 | 91.0 % (2.0) | 81.0 % (2.0) |" in lines
+    assert "| `lors` | +1.50 | +11.50, beyond |" in lines
+
+
+def test_the_verdict_counts_the_sparsities() -> None:
+    assert "ahead of `lora-remask` in 2 of 2, beyond the spread of 2 seeds in 1; of `lors`" in repair_table.verdict(
+        compared(0.925)
+    )
+    assert "ahead of `lora-remask` in 1 of 2, beyond the spread of 2 seeds in 1; of `lors`" in repair_table.verdict(
+        compared(0.9)
+    )
+
+
+def test_the_page_shows_the_results() -> None:
+    page = repair.PAGE.read_text(encoding="utf-8")
+    assert repair.filled(page, Report.read(RESULTS / "repair.json")) == page, "run python benchmarks/repair.py --table"
