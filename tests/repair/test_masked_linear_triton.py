@@ -1,4 +1,4 @@
-"""The Triton kernels of the masked linear map: in Triton's interpreter, compiled for GPUs that need not be there, on a GPU.
+"""The Triton kernels of the masked linear map: their values, in Triton's interpreter and on a GPU.
 
 Triton reads TRITON_INTERPRET once, so the interpreter has a process of its own: `test_in_the_interpreter` runs this file
 again there, with the tests of the values on the CPU. Where there is a GPU, `-m gpu` runs the same tests on it.
@@ -8,10 +8,8 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,8 +34,6 @@ TYPES = [(FULL, FULL), (FULL, BRAIN), (BRAIN, BRAIN), (BRAIN, FULL), (HALF, HALF
 """Of x and W."""
 PRODUCTS = {FULL: 1e-5, BRAIN: 5e-3, HALF: 1e-3}
 """Bounds of y and dx. In the interpreter: 2e-7, 1.8e-3 to 3.8e-3, 2.4e-4 to 8e-4; that is W_hat rounded, and the result."""
-MEMORY = {80: 163, 86: 99, 90: 227, 120: 99}
-"""KiB of shared memory that a program can have, by compute capability."""
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
@@ -116,26 +112,14 @@ def _bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         builder, "create_dot", lambda self, a, b, *more: dot(self, widened(self, a), widened(self, b), *more)
     )
     monkeypatch.setattr(builder, "cast_impl", rounded)
-    for name in ("create_fp_trunc", "create_fp_ext"):
-        monkeypatch.setattr(builder, name, lambda self, handle, to: self.cast_impl(handle, to))
     yield
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
 @pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 def test_in_the_interpreter(chosen: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        f"{chosen} and not gpu",
-        __file__,
-        "-k",
-        "cpu",
-    ]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", __file__, "-k", "cpu"]
+    command += ["-m", f"{chosen} and not gpu"]
     root = Path(__file__).parents[2]
     ran = subprocess.run(command, cwd=root, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout
@@ -146,14 +130,16 @@ def test_in_the_interpreter(chosen: str) -> None:
 @pytest.mark.parametrize("types", TYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_are_those_of_float64(shape: Any, types: Any, device: str) -> None:
-    """A and B are float32, so that their gradients are within 1e-5 in every type of x."""
+    """A and B are float32, and so are their gradients: where x is a half type, they are within 9e-6 in the interpreter."""
     case = Case(shape, types, device)
     found = case.found(case.x_LI, case.grad_LO)
     assert [one.dtype for one in found] == [types[0], types[0], FULL, FULL]
-    bounds = [PRODUCTS[types[0]], PRODUCTS[types[0]], 1e-5, 1e-5]
+    product, adapter = PRODUCTS[types[0]], 1e-5 if types[0] == FULL else 2e-5
+    bounds = [product, product, adapter, adapter]
     assert [error < bound for error, bound in zip(errors(found, case.true()), bounds, strict=True)] == [True] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("types", [(FULL, FULL), (BRAIN, BRAIN)], ids=str)
 def test_values_are_those_of_the_tiled_version(types: Any, device: str) -> None:
@@ -162,6 +148,7 @@ def test_values_are_those_of_the_tiled_version(types: Any, device: str) -> None:
     assert max(apart) < 2 * PRODUCTS[types[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [FULL, BRAIN], ids=str)
 def test_the_same_bytes_every_time(dtype: torch.dtype, device: str) -> None:
@@ -170,6 +157,7 @@ def test_the_same_bytes_every_time(dtype: torch.dtype, device: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_gradients_are_sums_over_strips(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case((5, 70, 140, 3), (FULL, FULL), device)
@@ -197,6 +185,13 @@ def test_only_what_is_asked_for_is_computed(device: str) -> None:
     assert x_alone[1:] == (None, None)
     assert adapter_alone[0] is None
     assert all(torch.equal(one, other) for one, other in zip(adapter_alone[1:], adapter, strict=True))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_layer_may_have_no_bias(device: str) -> None:
+    case = Case(SMALL, (FULL, FULL), device)
+    y_LO = subject.forward(case.x_LI, case.weight_OI, None, case.packed_OP, case.a_RI, case.b_OR, SCALE)
+    torch.testing.assert_close(y_LO + case.bias_O, case.found(case.x_LI, case.grad_LO)[0])
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -238,7 +233,7 @@ def test_factors_of_half_types_leave_little_out() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [FULL, BRAIN], ids=str)
 def test_no_masked_weight_in_memory(dtype: torch.dtype) -> None:
-    """Beside its results a step takes the parts of sums, at most 8 MiB, and the factors: W is 32 or 64 MiB here."""
+    """Beside its results a step takes the parts of sums, at most 8 MiB here, and the factors; W has 32 or 64 MiB."""
     case = Case((512, 4096, 4096, 16), (dtype, dtype), "cuda")
     case.found(case.x_LI, case.grad_LO)
     torch.cuda.synchronize()
@@ -247,72 +242,3 @@ def test_no_masked_weight_in_memory(dtype: torch.dtype) -> None:
     found = case.found(case.x_LI, case.grad_LO)
     taken = torch.cuda.max_memory_allocated() - before - sum(one.nbytes for one in found)
     assert taken < 12 * 2**20 < case.weight_OI.nbytes / 2
-
-
-KERNELS = ("forward", "gradient_of_x", "gradient_of_adapter")
-ODD = (1, 1, 1, 1)
-"""Triton takes a size of 1 for a constant, and loads what is not a multiple of 16 long otherwise."""
-BUILDS = [
-    *(((2048, 4096, 4096, 16), types, version) for types in TYPES for version in MEMORY),
-    *(((2048, 4096, 4096, 128), types, version) for types in TYPES for version in (80, 90)),
-    *((shape, types, 90) for shape in (ODD, SMALL) for types in TYPES[1:3]),
-]
-
-
-def launches(monkeypatch: pytest.MonkeyPatch, shape: Any, types: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Return the arguments and the constants that each kernel is launched with for a layer of that shape; run nothing."""
-    found = {}
-
-    def recording(name: str) -> Any:
-        return defaultdict(lambda: lambda *arguments, **constants: found.update({name: (arguments, constants)}))
-
-    monkeypatch.setattr(subject, "_kernels", lambda: SimpleNamespace(**{name: recording(name) for name in KERNELS}))
-    tokens, rows, columns, rank = shape
-    x_LI, grad_LO = (torch.empty(tokens, many, dtype=types[0], device="meta") for many in (columns, rows))
-    weight_OI = torch.empty(rows, columns, dtype=types[1], device="meta")
-    packed_OP = torch.empty(rows, -(-columns // 8), dtype=torch.uint8, device="meta")
-    a_RI, b_OR = torch.empty(rank, columns, device="meta"), torch.empty(rows, rank, device="meta")
-    subject.forward(x_LI, weight_OI, weight_OI[:, 0], packed_OP, a_RI, b_OR, SCALE)
-    subject.gradients(x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, SCALE, for_x=True, for_adapter=True)
-    return found
-
-
-def build(kernel: Any, arguments: Any, constants: dict[str, Any], version: int) -> Any:
-    """Compile a kernel for what it is launched with, as Triton does at a launch, with no GPU."""
-    from triton import compile
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    names = {FULL: "fp32", BRAIN: "bf16", HALF: "fp16", torch.uint8: "u8"}
-    given = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
-    options = {name: given.pop(name) for name in ("num_warps", "num_stages", "enable_fp_fusion")}
-    signature, fixed, aligned = {}, {}, {}
-    for place, name in enumerate(kernel.arg_names):
-        value = given[name]
-        if name in constants or value is None or (isinstance(value, int) and value == 1):
-            signature[name], fixed[name] = "constexpr", value
-            continue
-        signature[name] = (
-            f"*{names[value.dtype]}" if isinstance(value, Tensor) else "fp32" if isinstance(value, float) else "i32"
-        )
-        if isinstance(value, Tensor) or value % 16 == 0:
-            aligned[(place,)] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=kernel, signature=signature, constexprs=fixed, attrs=aligned)
-    return compile(source, target=GPUTarget("cuda", version, 32), options=options)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
-@pytest.mark.parametrize(("shape", "types", "version"), BUILDS, ids=str)
-def test_kernels_compile_and_fit(
-    shape: Any, types: Any, version: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """To machine code, for the arguments that the layer is launched with, and within a GPU's shared memory."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    kernels = subject._kernels()
-    found = launches(monkeypatch, shape, types)
-    assert set(found) == set(KERNELS)
-    for name, (arguments, constants) in found.items():
-        built = build(getattr(kernels, name), arguments, constants, version)
-        assert built.asm["cubin"]
-        assert built.metadata.shared <= MEMORY[version] * 1024, name

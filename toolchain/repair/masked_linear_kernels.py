@@ -58,12 +58,13 @@ def gradient_of_x(
 def gradient_of_adapter(
     x: tl.tensor, grad: tl.tensor, packed: tl.tensor, a: tl.tensor, b: tl.tensor, da: tl.tensor, db: tl.tensor,
     strip: tl.tensor, width: tl.tensor, tokens: tl.tensor, rows: tl.tensor, columns: tl.tensor, rank: tl.tensor,
-    BLOCK_L: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_L: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write a block's part `B_T^T G_TJ` to da (blocks of O, R, width) and `G_TJ A_J^T` to db (blocks of I, O, R).
 
-    Only blocks of a strip of columns are there: `width` of them, from column `strip`. The two loops are apart so that the
-    two layouts of G that they need are not in shared memory at the same time.
+    Only columns of one strip are taken: `width` of them, from column `strip`. With three PARTS, a and b are those of
+    `_factors`, and G is split as they are. The two loops are apart so that the two layouts of G that they need are not in
+    shared memory at the same time.
     """
     t, j = tl.program_id(0), tl.program_id(1)
     first = strip + j * BLOCK_I
@@ -76,14 +77,27 @@ def gradient_of_adapter(
     keep_TJ = kept(packed, o_T, first, rows, columns, BLOCK_O, BLOCK_I)
     masked_TJ = tl.where(keep_TJ, masked_TJ, 0.0)
     da, db = da + t.to(tl.int64) * rank * width, db + j.to(tl.int64) * rows * rank
+    if PARTS == 1:
+        high_TJ, low_TJ = masked_TJ, masked_TJ
+    else:
+        high_TJ = masked_TJ.to(b.dtype.element_ty)
+        low_TJ = (masked_TJ - high_TJ.to(tl.float32)).to(b.dtype.element_ty)
     for start in tl.range(0, rank, CHUNK, num_stages=1):
         r_C = span(start, CHUNK)
-        b_TC = block(b, o_T, r_C, rows, rank)
-        store(da, tl.dot(tl.trans(b_TC), masked_TJ, input_precision=PRECISION), r_C, i_J - strip, rank, width)
+        b_CT = tl.trans(block(b, o_T, r_C, rows, PARTS * rank))
+        da_CJ = tl.dot(b_CT, high_TJ, input_precision="ieee")
+        if PARTS > 1:
+            da_CJ = tl.dot(b_CT, low_TJ, da_CJ)
+            da_CJ = tl.dot(tl.trans(block(b, o_T, rank + r_C, rows, PARTS * rank)), high_TJ, da_CJ)
+        store(da, da_CJ, r_C, i_J - strip, rank, width)
     for start in tl.range(0, rank, CHUNK, num_stages=1):
         r_C = span(start, CHUNK)
-        a_CJ = block(a, r_C, i_J, rank, columns)
-        store(db, tl.dot(masked_TJ, tl.trans(a_CJ), input_precision=PRECISION), o_T, r_C, rows, rank)
+        a_JC = tl.trans(block(a, r_C, i_J, PARTS * rank, columns))
+        db_TC = tl.dot(high_TJ, a_JC, input_precision="ieee")
+        if PARTS > 1:
+            db_TC = tl.dot(low_TJ, a_JC, db_TC)
+            db_TC = tl.dot(high_TJ, tl.trans(block(a, 2 * rank + r_C, i_J, PARTS * rank, columns)), db_TC)
+        store(db, db_TC, o_T, r_C, rows, rank)
 
 
 @triton.jit

@@ -3,13 +3,13 @@
 The mask, the low-rank product and the product with x are one kernel: W_hat exists as blocks in registers and shared memory
 alone. The reference is the tiled version in `masked_linear`: the same values within rounding, not the same bytes.
 x and W are float32, bfloat16 or float16, each its own; W_hat is rounded to x's type, and every sum is float32. A float32
-product is IEEE, never TF32. Where x is a half type, `B A` is taken in bfloat16 parts (`_factors`).
+product is IEEE, never TF32. Where x is a half type, products of A, B and G are of bfloat16 parts (`_factors`).
 
 **No GPU has run these kernels.** They are checked by Triton's interpreter on a CPU, and compiled ahead of time for sm80,
 sm86, sm90 and sm120 (`tests/repair/test_masked_linear_triton.py`). No time has been measured: the blocks come from what
 the compiler reports of registers and shared memory. They are fixed by type and rank, and no autotuner picks them: blocks
 set the order of sums, and the same seed on the same machine is to give the same bytes.
-Shapes: L tokens, O out features, I in features, R rank, K ranks as the kernel sees them, P bytes that hold the bits of I;
+Shapes: L tokens, O out features, I in features, R rank, K ranks as the kernels see them, P bytes that hold the bits of I;
 J a strip of I; M and N count blocks of O and of J.
 """
 
@@ -87,6 +87,7 @@ def gradients(
 
     `dx = g W_hat`; `dA = s B^T G`, `dB = s G A^T` with `G = (g^T x) * M`, of which each block stays in its program.
     """
+    x_LI, grad_LO = x_LI.contiguous(), grad_LO.contiguous()
     dx_LI = _of_x(x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, scale) if for_x else None
     da_RI, db_OR = _of_adapter(x_LI, grad_LO, packed_OP, a_RI, b_OR, scale) if for_adapter else (None, None)
     return dx_LI, da_RI, db_OR
@@ -121,16 +122,15 @@ def _of_adapter(
     parts = _count(rows, blocks.rows)
     fitting = max(1, SCRATCH // (rank * (parts * blocks.columns + rows)))
     da_RI, db_OR = a_RI.new_empty(rank, columns, dtype=torch.float32), b_OR.new_zeros(rows, rank, dtype=torch.float32)
+    a_KI, b_OK = _factors(a_RI, b_OR, x_LI.dtype)
     for start in range(0, columns, fitting * blocks.columns):
         width = min(fitting * blocks.columns, columns - start)
         da_MRJ = da_RI.new_empty(parts, rank, width)
         db_NOR = db_OR.new_empty(_count(width, blocks.columns), rows, rank)
-        tensors = (x_LI, grad_LO, packed_OP, a_RI.float(), b_OR.float(), da_MRJ, db_NOR)
+        tensors = (x_LI, grad_LO, packed_OP, a_KI, b_OK, da_MRJ, db_NOR)
         sizes = (start, width, len(x_LI), rows, columns, rank)
-        precision = "ieee" if x_LI.dtype == torch.float32 else "tf32x3"
-        _launch(
-            _kernels().gradient_of_adapter, (parts, len(db_NOR)), blocks, *tensors, *sizes, CHUNK=16, PRECISION=precision
-        )
+        grid = (parts, len(db_NOR))
+        _launch(_kernels().gradient_of_adapter, grid, blocks, *tensors, *sizes, CHUNK=16, PARTS=len(a_KI) // rank)
         torch.sum(da_MRJ, 0, out=da_RI[:, start : start + width])
         db_OR += db_NOR.sum(0)
     return da_RI.mul_(scale).to(a_RI.dtype), db_OR.mul_(scale).to(b_OR.dtype)
@@ -140,7 +140,8 @@ def _factors(a_RI: Tensor, b_OR: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
     """Return A (K, I) and B (O, K) whose product is B A, in types that a GPU multiplies as fast as x.
 
     For a half type each factor is a sum of two bfloat16 parts, and of the four products of parts the three greater ones are
-    taken: `[B1 B2 B1] [A1; A1; A2]`. What is left out is under 2^-16 of |B| |A|; W_hat is then rounded to 2^-11 at best.
+    taken: `[B1 B2 B1] [A1; A1; A2]`. What is left out is under 2^-16 of |B| |A|; float16 itself rounds to 2^-11. The
+    kernel of dA and dB splits G in the same way.
     """
     if dtype == torch.float32:
         return a_RI.float(), b_OR.float()
@@ -154,8 +155,11 @@ def _parts(factor: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fitting(blocks: Blocks, rank: int) -> Blocks:
-    """Load fewer steps ahead where the ranks need the shared memory."""
-    return blocks if rank <= 32 else blocks._replace(stages=2)
+    """Load fewer steps ahead, then take smaller blocks, where ranks need shared memory: 99 KiB on the smallest GPUs."""
+    if rank <= 32:
+        return blocks
+    fewer = blocks._replace(stages=2)
+    return fewer if rank <= 64 else fewer._replace(rows=min(32, blocks.rows), columns=min(32, blocks.columns))
 
 
 def _constants(ranks: int) -> dict[str, int]:
