@@ -47,6 +47,7 @@ def relative(found: Tensor, true: Tensor) -> float:
 @pytest.fixture(autouse=True, params=[128, subject.TILE], ids=["many tiles", "one tile"])
 def _tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "TILE", request.param)
+    monkeypatch.setattr(subject, "NARROWEST", 8)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -56,6 +57,11 @@ def test_packing_goes_there_and_back(shape: tuple[int, int]) -> None:
     assert packed_OP.shape == (shape[0], -(-shape[1] // 8))
     assert packed_OP.dtype == torch.uint8
     assert torch.equal(unpack(packed_OP, shape[1], torch.bool), mask_OI)
+
+
+def test_tiles_begin_at_whole_bytes_and_are_never_narrow() -> None:
+    assert list(subject._tiles(20, 13)) == [slice(0, 8), slice(8, 16), slice(16, 20)]
+    assert list(subject._tiles(20, 0)) == list(subject._tiles(20, 8))
 
 
 def test_gradcheck_in_float64_with_weight_and_bias_trained_too() -> None:
