@@ -59,9 +59,10 @@ def test_packing_goes_there_and_back(shape: tuple[int, int]) -> None:
     assert torch.equal(unpack(packed_OP, shape[1], torch.bool), mask_OI)
 
 
-def test_tiles_begin_at_whole_bytes_and_are_never_narrow() -> None:
-    assert list(subject._tiles(20, 13)) == [slice(0, 8), slice(8, 16), slice(16, 20)]
-    assert list(subject._tiles(20, 0)) == list(subject._tiles(20, 8))
+def test_tiles_begin_at_whole_bytes_and_are_never_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "NARROWEST", 16)
+    assert list(subject._tiles(60, 27)) == [slice(0, 24), slice(24, 48), slice(48, 60)]
+    assert list(subject._tiles(40, 13)) == list(subject._tiles(40, 0)) == [slice(0, 16), slice(16, 32), slice(32, 40)]
 
 
 def test_gradcheck_in_float64_with_weight_and_bias_trained_too() -> None:
