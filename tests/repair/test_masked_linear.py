@@ -47,6 +47,7 @@ def relative(found: Tensor, true: Tensor) -> float:
 @pytest.fixture(autouse=True, params=[128, subject.TILE], ids=["many tiles", "one tile"])
 def _tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "TILE", request.param)
+    monkeypatch.setattr(subject, "NARROWEST", 8)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -56,6 +57,12 @@ def test_packing_goes_there_and_back(shape: tuple[int, int]) -> None:
     assert packed_OP.shape == (shape[0], -(-shape[1] // 8))
     assert packed_OP.dtype == torch.uint8
     assert torch.equal(unpack(packed_OP, shape[1], torch.bool), mask_OI)
+
+
+def test_tiles_begin_at_whole_bytes_and_are_never_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "NARROWEST", 16)
+    assert list(subject._tiles(60, 27)) == [slice(0, 24), slice(24, 48), slice(48, 60)]
+    assert list(subject._tiles(40, 13)) == list(subject._tiles(40, 0)) == [slice(0, 16), slice(16, 32), slice(32, 40)]
 
 
 def test_gradcheck_in_float64_with_weight_and_bias_trained_too() -> None:
