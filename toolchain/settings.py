@@ -11,6 +11,7 @@ TokenPolicy = Literal["all", "text", "atv"]
 Ratios = Literal["uniform", "owl", "ecoflap"]
 Direction = Literal["forward", "reverse"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Kernel = Literal["tiled", "triton"]
 TeacherMode = Literal["auto", "shared", "copy", "cached"]
 CacheKind = Literal["top", "sampled"]
 
@@ -111,6 +112,8 @@ class TrainingSettings(DataSettings):
     """Greatest norm of a step's gradient; a longer one is shortened to it."""
     precision: Precision = "fp32"
     """Type of the matrix products in training: fp32, bf16 or fp16; what is trained is kept in fp32."""
+    kernel: Kernel = "tiled"
+    """What computes SparseLoRA's products: tiled, by torch on any device, or triton, fused kernels for NVIDIA GPUs."""
     gradient_checkpointing: bool = False
     """Keep only the input of each block for the backward pass, and run the block again there: less memory, more time."""
     rank: int = Field(default=16, ge=1)

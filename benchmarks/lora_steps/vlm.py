@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from lora_steps.contestants import by_autograd
 from lora_steps.subject import Pairs, Subject, prune
 from vlmc.toolchain.families.llava import Llava
+from vlmc.toolchain.repair.recompute import recompute
 
 NAME, FAMILY = "vlm", Llava()
 WORDS, PATCH, HEAD = 4096, 14, 64
@@ -85,13 +84,12 @@ class VLM(Subject):
 @contextmanager
 def checkpointing(model: nn.Module) -> Iterator[None]:
     """Let autograd keep the inputs of each block alone, and compute the block again in the backward pass."""
-    blocks = [block for tower in FAMILY.towers for _, block in FAMILY.blocks(model, tower)]
-    for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    blocks = dict(block for tower in FAMILY.towers for block in FAMILY.blocks(model, tower))
+    recompute(model, blocks)
     try:
         yield
     finally:
-        for block in blocks:
+        for block in blocks.values():
             del block.forward
 
 

@@ -148,6 +148,15 @@ def test_values_are_those_of_the_tiled_version(types: Any, device: str) -> None:
     assert [error < 2 * PRODUCTS[types[0]] for error in apart] == [True] * 4
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_layer_takes_its_products_from_the_kernels(device: str) -> None:
+    case = Case(SMALL, (FULL, FULL), device)
+    parts = [one.clone().requires_grad_() for one in (case.x_LI, case.a_RI, case.b_OR)]
+    y_LO = masked_linear(parts[0], case.weight_OI, case.bias_O, case.packed_OP, parts[1], parts[2], SCALE, "triton")
+    found = [y_LO, *torch.autograd.grad(y_LO, parts, case.grad_LO)]
+    assert all(torch.equal(one, other) for one, other in zip(found, case.found(case.x_LI, case.grad_LO), strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [FULL, BRAIN], ids=str)

@@ -58,9 +58,9 @@ def test_the_operators_keep_what_torch_asks_of_operators() -> None:
     packed_OP = pack(weight_OI > 0)
     checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
     for bias_O in (None, torch.randn(16, generator=draw)):
-        opcheck(product, (x_LI, weight_OI, bias_O, packed_OP, a_RI, b_OR, 1.5), test_utils=checks)
+        opcheck(product, (x_LI, weight_OI, bias_O, packed_OP, a_RI, b_OR, 1.5, "tiled"), test_utils=checks)
     for asked in ((True, True), (True, False), (False, True)):
-        opcheck(backward_product, (x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, 1.5, *asked), test_utils=checks)
+        opcheck(backward_product, (x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, 1.5, "tiled", *asked), test_utils=checks)
 
 
 @pytest.mark.parametrize("autocast", [False, True])

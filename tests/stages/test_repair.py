@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import pico
 from tests.repair import material
 from vlmc.runtime.artifact import Artifact
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.settings import RepairSettings
@@ -218,3 +219,10 @@ def test_stopping_early_needs_data_to_validate_on(llava: Checkpoint, tmp_path: P
 def test_what_does_not_change_the_result_is_no_part_of_the_history(name: str) -> None:
     assert name not in Repair(material.OPTIONS).settings()
     assert name in RepairSettings.model_fields
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_the_triton_kernels_need_a_gpu(llava: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentLacks, match=r"--kernel triton needs an NVIDIA GPU .*; --kernel tiled runs everywhere"):
+        repair(llava, tmp_path / "out", kernel="triton")
+    assert not list(tmp_path.iterdir())

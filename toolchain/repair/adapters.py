@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.repair.masked_linear import pack, unpack
+from vlmc.toolchain.settings import Kernel
 
 
 @dataclass(frozen=True)
 class AdapterPlan:
-    """What to put on one Linear: the kind of adapter, rank, alpha, and a pruned layer's boolean keep-mask (O, I)."""
+    """What to put on one Linear: the kind of adapter, rank, alpha, a pruned layer's boolean keep-mask (O, I), the kernel."""
 
     kind: type["Adapted"]
     rank: int
     alpha: float
     mask_OI: Tensor | None = None
+    kernel: Kernel = "tiled"
 
 
 class Adapted(nn.Module, ABC):
@@ -40,7 +42,7 @@ class Adapted(nn.Module, ABC):
     def __init__(self, linear: nn.Linear, plan: AdapterPlan, generator: torch.Generator) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
-        self.rank, self.alpha, self.scale = plan.rank, plan.alpha, plan.alpha / plan.rank
+        self.rank, self.alpha, self.scale, self.kernel = plan.rank, plan.alpha, plan.alpha / plan.rank, plan.kernel
         self.register_buffer("packed_OP", None if plan.mask_OI is None else pack(plan.mask_OI), persistent=False)
         self.enabled = True
         self.begin(generator)

@@ -17,6 +17,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.library import custom_op
 
+from vlmc.toolchain.repair import masked_linear_triton
+from vlmc.toolchain.settings import Kernel
+
 TILE = 2**20
 """Weights in a tile, of which two are alive at a time.
 
@@ -27,15 +30,23 @@ NARROWEST = 384
 
 
 def masked_linear(
-    x: Tensor, weight_OI: Tensor, bias_O: Tensor | None, packed_OP: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float
+    x: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    packed_OP: Tensor,
+    a_RI: Tensor,
+    b_OR: Tensor,
+    scale: float,
+    kernel: Kernel = "tiled",
 ) -> Tensor:
     """Map x (*, I) to `x (W + s (B A) * M)^T + bias` (*, O); gradients flow to x, A, B, and to W and bias where asked.
 
     W_hat and the gradients of A and B are computed in float32 at least and rounded once; the products with x take x's
     type, which under autocast is autocast's. Relative errors to float64: under 1e-6 in float32; in bfloat16 2e-3 to 3e-3,
     where autograd through the masked weight has 2.5e-3 to 4e-3. A second derivative is refused with a RuntimeError.
+    `kernel`: this module's tiles, or `masked_linear_triton`'s kernels.
     """
-    return call(Gradients, x, weight_OI, bias_O, packed_OP, a_RI, b_OR, scale)
+    return call(Gradients, x, weight_OI, bias_O, packed_OP, a_RI, b_OR, scale, kernel)
 
 
 def call(function: type["Gradients"], x: Tensor, *others: Any) -> Tensor:
@@ -91,9 +102,10 @@ class Gradients(Function):
         a_RI: Tensor,
         b_OR: Tensor,
         scale: float,
+        kernel: Kernel,
     ) -> Tensor:
         ctx.save_for_backward(x, weight_OI, packed_OP, a_RI, b_OR)
-        ctx.scale = scale
+        ctx.scale, ctx.kernel = scale, kernel
         return x.new_zeros(()).expand(*x.shape[:-1], len(weight_OI))
 
     @staticmethod
@@ -113,15 +125,15 @@ class _Product(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (*grads, *[None] * 7)
+        return (*grads, *[None] * 8)
 
 
 def gradients(ctx: Any, grad: Tensor, asked: Sequence[bool]) -> tuple[Tensor | None, ...]:
     """Return the gradients of all that `forward` takes, None where none is asked for."""
     x, weight_OI, packed_OP, a_RI, b_OR = ctx.saved_tensors
-    for_x, for_weight, for_bias, _, for_a, for_b, _ = asked
+    for_x, for_weight, for_bias, _, for_a, for_b, *_ = asked
     x_LI, grad_LO = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]).contiguous()
-    found = backward_product(x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, ctx.scale, for_x, for_a or for_b)
+    found = backward_product(x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, ctx.scale, ctx.kernel, for_x, for_a or for_b)
     return (
         found[0].view_as(x) if for_x else None,
         (grad_LO.t() @ x_LI).to(weight_OI.dtype) if for_weight else None,
@@ -130,14 +142,24 @@ def gradients(ctx: Any, grad: Tensor, asked: Sequence[bool]) -> tuple[Tensor | N
         found[-2] if for_a else None,
         found[-1] if for_b else None,
         None,
+        None,
     )
 
 
 @custom_op("vlmc::masked_linear", mutates_args=())
 def product(
-    x_LI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, packed_OP: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float
+    x_LI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    packed_OP: Tensor,
+    a_RI: Tensor,
+    b_OR: Tensor,
+    scale: float,
+    kernel: str,
 ) -> Tensor:
     """Return `x W_hat^T + bias` (L, O) in the type of x: one operator to torch.compile, which never sees W_hat."""
+    if kernel == "triton":
+        return masked_linear_triton.forward(x_LI, weight_OI, bias_O, packed_OP, a_RI, b_OR, scale)
     rows, columns = weight_OI.shape
     y_LO = x_LI.new_empty(len(x_LI), rows)
     for T in _tiles(rows, TILE // columns):
@@ -153,7 +175,14 @@ def product(
 
 @product.register_fake
 def _(
-    x_LI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, packed_OP: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float
+    x_LI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    packed_OP: Tensor,
+    a_RI: Tensor,
+    b_OR: Tensor,
+    scale: float,
+    kernel: str,
 ) -> Tensor:
     return x_LI.new_empty(len(x_LI), len(weight_OI))
 
@@ -167,10 +196,15 @@ def backward_product(
     a_RI: Tensor,
     b_OR: Tensor,
     scale: float,
+    kernel: str,
     for_x: bool,
     for_adapter: bool,
 ) -> list[Tensor]:
     """Return the gradients of what is asked for, each in its own type: of x (L, I); of A (R, I) and B (O, R)."""
+    if kernel == "triton":
+        given = (x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, scale)
+        found = masked_linear_triton.gradients(*given, for_x=for_x, for_adapter=for_adapter)
+        return [one for one in found if one is not None]
     rows, columns = weight_OI.shape
     type_, dx_LI = wide(weight_OI), torch.empty_like(x_LI) if for_x else None
     da_RI, db_OR = torch.empty_like(a_RI, dtype=type_), torch.zeros_like(b_OR, dtype=type_)
@@ -196,6 +230,7 @@ def _(
     a_RI: Tensor,
     b_OR: Tensor,
     scale: float,
+    kernel: str,
     for_x: bool,
     for_adapter: bool,
 ) -> list[Tensor]:

@@ -6,11 +6,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
 from vlmc.runtime.artifact.folder import is_model
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.fingerprint import fingerprint
@@ -23,6 +24,7 @@ from vlmc.toolchain.repair.adapters import Adapters, attach
 from vlmc.toolchain.repair.batches import Batches, split
 from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.checkpoints import Checkpoints
+from vlmc.toolchain.repair.masked_linear_triton import MOST_RANKS, supports
 from vlmc.toolchain.repair.methods import METHODS, Method
 from vlmc.toolchain.repair.precision import narrow
 from vlmc.toolchain.repair.recompute import recompute
@@ -79,9 +81,18 @@ class Repair(Stage):
             raise InputError(f"{source.name} is no vlmc artifact: prune the model first, with 'vlmc prune {source.name}'")
         if artifact.manifest.state != "pruned":
             raise InputError(f"{source.name} is {artifact.manifest.state}: repair works on a pruned artifact")
+        self._ensure_kernel()
         artifact.verify_files()
         if self.method.distilled:
             self._find_teacher(artifact)
+
+    def _ensure_kernel(self) -> None:
+        probe = torch.empty(0, device=self.team.device)
+        if self.options.kernel == "triton" and not supports(probe, probe, self.options.rank):
+            raise EnvironmentLacks(
+                "--kernel triton needs an NVIDIA GPU of compute capability 8.0 or later, the package triton (pip install "
+                f"triton) and at most {MOST_RANKS} ranks; --kernel tiled runs everywhere"
+            )
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact, folder = _opened(source), _checkpoints(draft.root)
@@ -112,7 +123,8 @@ class Repair(Stage):
 
     def _trainer(self, source: Checkpoint, artifact: Artifact, folder: Path) -> Trainer:
         model, masks = source.load(), load_masks(artifact.root, artifact.manifest)
-        plan = self.method.plan(masks, source.family.adaptable(model), self.options.rank, self.options.alpha)
+        rank, alpha, kernel = self.options.rank, self.options.alpha, self.options.kernel
+        plan = self.method.plan(masks, source.family.adaptable(model), rank, alpha, kernel)
         adapters = attach(narrow(model, source.dtype, self.options.precision), plan, self.seed)
         model.to(self.team.device)
         if self.options.gradient_checkpointing:

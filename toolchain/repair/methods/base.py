@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vlmc.toolchain.repair.adapters import Adapted, AdapterPlan
 from vlmc.toolchain.repair.methods.low_rank import LoRA
+from vlmc.toolchain.settings import Kernel
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Method:
     rate: float = 1.0
     peft_type: str = "LORA"
 
-    def plan(self, masks: Mapping[str, Tensor], dense: Iterable[str], rank: int, alpha: float) -> dict[str, AdapterPlan]:
+    def plan(
+        self, masks: Mapping[str, Tensor], dense: Iterable[str], rank: int, alpha: float, kernel: Kernel = "tiled"
+    ) -> dict[str, AdapterPlan]:
         """Return what is trained: on every layer that has a boolean keep-mask (O, I), and on these dense ones."""
-        plan = {name: AdapterPlan(self.pruned, rank, alpha, mask_OI) for name, mask_OI in masks.items()}
+        plan = {name: AdapterPlan(self.pruned, rank, alpha, mask_OI, kernel) for name, mask_OI in masks.items()}
         return plan | {name: AdapterPlan(self.dense, rank, alpha) for name in dense}

@@ -18,7 +18,7 @@ class LoRS(MaskedLowRank):
     """`W_hat = W + s (B A) * M`, with `dB = s g^T (x A^T)` and `dA = s (g B)^T x`."""
 
     def adapted(self, x: Tensor) -> Tensor:
-        return call(_Biased, x, self.weight, self.bias, self.packed(), self.lora_A, self.lora_B, self.scale)
+        return call(_Biased, x, self.weight, self.bias, self.packed(), self.lora_A, self.lora_B, self.scale, self.kernel)
 
 
 class _Biased(Gradients):
@@ -27,9 +27,9 @@ class _Biased(Gradients):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, _, _, a_RI, b_OR = ctx.saved_tensors
         x_LI, grad_LO = x.reshape(-1, x.shape[-1]).to(a_RI.dtype), grad.reshape(-1, grad.shape[-1]).to(b_OR.dtype)
-        for_x, for_weight, for_bias, _, for_a, for_b, _ = ctx.needs_input_grad
+        for_x, for_weight, for_bias, _, for_a, for_b, *_ = ctx.needs_input_grad
         with no_autocast(grad.device.type):
-            found = gradients(ctx, grad, (for_x, for_weight, for_bias, False, False, False, False))
+            found = gradients(ctx, grad, (for_x, for_weight, for_bias, False, False, False))
             da_RI = ctx.scale * (grad_LO @ b_OR).t() @ x_LI if for_a else None
             db_OR = ctx.scale * grad_LO.t() @ (x_LI @ a_RI.t()) if for_b else None
-        return (*found[:4], da_RI, db_OR, None)
+        return (*found[:4], da_RI, db_OR, None, None)

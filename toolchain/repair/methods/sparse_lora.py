@@ -18,4 +18,4 @@ class SparseLoRA(MaskedLowRank):
     """
 
     def adapted(self, x: Tensor) -> Tensor:
-        return masked_linear(x, self.weight, self.bias, self.packed(), self.lora_A, self.lora_B, self.scale)
+        return masked_linear(x, self.weight, self.bias, self.packed(), self.lora_A, self.lora_B, self.scale, self.kernel)
