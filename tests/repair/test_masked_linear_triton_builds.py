@@ -1,6 +1,7 @@
 """The Triton kernels of the masked linear map are compiled to machine code, for GPUs that need not be there."""
 
 import importlib.util
+import re
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,3 +86,20 @@ def test_kernels_compile_and_fit(
         built = build(getattr(kernels, name), arguments, constants, version)
         assert built.asm["cubin"]
         assert built.metadata.shared <= MEMORY[version] * 1024, name
+
+
+@pytest.mark.parametrize("dtype", [FULL, BRAIN], ids=str)
+def test_nothing_is_stored_but_the_results(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The bytes that a program can store are those of its block of the result: none are left for W_hat or for G."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernels = subject._kernels()
+    for name, (arguments, constants) in launches(monkeypatch, (2048, 4096, 4096, 16), (dtype, dtype)).items():
+        code = build(getattr(kernels, name), arguments, constants, 80).asm["ptx"]
+        stores = re.findall(r"st\.global(?:\.v(\d))?\.b(\d+)", code)
+        stored = sum(int(many or 1) * int(bits) // 8 for many, bits in stores) * 32 * constants["num_warps"]
+        tokens, rows, columns = (constants[f"BLOCK_{axis}"] for axis in "LOI")
+        adapter = 4 * 16 * (rows + columns)
+        results = {"forward": dtype.itemsize * tokens * rows, "gradient_of_x": dtype.itemsize * tokens * columns}
+        assert stored == results.get(name, adapter)
+        assert code.count("st.global") == len(stores)
+        assert not re.search(r"\b(atom|red)\.", code)

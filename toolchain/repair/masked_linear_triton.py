@@ -119,21 +119,27 @@ def _of_adapter(
     """
     (rank, columns), rows = a_RI.shape, len(b_OR)
     blocks = FOR_ADAPTER[x_LI.dtype.itemsize]
-    parts = _count(rows, blocks.rows)
-    fitting = max(1, SCRATCH // (rank * (parts * blocks.columns + rows)))
+    fitting = max(1, SCRATCH // (rank * (_count(rows, blocks.rows) * blocks.columns + rows)))
     da_RI, db_OR = a_RI.new_empty(rank, columns, dtype=torch.float32), b_OR.new_zeros(rows, rank, dtype=torch.float32)
-    a_KI, b_OK = _factors(a_RI, b_OR, x_LI.dtype)
+    factors = _factors(a_RI, b_OR, x_LI.dtype)
     for start in range(0, columns, fitting * blocks.columns):
-        width = min(fitting * blocks.columns, columns - start)
-        da_MRJ = da_RI.new_empty(parts, rank, width)
-        db_NOR = db_OR.new_empty(_count(width, blocks.columns), rows, rank)
-        tensors = (x_LI, grad_LO, packed_OP, a_KI, b_OK, da_MRJ, db_NOR)
-        sizes = (start, width, len(x_LI), rows, columns, rank)
-        grid = (parts, len(db_NOR))
-        _launch(_kernels().gradient_of_adapter, grid, blocks, *tensors, *sizes, CHUNK=16, PARTS=len(a_KI) // rank)
-        torch.sum(da_MRJ, 0, out=da_RI[:, start : start + width])
-        db_OR += db_NOR.sum(0)
+        da_RJ = da_RI[:, start : start + fitting * blocks.columns]
+        _strip(da_RJ, db_OR, start, blocks, (x_LI, grad_LO, packed_OP, *factors))
     return da_RI.mul_(scale).to(a_RI.dtype), db_OR.mul_(scale).to(b_OR.dtype)
+
+
+def _strip(da_RJ: Tensor, db_OR: Tensor, start: int, blocks: Blocks, tensors: tuple[Tensor, ...]) -> None:
+    """Write `B^T G_J` to da (R, J) and add `G_J A_J^T` to db (O, R), for the columns J from `start`."""
+    x_LI, _, _, a_KI, _ = tensors
+    (rank, width), rows = da_RJ.shape, len(db_OR)
+    da_MRJ = da_RJ.new_empty(_count(rows, blocks.rows), rank, width)
+    db_NOR = db_OR.new_empty(_count(width, blocks.columns), rows, rank)
+    sizes = (start, width, len(x_LI), rows, x_LI.shape[1], rank)
+    constants = {"CHUNK": 16, "PARTS": len(a_KI) // rank}
+    grid = (len(da_MRJ), len(db_NOR))
+    _launch(_kernels().gradient_of_adapter, grid, blocks, *tensors, da_MRJ, db_NOR, *sizes, **constants)
+    torch.sum(da_MRJ, 0, out=da_RJ)
+    db_OR += db_NOR.sum(0)
 
 
 def _factors(a_RI: Tensor, b_OR: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
