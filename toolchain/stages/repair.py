@@ -35,7 +35,7 @@ from vlmc.toolchain.team import Team
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 
-_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "tensorboard", "max_bad"}  # options that leave the result as it is
+_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "workers", "tensorboard", "max_bad"}  # they leave the result alone
 
 
 class Repair(Stage):
