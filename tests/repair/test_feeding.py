@@ -159,17 +159,30 @@ def test_wrong_samples_are_told_as_they_are(source: Checkpoint) -> None:
     assert messages[0] == messages[1]
 
 
-def test_only_a_lost_process_is_explained(source: Checkpoint) -> None:
-    def lost(message: str) -> Iterator[Any]:
-        raise RuntimeError(message)
-        yield
+def lost(error: Exception) -> Iterator[Any]:
+    raise error
+    yield
 
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"),
+        RuntimeError("Pin memory thread exited unexpectedly"),
+        ConnectionResetError("what it encoded went with it"),
+        EOFError(),
+    ],
+)
+def test_a_lost_process_is_explained(error: Exception, source: Checkpoint) -> None:
     some = feed(source, workers=3)
-    some._source = lost("DataLoader worker (pid(s) 7) exited unexpectedly")
+    some._source = lost(error)
     with pytest.raises(EnvironmentLacks, match=r"/dev/shm\) ran out: take fewer than --workers 3, or 0"):
         some.at(0)
+
+
+def test_other_errors_are_not(source: Checkpoint) -> None:
     some = feed(source)
-    some._source = lost("CUDA error: out of memory")
+    some._source = lost(RuntimeError("CUDA error: out of memory"))
     with pytest.raises(RuntimeError, match="CUDA error"):
         some.at(0)
 

@@ -4,13 +4,13 @@ A fork of the main process would copy locks that other threads hold, and CUDA's 
 and transformers anew, and take the memory for them once more.
 """
 
-import logging
 import os
 import signal
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.context import ForkServerContext
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 
 
 def context() -> ForkServerContext:
@@ -34,10 +34,27 @@ def context() -> ForkServerContext:
     return found
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until this ends: torch leaves processes that are half started, or half ended, alone."""
+    if current_thread() is not main_thread():  # where no signal is handled
+        yield
+        return
+    seen: list[int] = []
+    before = {number: signal.signal(number, lambda it, frame: seen.append(it)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in seen:
+        signal.raise_signal(late)
+
+
 def settle(number: int) -> None:
-    """Prepare a background process: it says nothing, which is for the main process to do, and ends when that is killed."""
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
+    """Prepare a background process: what there is to say, the main process says; and it ends when that is killed."""
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -14,10 +14,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlmc.runtime.errors import EnvironmentLacks, VlmcError
 from vlmc.toolchain.data.screening import screens
-from vlmc.toolchain.repair.background import context, settle
+from vlmc.toolchain.repair.background import context, held, settle
 from vlmc.toolchain.repair.batches import Batch, Batches, split
 from vlmc.toolchain.settings import TrainingSettings
 from vlmc.toolchain.team import Team
+
+
+_LOST = ("DataLoader worker", "Pin memory thread")  # how torch's messages begin where a process has gone
 
 
 class Pass(NamedTuple):
@@ -54,7 +57,8 @@ class Feed:
     def close(self) -> None:
         """End the background processes, and drop what they have encoded."""
         if self._source is not None and self.options.workers:
-            self._source._shutdown_workers()  # torch ends them when the garbage collector finds them, else not
+            with held():
+                self._source._shutdown_workers()  # torch ends them when the garbage collector finds them, else not
         self._source = None
 
     def _open(self, step: int) -> None:
@@ -69,7 +73,8 @@ class Feed:
             pin_memory=bool(workers) and self.team.device.type == "cuda",
             generator=torch.Generator(),  # else the global one would be drawn from
         )
-        self._source = iter(loader)
+        with held():
+            self._source = iter(loader)
 
     def _indices(self, start: int) -> Iterator[Sequence[int]]:
         for step in range(start, self.options.steps):
@@ -88,8 +93,8 @@ class Feed:
     def _receive(self) -> "_Encoded":
         try:
             encoded: _Encoded = next(self._source)
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if isinstance(error, RuntimeError) and not str(error).startswith(_LOST):
                 raise
             raise EnvironmentLacks(
                 "a background process that encodes batches has ended, most likely because memory or shared memory "
