@@ -1,5 +1,6 @@
 """Batches encoded ahead: whoever encodes them, the same ones in the same order, with the same complaints."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -15,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.material import lines
 from tests.repair import material
 from tests.repair.test_training import spoil_teacher, trainer
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
@@ -119,7 +119,9 @@ def bad_pictures(folder: Path, *bad: int) -> Path:
     for number in bad:
         (folder / f"{number}.png").write_text("no picture")
     asked = [{"image": f"{number}.png", "question": "what digit ?", "answer": "seven"} for number in range(8)]
-    return lines(folder / "d.jsonl", asked)
+    path = folder / "d.jsonl"
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in asked))
+    return path
 
 
 @pytest.mark.parametrize("limit", ["3", "2"])

@@ -19,7 +19,6 @@ from vlmc.toolchain.repair.batches import Batch, Batches, split
 from vlmc.toolchain.settings import TrainingSettings
 from vlmc.toolchain.team import Team
 
-
 _LOST = ("DataLoader worker", "Pin memory thread")  # how torch's messages begin where a process has gone
 
 
