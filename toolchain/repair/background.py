@@ -26,9 +26,7 @@ def context() -> ForkServerContext:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    first = found.Process(
-        target=os.getpid
-    )  # to wait for the server's imports here, where Ctrl-C leaves nothing half started
+    first = found.Process(target=os.getpid)  # a wait for the server's imports, in which Ctrl-C does no harm
     first.start()
     first.join()
     return found
