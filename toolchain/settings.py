@@ -146,6 +146,8 @@ class TrainingSettings(DataSettings):
     """Steps between checkpoints, from which a killed run goes on."""
     checkpoint_minutes: float | None = Field(default=None, gt=0)
     """Minutes after which there is a checkpoint in any case."""
+    workers: int = Field(default=0, ge=0)
+    """Background processes that encode the coming batches while a step runs; the result is the same."""
     tensorboard: str | None = None
     """Folder to write TensorBoard's event files to."""
 

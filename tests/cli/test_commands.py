@@ -1,10 +1,12 @@
 """What the commands say about themselves, and what they print when all is well."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,26 +55,49 @@ def test_nothing_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> No
     assert "Commands:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_in_the_middle_it_says_so_in_one_line(tmp_path: Path, number: signal.Signals) -> None:
-    pico.save("llava", tmp_path / "dense")
+def training(folder: Path, workers: str) -> "subprocess.Popen[str]":
+    """Start a run that would take hours; return when it trains. Its processes are a group, as a terminal's are."""
+    pico.save("llava", folder / "dense")
     command = [sys.executable, "-m", "vlmc.toolchain.cli", "compress", "dense", "--steps", "100000", "--batch", "2"]
     process = subprocess.Popen(
-        [*command, "--calibration", "2"],
-        cwd=tmp_path,
+        [*command, "--calibration", "2", "--workers", workers],
+        cwd=folder,
+        start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let what runs behind them ignore it
     )
-    while not (tmp_path / "artifact.work" / "2-repair.checkpoints").exists():
+    sign = "state.safetensors" if workers != "0" else ""  # there are batches, so the workers are there
+    while not (folder / "artifact.work" / "2-repair.checkpoints" / sign).exists():
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    return process
+
+
+def interrupt_all(process: "subprocess.Popen[str]") -> None:
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stop", [subprocess.Popen.terminate, interrupt_all])
+def test_stopped_in_the_middle_it_says_so_in_one_line(
+    tmp_path: Path, stop: Callable[["subprocess.Popen[str]"], None], workers: str
+) -> None:
+    process = training(tmp_path, workers)
+    stop(process)
+    _, err = process.communicate(timeout=60)  # it waits for all processes that share stderr
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("vlmc: interrupted")
     assert "Traceback" not in err
     assert not (tmp_path / "artifact").exists()
+
+
+@pytest.mark.slow
+def test_killed_it_leaves_no_worker(tmp_path: Path) -> None:
+    process = training(tmp_path, "2")
+    process.kill()
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
 
 
 def test_every_option_of_the_chain_is_a_flag(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

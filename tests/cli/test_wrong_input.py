@@ -108,6 +108,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["compress", "dense", "--target", "3:2", "--out", "pruned"], 2, "unknown sparsity '3:2'"),
     (["compress", "some/model"], 3, "the hub cannot be reached for it: give a local folder"),
     (["compress", "dense", "--lr", "0"], 2, "--lr 0.0: input should be greater than 0"),
+    (["repair", "pruned", "--workers", "-1"], 2, "--workers -1: input should be greater than or equal to 0"),
     (["compress", "dense", "--recipe", "nowhere.yaml"], 2, "the recipe nowhere.yaml cannot be read"),
     (["compress", "dense", "--recipe", "file"], 2, "must be a YAML mapping"),
     (["compress", "dense", "--recipe", "key.yaml"], 2, "unknown key 'speed'"),

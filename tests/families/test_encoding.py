@@ -1,5 +1,7 @@
 """What goes into each family's model: its own processor's prompt and tensors, labels on the answer alone, batches."""
 
+import pickle
+
 import pytest
 import torch
 from torch import Tensor
@@ -32,6 +34,13 @@ def test_labels_cover_the_answer_and_its_end_only(built: Built) -> None:
     grown = {name for name in asked if asked[name].shape != answered[name].shape}
     text = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"} & set(asked)
     assert grown == (set() if built.source.family.encoder_decoder else text)
+
+
+def test_another_process_encodes_the_same(built: Built) -> None:
+    sample = samples()[1]
+    ours, theirs = built.encoder.answered(sample), pickle.loads(pickle.dumps(built.encoder)).answered(sample)
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_the_prompt_is_the_models_own(built: Built) -> None:

@@ -75,6 +75,17 @@ def test_two_processes_have_the_losses_of_one(more: list[str], tmp_path: Path) -
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("both.")]
 
 
+@pytest.mark.slow
+def test_each_of_two_processes_may_have_workers(tmp_path: Path) -> None:
+    material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned")
+    arguments = ["repair", str(tmp_path / "pruned"), *OPTIONS, "--workers"]
+    two([*arguments, "0", "--out", str(tmp_path / "plain")], tmp_path)
+    two([*arguments, "2", "--out", str(tmp_path / "ahead")], tmp_path)
+    assert Artifact.open(tmp_path / "ahead").digest == Artifact.open(tmp_path / "plain").digest
+    for file in ("adapter/adapter_model.safetensors", "reports/repair.csv", "manifest.json"):
+        assert (tmp_path / "ahead" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
+
+
 def test_the_other_verbs_are_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     for verb in ("compress", "merge"):

@@ -48,9 +48,10 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     source = dense(tmp_path)
     Compress(OPTIONS).run(source, tmp_path / "unbroken")
     kills = 0
-    for progress in (KilledAt(2), KilledAt(4), KilledAt(5), Progress(quiet=True)):
+    for every, progress in enumerate((KilledAt(2), KilledAt(4), KilledAt(5), Progress(quiet=True)), 1):
+        options = OPTIONS.model_copy(update={"checkpoint_every": every})  # it does not change what the run is
         try:
-            Compress(OPTIONS, progress=progress).run(source, tmp_path / "broken")
+            Compress(options, progress=progress).run(source, tmp_path / "broken")
         except Killed:
             kills += 1
             assert not (tmp_path / "broken").exists()
@@ -73,6 +74,11 @@ def test_other_options_do_not_overwrite(tmp_path: Path) -> None:
         Compress(other).run(source, tmp_path / "out")
     assert Artifact.open(tmp_path / "out").digest == old.digest
     assert Compress(other).run(source, tmp_path / "out", force=True).digest != old.digest
+
+
+def test_options_that_leave_the_result_alone_are_no_part_of_what_a_run_is() -> None:
+    other = OPTIONS.model_copy(update={"checkpoint_every": 3, "max_bad": "7", "spill": True, "workers": 3})
+    assert [one.settings() for one in Compress(other).stages()] == [one.settings() for one in Compress(OPTIONS).stages()]
 
 
 def test_an_unfinished_run_is_not_continued_with_other_options(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,22 @@ def test_a_killed_run_ends_in_the_same_bytes(source: Checkpoint, tmp_path: Path)
     resumed = Repair(options, resume=True, samples=material.samples()).run(source, tmp_path / "resumed")
     assert files(resumed.root) == files(unbroken.root)
     assert not (tmp_path / "resumed.checkpoints").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("before", [0, 2])
+def test_any_number_of_workers_ends_in_the_same_bytes(before: int, llava: Checkpoint, tmp_path: Path) -> None:
+    """Killed with some, and gone on with others; more passes a step give other bytes, with workers as without."""
+    whole = repair(llava, tmp_path / "whole", accumulate=2)
+    assert files(repair(llava, tmp_path / "ahead", accumulate=2, workers=3).root) == files(whole.root)
+    options = material.OPTIONS.model_copy(update={"accumulate": 2, "workers": before})
+    with pytest.raises(material.Killed):
+        Repair(options, samples=material.samples(), progress=material.KilledAt(13)).run(llava, tmp_path / "broken")
+    options = options.model_copy(update={"workers": 2 - before})
+    resumed = Repair(options, resume=True, samples=material.samples()).run(llava, tmp_path / "broken")
+    assert files(resumed.root) == files(whole.root)
+    assert not active_children()
 
 
 def test_resuming_does_not_train_again_what_was_trained(llava: Checkpoint, tmp_path: Path) -> None:
@@ -215,7 +232,9 @@ def test_stopping_early_needs_data_to_validate_on(llava: Checkpoint, tmp_path: P
         Repair(options, samples=material.samples()).run(llava, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "checkpoint_minutes", "checkpoint_every", "gradient_checkpointing"])
+@pytest.mark.parametrize(
+    "name", ["tensorboard", "checkpoint_minutes", "checkpoint_every", "gradient_checkpointing", "workers"]
+)
 def test_what_does_not_change_the_result_is_no_part_of_the_history(name: str) -> None:
     assert name not in Repair(material.OPTIONS).settings()
     assert name in RepairSettings.model_fields

@@ -8,7 +8,12 @@ from vlmc.toolchain.data.sample import Sample
 
 
 class LazySamples(Sequence[Sample]):
-    """A sequence whose samples are made one at a time; nothing but places is kept."""
+    """A sequence whose samples are made one at a time; nothing but places is kept.
+
+    `parts` are the sequences that it takes them from, where there are such.
+    """
+
+    parts: Sequence[Sequence[Sample]] = ()
 
     @abstractmethod
     def at(self, index: int) -> Sample:
@@ -28,6 +33,7 @@ class Chosen(LazySamples):
 
     def __init__(self, samples: Sequence[Sample], indices: Sequence[int]) -> None:
         self.samples, self.indices = samples, indices
+        self.parts = (samples,)
 
     def __len__(self) -> int:
         return len(self.indices)

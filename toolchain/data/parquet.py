@@ -36,8 +36,18 @@ class ParquetRows(Rows):
         for path in paths:
             if limit is None or len(self) < limit:
                 self._add(path)
+        self._cache()
+
+    def _cache(self) -> None:
         self._texts = lru_cache(maxsize=8 * len(self.columns))(_read)
         self._pictures = lru_cache(maxsize=1)(_read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_texts", "_pictures")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._cache()
 
     def _add(self, path: Path) -> None:
         with _told(path):

@@ -2,8 +2,8 @@
 
 import logging
 import re
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.lazy import Chosen, LazySamples
@@ -29,41 +29,45 @@ class Limit:
 
 
 class Tally:
-    """The bad pictures of one source, and how many there may be of a total."""
+    """The bad pictures of one source, by their places in it, and how many there may be of a total."""
 
     def __init__(self, name: str, limit: Limit, total: int) -> None:
         self.name, self.limit, self.total = name, limit, total
         self.allowed = limit.of(total)
-        self.reasons: list[str] = []
+        self.bad: dict[int, str] = {}
 
-    def readable(self, sample: Sample) -> bool:
-        """Open a sample's picture and say whether it can be read.
+    def note(self, place: int, reason: str) -> None:
+        """Count a bad picture.
 
         Raises:
-            InputError: it is one bad picture too many; the message names the first ones.
+            InputError: it is one too many; the message names the first ones.
         """
-        try:
-            sample.load_image()
-        except InputError as error:
-            self.reasons.append(f"{sample.id}: {error}")
-            if len(self.reasons) > self.allowed:
-                raise InputError(self._refusal()) from None
-            return False
-        return True
+        self.bad[place] = reason
+        if len(self.bad) > self.allowed:
+            raise InputError(self._refusal())
 
     def named(self) -> str:
         """Name the first bad pictures."""
-        more = len(self.reasons) - _NAMED
-        return "; ".join(self.reasons[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        more = len(self.bad) - _NAMED
+        return "; ".join(islice(self.bad.values(), _NAMED)) + (f"; and {more} more" if more > 0 else "")
 
     def _refusal(self) -> str:
         return (
-            f"{self.name}: {_bad(len(self.reasons))}, --max-bad {self.limit.text} of {self.total} allows {self.allowed}: "
+            f"{self.name}: {_count(len(self.bad))}, --max-bad {self.limit.text} of {self.total} allows {self.allowed}: "
             f"{self.named()}"
         )
 
 
-def _bad(count: int) -> str:
+def _fault(sample: Sample) -> str | None:
+    """Open a sample's picture; return why it cannot be read, None where it can."""
+    try:
+        sample.load_image()
+    except InputError as error:
+        return f"{sample.id}: {error}"
+    return None
+
+
+def _count(count: int) -> str:
     return f"{count} picture{'s' if count != 1 else ''} that cannot be read"
 
 
@@ -75,25 +79,48 @@ class Screened(LazySamples):
 
     def __init__(self, samples: Sequence[Sample], name: str, limit: Limit) -> None:
         self.samples, self._tally = samples, Tally(name, limit, len(samples))
-        self._good, self._bad = bytearray(len(samples)), bytearray(len(samples))
+        self._good = bytearray(len(samples))
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def at(self, index: int) -> Sample:
         for place in chain(range(index, len(self)), range(index)):
-            if not self._bad[place]:
+            if place not in self._tally.bad:
                 sample = self.samples[place]
                 if self._good[place] or self._open(place, sample):
                     return sample
         raise InputError(f"{self._tally.name}: no picture can be read: {self._tally.named()}")
 
+    @property
+    def bad(self) -> Mapping[int, str]:
+        """The bad pictures that were met: their places in the samples, and what is wrong with each, the first one first."""
+        return self._tally.bad
+
+    def note(self, place: int, reason: str) -> None:
+        """Leave a bad picture out, wherever it was met; one that is left out already counts once.
+
+        Raises:
+            InputError: it is one too many.
+        """
+        if place not in self._tally.bad:
+            self._tally.note(place, reason)
+            _log.warning("%s: left out, the next one stands in: %s", self._tally.name, reason)
+
     def _open(self, place: int, sample: Sample) -> bool:
-        good = self._tally.readable(sample)
-        (self._good if good else self._bad)[place] = 1
-        if not good:
-            _log.warning("%s: left out, the next one stands in: %s", self._tally.name, self._tally.reasons[-1])
-        return good
+        reason = _fault(sample)
+        if reason is None:
+            self._good[place] = 1
+            return True
+        self.note(place, reason)
+        return False
+
+
+def screens(samples: Sequence[Sample]) -> list[Screened]:
+    """Return all that leaves bad pictures out where these samples come from, in one order."""
+    if isinstance(samples, Screened):
+        return [samples]
+    return [one for part in samples.parts for one in screens(part)] if isinstance(samples, LazySamples) else []
 
 
 def readable(samples: Sequence[Sample], count: int | None, name: str, limit: Limit) -> Sequence[Sample]:
@@ -107,11 +134,13 @@ def readable(samples: Sequence[Sample], count: int | None, name: str, limit: Lim
     for index, sample in enumerate(samples):
         if len(good) == count:
             break
-        if tally.readable(sample):
+        if (reason := _fault(sample)) is None:
             good.append(index)
+        else:
+            tally.note(index, reason)
     if count is not None and len(good) < count:
-        bad = f", with {_bad(len(tally.reasons))}: {tally.named()}" if tally.reasons else ""
+        bad = f", with {_count(len(tally.bad))}: {tally.named()}" if tally.bad else ""
         raise InputError(f"{name} holds {len(samples)} samples, {count} were asked for{bad}")
-    if tally.reasons:
-        _log.warning("%s: left out %s: %s", name, _bad(len(tally.reasons)), tally.named())
+    if tally.bad:
+        _log.warning("%s: left out %s: %s", name, _count(len(tally.bad)), tally.named())
     return Chosen(samples, good)

@@ -31,5 +31,13 @@ def for_pictures(kind: Any) -> Any:
             settings = {} if image_seq_length is None else {"image_seq_length": image_seq_length}
             super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **settings)
 
+        def __reduce__(self) -> tuple[Any, ...]:  # a class inside a function cannot be found by its name
+            return _without_parts, (kind,), vars(self)
+
     ForPictures.__name__ = kind.__name__  # it is what a saved processor is called
     return ForPictures
+
+
+def _without_parts(kind: Any) -> Any:
+    made = for_pictures(kind)
+    return made.__new__(made)

@@ -3,7 +3,7 @@
 Shapes: B samples, T tokens, K columns of T from which some sample's answer is predicted, N answer tokens, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -31,8 +31,15 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return Batch(inputs, self.columns_K.to(device), self.answered_BK.to(device), self.answers_N.to(device))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory, from which a GPU copies while it computes."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
+        return Batch(inputs, change(self.columns_K), change(self.answered_BK), change(self.answers_N))
 
 
 def find_answers(encoded: Encoded, *, apart: bool = False) -> Batch:
@@ -65,13 +72,19 @@ def split(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
 
 
 class Batches:
-    """The batches of every step, shuffled anew in each epoch."""
+    """The batches of every step, shuffled anew in each epoch; up to `room` bytes of encoded samples are kept."""
 
-    def __init__(self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int) -> None:
-        self.samples, self.encoder, self.size, self.seed = samples, encoder, size, seed
+    def __init__(
+        self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int, *, room: int = CACHE_BYTES
+    ) -> None:
+        self.samples, self.encoder, self.size, self.seed, self.room = samples, encoder, size, seed, room
         self._cache: dict[int, Encoded] = {}
         self._bytes = 0
         self._order: tuple[int, list[int]] = (-1, [])
+
+    def shared_by(self, processes: int) -> "Batches":
+        """Return the same batches for one of several processes, which share the room."""
+        return Batches(self.samples, self.encoder, self.size, self.seed, room=self.room // processes)
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
@@ -100,7 +113,7 @@ class Batches:
         encoded = self.encoder.answered(self.samples[index])
         self._check_length(index, encoded["input_ids"].shape[1])
         size = sum(tensor.nbytes for tensor in encoded.values())
-        if self._bytes + size <= CACHE_BYTES:
+        if self._bytes + size <= self.room:
             self._cache[index] = encoded
             self._bytes += size
         return encoded

@@ -7,6 +7,7 @@ seed), so a run that goes on from a checkpoint ends in the same bytes as one tha
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from vlmc.toolchain.repair.adapters import Adapters
 from vlmc.toolchain.repair.batches import Batch, Batches, split
 from vlmc.toolchain.repair.board import board
 from vlmc.toolchain.repair.checkpoints import Checkpoints, State
+from vlmc.toolchain.repair.feeding import Feed
 from vlmc.toolchain.repair.losses import Losses, repair_loss, task_loss
 from vlmc.toolchain.repair.precision import LossScale
 from vlmc.toolchain.repair.schedule import learning_rate, peak_rate
@@ -65,8 +67,9 @@ class Trainer:
         view: View,
         validation: Batches | None = None,
     ) -> None:
-        self.adapters, self.teacher, self.batches, self.options = adapters, teacher, batches, options
+        self.adapters, self.teacher, self.options = adapters, teacher, options
         self.team, self.view, self.validation = team, view, validation
+        self.feed = Feed(batches, team, options)
         self.parameters = list(adapters.parameters().values())
         self.peak = peak_rate(options, adapters)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.peak, weight_decay=0.0, fused=True)
@@ -84,6 +87,7 @@ class Trainer:
 
         Raises:
             CheckFailed: ten steps in a row had a loss or a gradient that is not finite; the last good checkpoint stays.
+            EnvironmentLacks: a background process was killed.
         """
         if (state := self.team.tell(checkpoints.open() if checkpoints else None)) is not None:
             self.restore(state)
@@ -93,7 +97,8 @@ class Trainer:
         saved = started
         folder = self.options.tensorboard if self.team.is_main else None
         title = f"repair, teacher {self.teacher.mode}" if self.teacher else "repair"
-        with progress.task(title, self.options.steps, done=before) as bar, board(folder, before) as curves:
+        bars = progress.task(title, self.options.steps, done=before)
+        with closing(self.feed), bars as bar, board(folder, before) as curves:
             while not self._finished():
                 record = self.step()
                 done = len(self.records)
@@ -112,11 +117,10 @@ class Trainer:
         """Do the next step: pass after pass, then one change of the parameters, or none where a number is not finite."""
         number = len(self.records)
         rate = learning_rate(number, self.options.steps, self.peak, self.options.warm_up)
-        mine = split(self.batches.indices(number), self.team.size)[self.team.rank]
-        passes = [(some, self.batches.of(some).to(self.team.device)) for some in split(mine, self.options.accumulate)]
-        (tokens,) = self.team.total([sum(len(batch.answers_N) for _, batch in passes)])
+        passes = self.feed.at(number)
+        (tokens,) = self.team.total([sum(len(one.batch.answers_N) for one in passes)])
         self.optimizer.zero_grad()
-        means = [self._pass(batch, some, len(batch.answers_N) / tokens) for some, batch in passes]
+        means = [self._pass(one.batch, one.indices, len(one.batch.answers_N) / tokens) for one in passes]
         losses = self.team.total([sum(column) for column in zip(*means, strict=True)])
         norm = self._gather_gradients()
         finite = math.isfinite(losses[0]) and math.isfinite(norm)

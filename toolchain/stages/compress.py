@@ -63,8 +63,8 @@ class Compress:
         return [prune, repair, Merge()] if repair.method.merged else [prune, repair]
 
     def _identity(self, source: Checkpoint) -> dict[str, Any]:
-        options = self.options.model_dump(mode="json")
-        return {"source": source.digest, "options": options, "seed": self.seed, "versions": versions()}
+        steps = [{"stage": stage.name, **stage.settings()} for stage in self.stages()]
+        return {"source": source.digest, "steps": steps, "versions": versions()}
 
 
 def _was_made_by(out: Path, source: Checkpoint, stages: list[Stage]) -> bool:

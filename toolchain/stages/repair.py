@@ -38,7 +38,7 @@ from vlmc.toolchain.team import Team
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 
-_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "gradient_checkpointing", "tensorboard", "max_bad"}
+_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "gradient_checkpointing", "max_bad", "tensorboard", "workers"}
 """Options that leave the result as it is."""
 
 
