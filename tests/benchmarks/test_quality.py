@@ -29,6 +29,7 @@ def variants(rows: list[Row], metric: str) -> list[str]:
     return [row.name.rpartition(": ")[2] for row in rows if row.metric == metric]
 
 
+@pytest.mark.slow
 def test_every_variant_has_its_row(found: Report, model: str) -> None:
     assert variants(found.rows, ACCURACY) == [
         "dense",
@@ -49,11 +50,13 @@ def test_every_variant_has_its_row(found: Report, model: str) -> None:
     assert found.settings["repair"]["steps"] == 2
 
 
+@pytest.mark.slow
 def test_repairs_are_repeated_for_every_seed(found: Report) -> None:
     repeated = {row.name.rpartition(": ")[2] for row in found.rows if row.spread is not None}
     assert repeated == {name for name in variants(found.rows, ACCURACY) if " + " in name}
 
 
+@pytest.mark.slow
 def test_seconds_and_bytes_have_rows(found: Report) -> None:
     steps = {row.metric for row in found.rows if row.unit == "s"}
     assert steps == {"time to prune", "time to repair", "time to merge"}
@@ -89,6 +92,7 @@ def test_the_slowest_way_decides_the_bar_of_time() -> None:
     assert not bar.holds
 
 
+@pytest.mark.slow
 def test_the_search_measures_every_setting(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "neighbours", lambda base, rate: {"slower": base.model_copy(update={"lr": rate / 2})})
     found = validation.run([model], TINY, 3, "line")
