@@ -7,6 +7,7 @@ what is wrong with the data comes out in the same words at the same step.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlmc.runtime.errors import EnvironmentLacks, VlmcError
 from vlmc.toolchain.data.screening import screens
-from vlmc.toolchain.repair.background import context, held, settle
 from vlmc.toolchain.repair.batches import Batch, Batches, split
 from vlmc.toolchain.settings import TrainingSettings
 from vlmc.toolchain.team import Team
@@ -56,24 +56,25 @@ class Feed:
     def close(self) -> None:
         """End the background processes, and drop what they have encoded."""
         if self._source is not None and self.options.workers:
-            with held():
+            with _background().held():
                 self._source._shutdown_workers()  # torch ends them when the garbage collector finds them, else not
         self._source = None
 
     def _open(self, step: int) -> None:
-        workers = self.options.workers
-        loader = DataLoader(
-            _Encoding(self.batches.shared_by(workers) if workers else self.batches),
-            sampler=self._indices(step),
-            batch_size=None,  # what the sampler yields is a whole batch already
-            num_workers=workers,
-            multiprocessing_context=context() if workers else None,
-            worker_init_fn=settle,
-            pin_memory=bool(workers) and self.team.device.type == "cuda",
-            generator=torch.Generator(),  # else the global one would be drawn from
-        )
-        with held():
+        if not (workers := self.options.workers):
+            self._source = iter(self._loader(step, self.batches))
+            return
+        background = _background()
+        pinned = self.team.device.type == "cuda"
+        started = {"multiprocessing_context": background.context(), "worker_init_fn": background.settle}
+        loader = self._loader(step, self.batches.shared_by(workers), num_workers=workers, pin_memory=pinned, **started)
+        with background.held():
             self._source = iter(loader)
+
+    def _loader(self, step: int, batches: Batches, **options: Any) -> "DataLoader[_Encoded]":
+        """Return what yields the passes from a step on: the sampler's items are whole passes, so nothing is batched."""
+        kept = torch.Generator()  # else the global one would be drawn from
+        return DataLoader(_Encoding(batches), sampler=self._indices(step), batch_size=None, generator=kept, **options)
 
     def _indices(self, start: int) -> Iterator[Sequence[int]]:
         for step in range(start, self.options.steps):
@@ -100,6 +101,13 @@ class Feed:
                 f"(/dev/shm) ran out: take fewer than --workers {self.options.workers}, or 0"
             ) from error
         return encoded
+
+
+def _background() -> ModuleType:
+    """Import what starts processes, which is not there on every system (Windows): only where some are asked for."""
+    from vlmc.toolchain.repair import background
+
+    return background
 
 
 @dataclass(frozen=True)
