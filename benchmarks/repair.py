@@ -4,9 +4,8 @@ Accuracy on the test questions after Wanda pruning at several sparsities and rep
 seeds, which change the adapters' first values and the order of the data. The learning rate of a method is the best on the
 validation split of 0.3, 1 and 3 times RESSA's default, and further out where the best is at an end, at 2:4 with seed 0.
 Every finished run is stored at once, and not done again: a full run may be killed, or cut by --minutes, and started again.
-With --jobs, several runs are made side by side, in processes of their own; they compete for memory's bandwidth, so times of
-repair are then longer than they would be alone. A full run also brings the table in docs/repair.md up to date; --table does
-that from the results that are there.
+With --jobs, several runs are made side by side, in processes of their own; as they compete, no times are then reported.
+A full run also brings the table in docs/repair.md up to date; --table does that from the results that are there.
 """
 
 import argparse
@@ -83,7 +82,7 @@ def run(models: Sequence[str], work: Work, store: Store, line: str, jobs: int = 
     """Measure every model."""
     rows, bars = [], []
     for model in models:
-        found_rows, found_bars = measure_model(Comparison(model, work, store))
+        found_rows, found_bars = measure_model(Comparison(model, work, store), timed=jobs == 1)
         rows += found_rows
         bars += found_bars
     questions = {split: len(data.load("demo", split, work.questions)) for split in ("validation", "test")}
@@ -92,8 +91,8 @@ def run(models: Sequence[str], work: Work, store: Store, line: str, jobs: int = 
     return report(line, rows, bars, {**settings, "jobs": jobs, **steps})
 
 
-def measure_model(comparison: Comparison) -> tuple[list[Row], list[Bar]]:
-    """Return one model's rows: learning rates, then pattern by pattern no repair and every method; and its bars."""
+def measure_model(comparison: Comparison, *, timed: bool) -> tuple[list[Row], list[Bar]]:
+    """Return one model's rows: learning rates, then pattern by pattern no repair and every method; times; and its bars."""
     work, model = comparison.work, comparison.model
     dense = measured(f"{model}: {DENSE}", ACCURACY, [100 * comparison.dense().accuracy.overall], UNIT)
     rates = {method: comparison.rate(method) for method in METHODS}
@@ -114,7 +113,7 @@ def measure_model(comparison: Comparison) -> tuple[list[Row], list[Bar]]:
         if pattern in SHARES:
             share = fmean(trial.accuracy.overall for trial in trials["ressa"]) / comparison.dense().accuracy.overall
             bars.append(at_least(f"{model} {pattern}: ressa", SHARES[pattern], 100 * share, "% of dense"))
-    return rows + seconds, bars
+    return rows + (seconds if timed else []), bars
 
 
 def bars_of(where: str, trials: Mapping[RepairMethod, Sequence[Trial]]) -> list[Bar]:
