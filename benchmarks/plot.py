@@ -51,7 +51,7 @@ def _panel(axes: Any, found: Report, model: str) -> None:
         shown = [(value, *SERIES[end]) for end, value in values.items() if value is not None]
         for number, (value, legend, colour) in enumerate(shown):
             _bar(axes, place + (number - (len(shown) - 1) / 2) * WIDTH, value, colour, legend)
-    axes.set_title(f"{model}, vision and language pruned", fontsize=10)
+    axes.set_title(f"{model}: vision and language at 2:4, or as said", fontsize=10)
     axes.set_xticks(range(len(STARTS) + 1), [DENSE, *(label.replace(", ", ",\n") for label in STARTS)], fontsize=8)
     axes.set_ylim(0, 100)
     axes.spines[["top", "right"]].set_visible(False)

@@ -52,16 +52,21 @@ def lead(where: str, rival: str) -> str:
 def verdict(found: Report) -> str:
     """Return in a sentence or two where RESSA leads, and where the table is."""
     settings, count = found.settings, len(found.settings["patterns"])
-    parts = []
-    for rival in RIVALS:
-        bars = [bar for bar in found.bars if bar.name.endswith(f" over {rival}")]
-        ahead, beyond = sum(bar.value > 0 for bar in bars), sum(bar.holds for bar in bars)
-        parts.append(f"`{rival}` in {ahead} of {len(bars)}, beyond the spread of {settings['seeds']} seeds in {beyond}")
+    parts = [_standing(found, rival) for rival in RIVALS]
     budget = f"{settings['repair']['steps']} steps, a learning rate chosen for each method"
     where = f"{count} sparsities, {', '.join(settings['patterns'])}"
+    beyond = f"*Beyond*: by more than the spread of {settings['seeds']} seeds."
     page = "[All methods](docs/repair.md#methods) stand beside each other there."
-    ahead = "; of ".join(parts)
-    return f"Under one budget ({budget}) at {where}, RESSA's mean is ahead of {ahead}. {page} {_origin(found)}"
+    ahead = f"Under one budget ({budget}) at {where}, RESSA's mean is ahead of {'; of '.join(parts)}."
+    return " ".join([ahead, beyond, page, _origin(found)])
+
+
+def _standing(found: Report, rival: str) -> str:
+    """Return in how many sparsities RESSA is ahead of one method, and where beyond the spread."""
+    bars = [bar for bar in found.bars if bar.name.endswith(f" over {rival}")]
+    alone = f"{found.settings['models'][0]} " if len(found.settings["models"]) == 1 else ""
+    beyond = [bar.name.partition(": lead")[0].removeprefix(alone) for bar in bars if bar.holds]
+    return f"`{rival}` in {sum(bar.value > 0 for bar in bars)} of {len(bars)}, beyond at {', '.join(beyond) or 'none'}"
 
 
 def _origin(found: Report) -> str:

@@ -113,12 +113,8 @@ def test_the_table_has_methods_down_and_sparsities_across() -> None:
 
 
 def test_the_verdict_counts_the_sparsities() -> None:
-    assert "ahead of `lora-remask` in 2 of 2, beyond the spread of 2 seeds in 1; of `lors`" in repair_table.verdict(
-        compared(0.925)
-    )
-    assert "ahead of `lora-remask` in 1 of 2, beyond the spread of 2 seeds in 1; of `lors`" in repair_table.verdict(
-        compared(0.9)
-    )
+    assert "ahead of `lora-remask` in 2 of 2, beyond at 70%; of `lors`" in repair_table.verdict(compared(0.925))
+    assert "ahead of `lora-remask` in 0 of 2, beyond at none; of `lors`" in repair_table.verdict(compared(0.7))
 
 
 def test_the_page_shows_the_results() -> None:
