@@ -174,16 +174,7 @@ def product(
 
 
 @product.register_fake
-def _(
-    x_LI: Tensor,
-    weight_OI: Tensor,
-    bias_O: Tensor | None,
-    packed_OP: Tensor,
-    a_RI: Tensor,
-    b_OR: Tensor,
-    scale: float,
-    kernel: str,
-) -> Tensor:
+def _(x_LI: Tensor, weight_OI: Tensor, *others: Any) -> Tensor:
     return x_LI.new_empty(len(x_LI), len(weight_OI))
 
 
@@ -222,18 +213,8 @@ def backward_product(
 
 
 @backward_product.register_fake
-def _(
-    x_LI: Tensor,
-    grad_LO: Tensor,
-    weight_OI: Tensor,
-    packed_OP: Tensor,
-    a_RI: Tensor,
-    b_OR: Tensor,
-    scale: float,
-    kernel: str,
-    for_x: bool,
-    for_adapter: bool,
-) -> list[Tensor]:
+def _(x_LI: Tensor, grad_LO: Tensor, weight_OI: Tensor, packed_OP: Tensor, *others: Any) -> list[Tensor]:
+    a_RI, b_OR, _, _, for_x, for_adapter = others
     of_adapter = [torch.empty_like(a_RI), torch.empty_like(b_OR)] if for_adapter else []
     return [torch.empty_like(x_LI), *of_adapter] if for_x else of_adapter
 
