@@ -6,7 +6,7 @@ from labels import ACCURACY
 from report import Report, Row, tenths
 
 NO_REPAIR, PEAK = "no repair", "peak lr"
-RIVALS = ("lora-remask", "lors", "spp")
+RIVALS = ("lora-remask", "lors", "spp", "sparse-lora")
 """Methods whose result holds the mask too, and that train no more than RESSA does."""
 
 

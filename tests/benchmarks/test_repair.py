@@ -36,7 +36,7 @@ def test_every_pattern_has_a_row_for_no_repair_and_every_method(found: Report, f
     assert names == [": dense", *patterns]
     spreads = [row.spread is not None for row in found.rows if row.metric == ACCURACY]
     assert sum(spreads) == 2 * len(METHODS), "a seed changes every repair, and nothing else"
-    assert len(found.bars) == 2 * 3 + 1
+    assert len(found.bars) == 2 * 4 + 1
 
 
 @pytest.mark.slow

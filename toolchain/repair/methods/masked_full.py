@@ -1,4 +1,4 @@
-"""Masked full fine-tuning: every kept weight is trained, the upper bound of what an adapter can do.
+"""Masked full fine-tuning: every kept weight is trained, the most that can be trained without moving a zero.
 
 Shapes: O out features, I in features; `*` any leading dimensions.
 """
