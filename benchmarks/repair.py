@@ -111,7 +111,8 @@ def measure_model(comparison: Comparison, *, timed: bool) -> tuple[list[Row], li
             seconds.append(measured(name, "time to repair", [trial.seconds["repair"] for trial in made], "s"))
         bars += bars_of(f"{model} {pattern}", trials)
         if pattern in SHARES:
-            share = fmean(trial.accuracy.overall for trial in trials["ressa"]) / comparison.dense().accuracy.overall
+            base = comparison.dense().accuracy.overall
+            share = fmean(trial.accuracy.overall for trial in trials["ressa"]) / base if base else 0.0
             bars.append(at_least(f"{model} {pattern}: ressa", SHARES[pattern], 100 * share, "% of dense"))
     return rows + (seconds if timed else []), bars
 

@@ -1,11 +1,13 @@
 """The benchmark of repair methods on a pico model: every row, and that no finished run is done again."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import repair
 import repair_runs
 import repair_table
+import torch
 from labels import ACCURACY
 from report import RESULTS, Report, measured
 from variants import Trial
@@ -46,6 +48,16 @@ def test_a_second_run_reads_what_the_first_one_stored(found: Report, folder: Pat
     again = repair.run([str(folder / "dense")], WORK, repair_runs.Store(folder / "store", until=0), "line")
     assert again.rows == found.rows
     assert {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")} == before
+
+
+@pytest.mark.slow
+def test_a_crew_leaves_nothing_to_be_done(found: Report, folder: Path) -> None:
+    store = repair_runs.Store(folder / "by-crew")
+    repair_runs.Crew(str(folder / "dense"), WORK, store, 2, partial(torch.set_num_threads, 1)).fill()
+    late = repair_runs.Comparison(str(folder / "dense"), WORK, repair_runs.Store(folder / "by-crew", until=0))
+    alone = repair_runs.Comparison(late.model, WORK, repair_runs.Store(folder / "store", until=0))
+    assert late.pruned("50%").accuracy == alone.pruned("50%").accuracy
+    assert late.repaired("50%", "ressa", late.rate("ressa"), 1)
 
 
 def trial(overall: float) -> Trial:
