@@ -17,14 +17,12 @@ from statistics import fmean
 
 from labels import ACCURACY, DENSE
 from pages import DOCS, fill, with_table
-from repair_runs import PATTERNS, Comparison, Crew, OutOfTime, Store, Work
+from repair_runs import PATTERNS, VARIANTS, Comparison, Crew, OutOfTime, Store, Work
 from repair_table import NO_REPAIR, PEAK, RIVALS, lead, table
 from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
 from variants import Trial
 
 from vlmc.toolchain import data
-from vlmc.toolchain.repair.methods import METHODS
-from vlmc.toolchain.settings import RepairMethod
 
 NAME = "repair"
 STORE = Path("build/benchmarks/repair")
@@ -95,7 +93,7 @@ def measure_model(comparison: Comparison, *, timed: bool) -> tuple[list[Row], li
     """Return one model's rows: learning rates, then pattern by pattern no repair and every method; times; and its bars."""
     work, model = comparison.work, comparison.model
     dense = measured(f"{model}: {DENSE}", ACCURACY, [100 * comparison.dense().accuracy.overall], UNIT)
-    rates = {method: comparison.rate(method) for method in METHODS}
+    rates = {variant: comparison.rate(variant) for variant in VARIANTS}
     rows = [dense, *(measured(f"{model}: {method}", PEAK, [rate], "") for method, rate in rates.items())]
     bars, seconds = [], []
     for pattern in work.patterns:
@@ -117,7 +115,7 @@ def measure_model(comparison: Comparison, *, timed: bool) -> tuple[list[Row], li
     return rows + (seconds if timed else []), bars
 
 
-def bars_of(where: str, trials: Mapping[RepairMethod, Sequence[Trial]]) -> list[Bar]:
+def bars_of(where: str, trials: Mapping[str, Sequence[Trial]]) -> list[Bar]:
     """Return by how much RESSA's mean is ahead of the methods that it must beat: by more than either's spread."""
     found = {method: [100 * trial.accuracy.overall for trial in made] for method, made in trials.items()}
     spreads = {method: max(values) - min(values) for method, values in found.items()}

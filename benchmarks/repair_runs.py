@@ -18,11 +18,17 @@ from vlmc.toolchain import data
 from vlmc.toolchain.evaluate import Accuracy
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.methods import METHODS
-from vlmc.toolchain.settings import PruneSettings, RepairMethod, RepairSettings
+from vlmc.toolchain.settings import PruneSettings, RepairSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.versions import versions
 
 PATTERNS = ("2:4", "4:8", "50%", "60%", "70%")
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {"method": name} for name in METHODS},
+    "ressa --temperature 2": {"method": "ressa", "temperature": 2.0},
+    "ressa --hidden 1": {"method": "ressa", "hidden": 1.0},
+}
+"""What is compared: every method with the settings that it has by itself, and RESSA with more of its teacher."""
 FIRST, STEP, ENDS = (0.3, 1.0, 3.0), 10**0.5, (0.009, 31.0)
 """Learning rates beside RESSA's default: those tried first, how much further each next one is, and where the search ends."""
 
@@ -79,7 +85,8 @@ class Store:
             raise OutOfTime
         trial = do()
         write_text(path, json.dumps({"key": json.loads(text), "trial": asdict(trial)}, indent=1) + "\n")
-        told = ", ".join(str(key[name]) for name in ("model", "pattern", "method", "lr", "seed", "split") if name in key)
+        shown = ("model", "pattern", "method", "temperature", "hidden", "lr", "seed", "split")
+        told = ", ".join(str(key[name]) for name in shown if name in key)
         print(f"{told}: {100 * trial.accuracy.overall:.2f} %", file=sys.stderr, flush=True)
         return trial
 
@@ -105,19 +112,20 @@ class Comparison:
             self._key(pattern=pattern), lambda: self.variants["test"].trials.question(self._artifact(pattern), Stopwatch())
         )
 
-    def repaired(self, pattern: str, method: RepairMethod, rate: float, seed: int, split: str = "test") -> Trial:
+    def repaired(self, pattern: str, variant: str, rate: float, seed: int, split: str = "test") -> Trial:
         """Repair and measure."""
-        options = self.work.repair.model_copy(update={"method": method, "lr": rate})
-        key = self._key(pattern=pattern, method=method, lr=rate, seed=seed, split=split)
+        changes = {**VARIANTS[variant], "lr": rate}
+        options = self.work.repair.model_copy(update=changes)
+        key = self._key(pattern=pattern, **changes, seed=seed, split=split)
         return self.store.run(key, lambda: self.variants[split].repaired(self._artifact(pattern), options, seed))
 
-    def rate(self, method: RepairMethod) -> float:
-        """Return the method's learning rate: the best on the validation split, at the first pattern."""
+    def rate(self, variant: str) -> float:
+        """Return the variant's learning rate: the best on the validation split, at the first pattern."""
         found: dict[float, float] = {}
 
         def attempt(factor: float) -> None:
             rate = float(f"{factor * self.default_rate:.3g}")
-            trial = self.repaired(self.work.patterns[0], method, rate, 0, "validation")
+            trial = self.repaired(self.work.patterns[0], variant, rate, 0, "validation")
             found[factor] = trial.accuracy.overall
 
         for factor in self.work.factors:
@@ -174,14 +182,14 @@ class Crew:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.jobs, context, self.begin) as pool:
             _results([pool.submit(_prune, self.comparison, pattern) for pattern in self.work.patterns])
-            found = _results([pool.submit(_rate, self.comparison, method) for method in METHODS])
-            rates = dict(zip(METHODS, found, strict=True))
+            found = _results([pool.submit(_rate, self.comparison, variant) for variant in VARIANTS])
+            rates = dict(zip(VARIANTS, found, strict=True))
             _results(
                 [
-                    pool.submit(_repair, self.comparison, pattern, method, rate, seed)
+                    pool.submit(_repair, self.comparison, pattern, variant, rate, seed)
                     for seed in range(self.work.seeds)
                     for pattern in self.work.patterns
-                    for method, rate in rates.items()
+                    for variant, rate in rates.items()
                 ]
             )
 
@@ -198,9 +206,9 @@ def _prune(comparison: Callable[[], Comparison], pattern: str) -> None:
     comparison().pruned(pattern)
 
 
-def _rate(comparison: Callable[[], Comparison], method: RepairMethod) -> float:
-    return comparison().rate(method)
+def _rate(comparison: Callable[[], Comparison], variant: str) -> float:
+    return comparison().rate(variant)
 
 
-def _repair(comparison: Callable[[], Comparison], pattern: str, method: RepairMethod, rate: float, seed: int) -> None:
-    comparison().repaired(pattern, method, rate, seed)
+def _repair(comparison: Callable[[], Comparison], pattern: str, variant: str, rate: float, seed: int) -> None:
+    comparison().repaired(pattern, variant, rate, seed)

@@ -9,12 +9,12 @@ import repair_runs
 import repair_table
 import torch
 from labels import ACCURACY
+from repair_runs import VARIANTS
 from report import RESULTS, Report, measured
 from variants import Trial
 
 from tests import pico
 from vlmc.toolchain.evaluate import Accuracy
-from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 
 TINY = RepairSettings(steps=2, batch=2, rank=2)
@@ -34,17 +34,17 @@ def found(folder: Path) -> Report:
 @pytest.mark.slow
 def test_every_pattern_has_a_row_for_no_repair_and_every_method(found: Report, folder: Path) -> None:
     names = [row.name.removeprefix(f"{folder / 'dense'}") for row in found.rows if row.metric == ACCURACY]
-    patterns = (f" {pattern}: {method}" for pattern in ("2:4", "50%") for method in ("no repair", *METHODS))
+    patterns = (f" {pattern}: {method}" for pattern in ("2:4", "50%") for method in ("no repair", *VARIANTS))
     assert names == [": dense", *patterns]
     spreads = [row.spread is not None for row in found.rows if row.metric == ACCURACY]
-    assert sum(spreads) == 2 * len(METHODS), "a seed changes every repair, and nothing else"
+    assert sum(spreads) == 2 * len(VARIANTS), "a seed changes every repair, and nothing else"
     assert len(found.bars) == 2 * 4 + 1
 
 
 @pytest.mark.slow
 def test_a_second_run_reads_what_the_first_one_stored(found: Report, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")}
-    assert len(before) == 1 + 2 + len(METHODS) * (1 + 2 * 2)
+    assert len(before) == 1 + 2 + len(VARIANTS) * (1 + 2 * 2)
     again = repair.run([str(folder / "dense")], WORK, repair_runs.Store(folder / "store", until=0), "line")
     assert again.rows == found.rows
     assert {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")} == before
@@ -95,11 +95,11 @@ def test_the_search_for_a_rate_goes_on_until_the_best_is_inside(best: float, tmp
 def compared(ressa: float) -> Report:
     """Return a report on two seeds at two sparsities: every other method at 90 % at 2:4, at 80 % at 70 %."""
     rows = [measured("demo: dense", ACCURACY, [99.0], "%")]
-    rows += [measured(f"demo: {method}", "peak lr", [0.005], "") for method in METHODS]
+    rows += [measured(f"demo: {method}", "peak lr", [0.005], "") for method in VARIANTS]
     bars = []
     for pattern, others in (("2:4", 0.9), ("70%", 0.8)):
         rows.append(measured(f"demo {pattern}: no repair", ACCURACY, [40.0], "%"))
-        trials = {method: [trial(others), trial(others + 0.02)] for method in METHODS} | {"ressa": [trial(ressa)] * 2}
+        trials = {method: [trial(others), trial(others + 0.02)] for method in VARIANTS} | {"ressa": [trial(ressa)] * 2}
         for method, made in trials.items():
             values = [100 * one.accuracy.overall for one in made]
             rows.append(measured(f"demo {pattern}: {method}", ACCURACY, values, "%", rows[0]))
