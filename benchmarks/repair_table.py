@@ -79,10 +79,11 @@ def verdict(found: Report) -> str:
     budget = f"{settings['repair']['steps']} steps, a learning rate chosen for each method"
     where = f"{len(settings['patterns'])} sparsities, {', '.join(settings['patterns'])}"
     plain, warm = ("; of ".join(_standing(found, leader, rival) for rival in RIVALS) for leader in LEADERS)
-    ahead = f"Under one budget ({budget}) at {where}, RESSA's mean is ahead of {plain}. With `--temperature 2`, which the others were not given: of {warm}."
+    ahead = f"Under one budget ({budget}) at {where}, RESSA's mean is ahead of {plain}."
+    warmer = f"With `--temperature 2`, which the others were not given: of {warm}."
     beyond = f"*Beyond*: by more than the spread of {settings['seeds']} seeds."
     page = "[All methods](docs/repair.md#methods) stand beside each other there."
-    return " ".join([ahead, beyond, page, _origin(found)])
+    return " ".join([ahead, warmer, beyond, page, _origin(found)])
 
 
 def _standing(found: Report, leader: str, rival: str) -> str:
