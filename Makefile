@@ -24,26 +24,26 @@ check: .venv/dev
 
 .venv/all: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c $(LOCK) pip setuptools
-	$(BIN)/python -m pip install --quiet -c $(LOCK) --no-build-isolation -e '.[all]'
+	$(BIN)/python -m pip install -qq -c $(LOCK) pip setuptools
+	$(BIN)/python -m pip install -qq -c $(LOCK) --no-build-isolation -e '.[all]'
 	touch $@
 
 .venv/dev: .venv/all
-	$(BIN)/python -m pip install --quiet -c $(LOCK) --no-build-isolation -e '.[dev]'
+	$(BIN)/python -m pip install -qq -c $(LOCK) --no-build-isolation -e '.[dev]'
 	touch $@
 
 # The newest versions that pyproject.toml allows, as they are today.
 test-latest:
 	$(PYTHON) -m venv --clear .venv-latest
-	.venv-latest/bin/python -m pip install --quiet --upgrade pip
-	.venv-latest/bin/python -m pip install --quiet -e '.[dev]'
+	.venv-latest/bin/python -m pip install -qq --upgrade pip
+	.venv-latest/bin/python -m pip install -qq -e '.[dev]'
 	.venv-latest/bin/pytest -n auto $(ARGS)
 
 # The oldest ones, but torch: the newest that it allows, or the one that TORCH names, as in `make test-oldest TORCH=2.11.0`.
 test-oldest:
 	$(PYTHON) -m venv --clear .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet -c $(OLDEST) pip setuptools
-	.venv-oldest/bin/python -m pip install --quiet -c $(OLDEST) --no-build-isolation -e '.[dev]' $(addprefix torch==,$(TORCH))
+	.venv-oldest/bin/python -m pip install -qq -c $(OLDEST) pip setuptools
+	.venv-oldest/bin/python -m pip install -qq -c $(OLDEST) --no-build-isolation -e '.[dev]' $(addprefix torch==,$(TORCH))
 	.venv-oldest/bin/pytest -n auto $(ARGS)
 
 lock: .venv/dev
