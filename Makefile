@@ -1,24 +1,19 @@
 # Two commands: `make demo` runs the whole chain on the embedded model, `make test` passes the tests.
+# What they install is in requirements/lock.txt, to the version: no release of tomorrow changes what they do.
 PYTHON ?= python3.11
 BIN := .venv/bin
+LOCK := requirements/lock.txt
+OLDEST := requirements/oldest.txt
+COMPILE := $(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--default-index https://pypi.org/simple --no-config --no-annotate --quiet --custom-compile-command 'make lock'
 
-.PHONY: demo test check clean
-
-.venv/all: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -e '.[all]'
-	touch $@
-
-.venv/dev: .venv/all
-	$(BIN)/pip install --quiet -e '.[dev]'
-	touch $@
+.PHONY: demo test check test-latest test-oldest lock clean
 
 demo: .venv/all
-	sh examples/demo.sh $(BIN)/vlmc
+	sh examples/demo.sh $(BIN)/vlmc demo-output
 
 test: .venv/dev
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .
@@ -27,5 +22,34 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/readme.py --check
 
+.venv/all: pyproject.toml $(LOCK)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -qq -c $(LOCK) pip setuptools
+	$(BIN)/python -m pip install -qq -c $(LOCK) --no-build-isolation -e '.[all]'
+	touch $@
+
+.venv/dev: .venv/all
+	$(BIN)/python -m pip install -qq -c $(LOCK) --no-build-isolation -e '.[dev]'
+	touch $@
+
+# The newest versions that pyproject.toml allows, as they are today.
+test-latest:
+	$(PYTHON) -m venv --clear .venv-latest
+	.venv-latest/bin/python -m pip install -qq --upgrade pip
+	.venv-latest/bin/python -m pip install -qq -e '.[dev]'
+	.venv-latest/bin/pytest -n auto $(ARGS)
+
+# The oldest ones, but torch: the newest that it allows, or the one that TORCH names, as in `make test-oldest TORCH=2.11.0`.
+test-oldest:
+	$(PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install -qq -c $(OLDEST) pip setuptools
+	.venv-oldest/bin/python -m pip install -qq -c $(OLDEST) --no-build-isolation -e '.[dev]' $(addprefix torch==,$(TORCH))
+	.venv-oldest/bin/pytest -n auto $(ARGS)
+
+lock: .venv/dev
+	$(COMPILE) --upgrade -o $(LOCK)
+	$(COMPILE) --upgrade --resolution lowest-direct -o $(OLDEST)
+	sed -i -E '/^(torch|triton|cuda-.*|nvidia-.*)==/d' $(OLDEST)
+
 clean:
-	rm -rf .venv artifact artifact.work pruned demo-data split-study build
+	rm -rf .venv .venv-latest .venv-oldest demo-output build dist

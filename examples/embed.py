@@ -1,6 +1,6 @@
 """Answer questions from your own program: `python examples/embed.py artifact picture.png "what is the blue digit?"`.
 
-Needs `pip install .` alone, no torch. The model may be shared by several threads.
+Needs `pip install '.[cpu]'` alone, no torch. The model may be shared by several threads.
 """
 
 import sys

@@ -15,7 +15,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose: the type of the weights (None: the backend's own choice) and the GPUs to build for."""
+    """What the user may choose: the type of the weights and the GPUs to build for; None and (): the backend's own choice."""
 
     precision: Precision | None = None
     gpus: tuple[str, ...] = ()

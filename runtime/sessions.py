@@ -1,5 +1,6 @@
 """Session: a graph that is ready to run, whatever runs it."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,8 @@ from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 
 Array = NDArray[Any]
 CPU = ("CPUExecutionProvider",)
-_TYPES: dict[str, np.dtype[Any]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(float16)": np.dtype(np.float16),
-    "tensor(int64)": np.dtype(np.int64),
-    "tensor(int32)": np.dtype(np.int32),
-}
+NO_ONNXRUNTIME = "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]' where there is an NVIDIA GPU"
+_WORDS = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
 
 
 class Session(ABC):
@@ -48,14 +45,14 @@ class OnnxSession(Session):
     """A graph in ONNX Runtime.
 
     Raises:
-        InputError: the file is no graph that ONNX Runtime can run.
-        EnvironmentLacks: a provider that was asked for is not there; ONNX Runtime itself falls back in silence.
+        InputError: the file is no graph that ONNX Runtime can run, or an input or output has a type that numpy lacks.
+        EnvironmentLacks: ONNX Runtime is not installed, or a provider that was asked for is not there; ONNX Runtime
+            itself falls back in silence.
         CheckFailed: by `run`, the graph cannot be run on such inputs.
     """
 
     def __init__(self, path: Path, providers: Sequence[str] = CPU, threads: int = 0) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -66,8 +63,8 @@ class OnnxSession(Session):
             raise InputError(f"{path} cannot be run: {_one_line(error)}") from None
         _check_providers(providers, self._session.get_providers())
         self._name = path.name
-        self._inputs = {node.name: (_TYPES[node.type], tuple(node.shape)) for node in self._session.get_inputs()}
-        self._outputs = [node.name for node in self._session.get_outputs()]
+        self._inputs = {node.name: (_type(path, node), tuple(node.shape)) for node in self._session.get_inputs()}
+        self._outputs = [node.name for node in self._session.get_outputs() if _type(path, node)]
 
     @property
     def inputs(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]:
@@ -85,6 +82,31 @@ class OnnxSession(Session):
         self._session = None
 
 
+def import_onnxruntime() -> Any:
+    """Return the module `onnxruntime`, which two packages bring.
+
+    Raises:
+        EnvironmentLacks: neither is installed, or what is installed cannot be loaded.
+    """
+    try:
+        import onnxruntime
+        from onnxruntime import InferenceSession  # noqa: F401  # it is gone after one of the two packages was uninstalled
+    except ImportError as error:
+        if error.name == "onnxruntime" and isinstance(error, ModuleNotFoundError):
+            raise EnvironmentLacks(NO_ONNXRUNTIME) from None
+        remedy = "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'vlmc[cpu]' or 'vlmc[gpu]'"
+        raise EnvironmentLacks(f"ONNX Runtime cannot be loaded ({_one_line(error)}): {remedy}") from None
+    return onnxruntime
+
+
+def _type(path: Path, node: Any) -> np.dtype[Any]:
+    """Return numpy's type for `tensor(float)` and its like."""
+    found = re.fullmatch(r"tensor\((bool|float|double|float16|u?int(?:8|16|32|64))\)", node.type)
+    if not found:
+        raise InputError(f"{path}: {node.name} is a {node.type}, which numpy lacks: export it as fp32 or fp16")
+    return np.dtype(_WORDS.get(found[1], found[1]))
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
@@ -94,5 +116,6 @@ def _check_providers(asked: Sequence[str], present: Sequence[str]) -> None:
     if missing:
         raise EnvironmentLacks(
             f"ONNX Runtime has no {missing[0]} here, only {', '.join(present)}: "
-            "for GPUs 'pip install onnxruntime-gpu' with CUDA and cuDNN, or use CPUExecutionProvider"
+            "for GPUs 'pip uninstall -y onnxruntime', then 'pip install vlmc[gpu]' with CUDA and cuDNN, "
+            "or use CPUExecutionProvider"
         )

@@ -11,6 +11,19 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-warning",
+        action="store_true",
+        help="every warning is an error, not only those of vlmc's own code; for the versions of requirements/lock.txt",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--every-warning"):
+        config.getini("filterwarnings").insert(0, "error")  # before the list in pyproject.toml, so that the list holds
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_plots() -> Iterator[None]:
     """Repair runs by the dozen, and drawing a plot takes as long as a small run: the tests of the plot ask for it."""

@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("runtime", "exporters", "toolchain")
 
@@ -17,24 +19,62 @@ def packages() -> set[str]:
     return {".".join(("vlmc", *folder.parts)) for folder in found}
 
 
+def tracked(*folders: str) -> list[Path]:
+    """Return what git knows of the folders, of the repository where none is named, by paths inside it."""
+    done = subprocess.run(["git", "ls-files", "--", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [Path(line) for line in done.stdout.splitlines()]
+
+
 def test_the_package_list_is_complete() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert set(project["tool"]["setuptools"]["packages"]) == packages()
 
 
+def test_the_list_of_data_files_is_complete() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]
+    listed = {
+        path.relative_to(ROOT)
+        for package, globs in patterns.items()
+        for pattern in globs
+        for path in (ROOT / package.removeprefix("vlmc.").replace(".", "/")).glob(pattern)
+    }
+    there = {path for path in tracked(*FOLDERS) if path.suffix != ".py"}
+    assert there
+    assert there <= listed
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_every_module_and_model(tmp_path: Path) -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith(".types"):
-            (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, tmp_path / "source" / name)
+    for path in tracked():
+        if (ROOT / path).is_file() and path.parts[0] != ".types":
+            (tmp_path / "source" / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / path, tmp_path / "source" / path)
     options = ["--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "."], cwd=tmp_path / "source", check=True)
     with ZipFile(next(tmp_path.glob("vlmc-*.whl"))) as wheel:
         shipped = {name for name in wheel.namelist() if ".dist-info" not in name}
-    expected = {f"vlmc/{name}" for name in listed if name.startswith(tuple(f"{folder}/" for folder in FOLDERS))}
+        metadata = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    expected = {f"vlmc/{path}" for path in tracked(*FOLDERS)}
     assert shipped == expected
     assert "vlmc/toolchain/demo/models/demo/model.safetensors" in shipped
+    bare = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ") and "extra ==" not in line]
+    assert bare
+    assert not any("onnxruntime" in line for line in bare), "its two packages spoil each other: cpu and gpu choose"
+
+
+def test_make_clean_removes_nothing_that_is_tracked() -> None:
+    recipe = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert recipe[:2] == ["rm", "-rf"]
+    assert ".venv" in recipe
+    assert tracked(*recipe[2:]) == []
+
+
+def test_what_make_and_the_verbs_write_is_ignored() -> None:
+    written = [".venv", ".venv-latest", ".venv-oldest", "demo-output", "artifact", "artifact.work", "pruned", "split-study"]
+    paths = [f"{folder}/file" for folder in written]
+    ignored = subprocess.run(["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ignored.stdout.split() == paths
 
 
 def test_runtime_is_pinned() -> None:

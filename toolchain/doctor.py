@@ -4,9 +4,13 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Sequence
+from importlib.metadata import packages_distributions
 from typing import Any
 
 from vlmc.runtime import __version__
+from vlmc.runtime.errors import EnvironmentLacks
+from vlmc.runtime.sessions import import_onnxruntime
 from vlmc.toolchain.packages import PACKAGES, remedy
 from vlmc.toolchain.tables import show_table
 from vlmc.toolchain.versions import version_of
@@ -18,9 +22,11 @@ TENSORRT = {
 
 
 def examine() -> dict[str, Any]:
-    """Return versions, ONNX Runtime's providers, the GPU, and what is missing with the command that mends it."""
-    packages = {name: version_of(name) for name in (*PACKAGES, *TENSORRT)}
-    missing = {name: remedy(name) for name in PACKAGES if packages[name] is None}
+    """Return versions, ONNX Runtime's providers, the GPU, what is missing and what is amiss, with what mends it."""
+    runtimes = sorted(set(packages_distributions().get("onnxruntime", [])))  # onnxruntime, onnxruntime-gpu, both or none
+    others = (name for name in PACKAGES if name != "onnxruntime")
+    packages = {name: version_of(name) for name in (*others, *(runtimes or ["onnxruntime"]), *TENSORRT)}
+    missing = {name: remedy(name) for name in PACKAGES if packages.get(name, "") is None}
     if not any(packages[name] for name in TENSORRT):
         missing["tensorrt-rtx"] = "pip install 'vlmc[tensorrt-rtx]'"
     return {
@@ -32,6 +38,7 @@ def examine() -> dict[str, Any]:
         "providers": _providers(),
         "gpu": _gpu(),
         "missing": missing,
+        "warnings": _warnings(runtimes),
     }
 
 
@@ -39,22 +46,33 @@ def show_findings(found: dict[str, Any]) -> None:
     """Print the findings."""
     print(f"vlmc {found['vlmc']}, Python {found['python']}, {found['platform']}, {found['disk_free_gb']} GB free here")
     uses = {name: use for name, (use, _) in PACKAGES.items()} | TENSORRT
-    rows = [(name, version or "-", uses[name]) for name, version in found["packages"].items()]
+    onnxruntime = uses["onnxruntime"]  # its packages have several names
+    rows = [(name, version or "-", uses.get(name, onnxruntime)) for name, version in found["packages"].items()]
     show_table(("package", "version", "for"), rows)
     print("ONNX Runtime providers: " + (", ".join(found["providers"]) or "none"))
     print("GPU: " + (found["gpu"] or "none that torch can use"))
     for name, command in found["missing"].items():
         print(f"missing: {name}; get it with: {command}")
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
     if not found["missing"]:
         print("nothing is missing")
 
 
-def _providers() -> list[str]:
-    if importlib.util.find_spec("onnxruntime") is None:
+def _warnings(runtimes: Sequence[str]) -> list[str]:
+    """Warn of several packages that write into the folder `onnxruntime`: the last one installed wins, in parts."""
+    if len(runtimes) < 2:
         return []
-    import onnxruntime
+    return [
+        f"{' and '.join(runtimes)} spoil each other: pip uninstall -y {' '.join(runtimes)}, then {remedy('onnxruntime')}"
+    ]
 
-    return [str(name) for name in onnxruntime.get_available_providers()]
+
+def _providers() -> list[str]:
+    try:
+        return [str(name) for name in import_onnxruntime().get_available_providers()]
+    except EnvironmentLacks:
+        return []
 
 
 def _gpu() -> str | None:

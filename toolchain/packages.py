@@ -13,7 +13,7 @@ PACKAGES = {
     "onnx": ("export", "onnx"),
     "onnxscript": ("export", "onnx"),
     "matplotlib": ("the figures of sweep", "all"),
-    "onnxruntime": ("run", ""),
+    "onnxruntime": ("run, export", "cpu"),
     "tokenizers": ("run", ""),
 }
 
@@ -21,4 +21,5 @@ PACKAGES = {
 def remedy(package: str) -> str:
     """Return the command that brings a package."""
     extra = PACKAGES[package][1]
-    return f"pip install 'vlmc[{extra}]'" if extra else "pip install vlmc"
+    command = f"pip install 'vlmc[{extra}]'" if extra else "pip install vlmc"
+    return f"{command}, or 'vlmc[gpu]' where there is an NVIDIA GPU" if extra == "cpu" else command

@@ -176,8 +176,8 @@ class ExportSettings(Settings):
 
     precision: Literal["fp32", "fp16"] | None = None
     """Type of the graph's weights. [default: fp32 for onnx, fp16 for tensorrt]"""
-    gpu: str = "sm86,sm89"
-    """GPU architectures to build engines for, where no GPU is at hand (TensorRT-RTX)."""
+    gpu: str | None = None
+    """GPU architectures to build engines for (TensorRT-RTX). [default: sm86,sm89; TensorRT builds for the GPU at hand]"""
 
 
 class RunSettings(Settings):

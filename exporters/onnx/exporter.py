@@ -14,6 +14,7 @@ from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.tracing import OPSET, trace
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks
 from vlmc.runtime.reports import LayerReport
+from vlmc.runtime.sessions import import_onnxruntime
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class OnnxExporter(Exporter):
         missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
         if missing:
             raise EnvironmentLacks(f"{' and '.join(missing)} not installed: pip install 'vlmc[onnx]'")
+        import_onnxruntime()  # graphs are proven on it
 
     def check(self, options: Options) -> None:
         """Every option can be served; GPUs are not asked for."""

@@ -10,6 +10,8 @@ import torch
 
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 
+LOCAL = "local"  # the GPU at hand, where torch cannot say which it is
+DEFAULT_GPUS = ("sm86", "sm89")
 Trt = Any  # neither package has type stubs of its own
 
 
@@ -30,21 +32,33 @@ class Binding:
         return str(self.trt.__version__)
 
     def targets(self, gpus: Sequence[str]) -> list[str]:
-        """Return the GPUs to build for, without repetitions; TensorRT itself builds for the one that is present.
+        """Return the GPUs to build for, without repetitions; with none given, what this TensorRT builds for by default.
 
         Raises:
             InputError: a name is none, or this TensorRT cannot build for it.
         """
-        if not self.ahead_of_time:
-            return [_present()]
-        known = sorted(self.compute_capabilities, key=lambda name: int(name[2:]))
         wanted = list(dict.fromkeys(gpu.strip().lower() for gpu in gpus))
+        return self._ahead_of_time(wanted or DEFAULT_GPUS) if self.ahead_of_time else self._at_hand(wanted)
+
+    def _ahead_of_time(self, wanted: Sequence[str]) -> list[str]:
+        known = sorted(self.compute_capabilities, key=lambda name: int(name[2:]))
         for gpu in wanted:
             if not re.fullmatch(r"sm\d+", gpu):
                 raise InputError(f"--gpu {gpu!r} is no GPU architecture: give some of {', '.join(known)}")
             if gpu not in known:
                 raise InputError(f"TensorRT-RTX {self.version} cannot build for {gpu}: give some of {', '.join(known)}")
-        return wanted
+        return list(wanted)
+
+    def _at_hand(self, wanted: Sequence[str]) -> list[str]:
+        present = _present()
+        for gpu in wanted:
+            if gpu != present:
+                here = "none that torch can use" if present == LOCAL else present
+                raise InputError(
+                    f"--gpu {gpu}: TensorRT {self.version} builds for the GPU at hand ({here}) and for no other: "
+                    "leave --gpu out, or 'pip uninstall tensorrt' to build for others with TensorRT-RTX"
+                )
+        return [present]
 
     @property
     def compute_capabilities(self) -> dict[str, Any]:
@@ -55,7 +69,7 @@ class Binding:
 
 def _present() -> str:
     if not torch.cuda.is_available():
-        return "local"
+        return LOCAL
     major, minor = torch.cuda.get_device_capability()
     return f"sm{major}{minor}"
 

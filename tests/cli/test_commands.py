@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import pico
+from tests.artifacts import exported
+from vlmc.runtime import Artifact
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.settings import CompressSettings
 
@@ -150,7 +152,40 @@ def test_sweep_prints_what_it_wrote(
 
 def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlmc.toolchain.doctor.version_of", lambda name: None)
+    monkeypatch.setattr("vlmc.toolchain.doctor.packages_distributions", dict)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
+    assert "missing: onnxruntime; get it with: pip install 'vlmc[cpu]', or 'vlmc[gpu]'" in out
+    assert "providers: none" in out
     assert "missing: onnx; get it with: pip install 'vlmc[onnx]'" in out
     assert "missing: tensorrt-rtx; get it with: pip install 'vlmc[tensorrt-rtx]'" in out
+
+
+@pytest.mark.parametrize("installed", [["onnxruntime"], ["onnxruntime-gpu"], ["onnxruntime-gpu", "onnxruntime"]])
+def test_doctor_names_the_onnx_runtime_that_is_installed_and_warns_of_two(
+    installed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlmc.toolchain.doctor.packages_distributions", lambda: {"onnxruntime": installed})
+    monkeypatch.setattr("vlmc.toolchain.doctor.version_of", lambda name: None if name == "tensorrt" else "1.2.3")
+    assert run(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("onnxruntime")] == sorted(installed)
+    assert "missing" not in out.replace("nothing is missing", "")
+    both = "warning: onnxruntime and onnxruntime-gpu spoil each other: pip uninstall -y onnxruntime onnxruntime-gpu, then"
+    assert (both in out) == (len(installed) == 2)
+
+
+@pytest.mark.parametrize("verb", ["export", "run"])
+def test_without_onnx_runtime_the_extras_are_named(
+    verb: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = exported("llava", tmp_path_factory.getbasetemp())
+    picture = folder.parent / "picture.png"
+    pico.picture(0).save(picture)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    before = Artifact.open(folder).manifest
+    more = ["--image", str(picture), "--prompt", "what ?"] if verb == "run" else ["--backend", "onnx"]
+    assert run([verb, str(folder), *more]) == 3
+    assert "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]'" in capsys.readouterr().err
+    assert Artifact.open(folder).manifest == before

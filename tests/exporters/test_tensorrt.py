@@ -84,7 +84,7 @@ def test_tensorrt_comes_first_and_a_stub_of_it_does_not_count(monkeypatch: pytes
     rtx = types.SimpleNamespace(Builder=object, __version__="1.7.1")
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", rtx)
     monkeypatch.setitem(sys.modules, "tensorrt", whole)
-    assert (bind().package, bind().ahead_of_time, bind().targets(["sm999"])[0][:2]) in {
+    assert (bind().package, bind().ahead_of_time, bind().targets([])[0][:2]) in {
         ("tensorrt", False, "lo"),  # no GPU here
         ("tensorrt", False, "sm"),
     }
@@ -103,6 +103,22 @@ def test_gpus_are_checked(rtx: Binding) -> None:
         rtx.targets(["a100"])
     with pytest.raises(InputError, match="cannot build for sm90: give some of sm75"):
         rtx.targets(["sm90"])
+
+
+def test_tensorrt_rtx_builds_for_two_gpus_where_none_is_named(rtx: Binding) -> None:
+    assert rtx.targets([]) == ["sm86", "sm89"]
+
+
+def test_tensorrt_builds_for_the_gpu_at_hand_and_refuses_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    binding = Binding("tensorrt", types.SimpleNamespace(__version__="10.3"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
+    assert binding.targets([]) == binding.targets(["sm90", " SM90"]) == ["sm90"]
+    with pytest.raises(InputError, match=r"^--gpu sm86: TensorRT 10.3 builds for the GPU at hand \(sm90\) and for no other"):
+        binding.targets(["sm90", "sm86"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match=r"--gpu sm86: .* \(none that torch can use\)"):
+        binding.targets(["sm86"])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

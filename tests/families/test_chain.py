@@ -123,7 +123,7 @@ def test_the_processor_came_along(built: Built, artifact: Artifact) -> None:
 
 
 def test_families_without_serving_data_are_neither_exported_nor_run(built: Built, artifact: Artifact) -> None:
-    if built.name in {"llava", "blip-2"}:
+    if built.name in pico.DEPLOYABLE:
         assert artifact.manifest.serving is not None
         return
     assert artifact.manifest.serving is None

@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H height, W width, S new tokens, P past tokens, T =
 N image tokens, K key-value heads, E head size.
 """
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -42,6 +43,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.language_model = language_model
         self.head = head
+        self.cache_keyword = cache_keyword(language_model)
 
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
@@ -56,11 +58,16 @@ class Decoder(nn.Module):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=cache,
             use_cache=True,
+            **{self.cache_keyword: cache},
         )
         logits = output.logits if self.head is None else self.head(output.last_hidden_state)
         return (logits, *(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)))
+
+
+def cache_keyword(language_model: nn.Module) -> str:
+    """Return the keyword by which a model takes its cache: `cache` since transformers 5.24, `past_key_values` before."""
+    return "cache" if "cache" in inspect.signature(language_model.forward).parameters else "past_key_values"
 
 
 def vision_graph(module: nn.Module, serving: Serving, side: int) -> GraphSpec:

@@ -37,7 +37,7 @@ QUESTIONS = 4
 TOKENS = 16
 """Longest answer to them."""
 
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt-rtx")
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
 
 
 def export(artifact: Artifact, settings: ExportSettings, backend: str, progress: Progress) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def export(artifact: Artifact, settings: ExportSettings, backend: str, progress:
         EnvironmentLacks: a package is missing.
     """
     exporter = exporters.find(backend)
-    options = Options(settings.precision, tuple(settings.gpu.split(",")))
+    options = Options(settings.precision, tuple(settings.gpu.split(",")) if settings.gpu else ())
     exporter.check(options)
     artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
     if artifact.manifest.state == "adapted":

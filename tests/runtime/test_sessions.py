@@ -1,0 +1,52 @@
+"""Sessions take every type that numpy has, and say which they cannot take."""
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.sessions import OnnxSession
+
+NUMPY = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+
+
+def identity(path: Path, kind: int, given: int | None = None) -> Path:
+    """Write a graph that gives `x` out as `y`, cast from type `given` where that is another."""
+    x, y = (helper.make_tensor_value_info(name, of, ["n"]) for name, of in (("x", given or kind), ("y", kind)))
+    graph = helper.make_graph([helper.make_node("Cast", ["x"], ["y"], to=kind)], "g", [x], [y])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_types_of_numpy_go_in_and_come_out(name: str, tmp_path: Path) -> None:
+    kind = np.dtype(name)
+    path = identity(tmp_path / "a.onnx", helper.np_dtype_to_tensor_dtype(kind))
+    with OnnxSession(path) as session:
+        assert session.inputs == {"x": (kind, ("n",))}
+        found = session.run({"x": np.array([0.0, 1.0, 3.0])})["y"]
+    assert found.dtype == kind
+    assert found.tolist() == np.array([0, 1, 3], kind).tolist()
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_bfloat16_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    others = {"x": (TensorProto.FLOAT, TensorProto.BFLOAT16), "y": (TensorProto.BFLOAT16, TensorProto.FLOAT)}
+    path = identity(tmp_path / "a.onnx", *others[name])
+    with pytest.raises(InputError, match=rf"a\.onnx: {name} is a tensor\(bfloat16\), .*: export it as fp32 or fp16$"):
+        OnnxSession(path)
+
+
+def test_onnx_runtime_that_is_missing_or_broken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = identity(tmp_path / "a.onnx", TensorProto.FLOAT)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EnvironmentLacks, match=r"not installed: pip install 'vlmc\[cpu\]', or 'vlmc\[gpu\]'"):
+        OnnxSession(path)
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
+    with pytest.raises(EnvironmentLacks, match=r"cannot be loaded \(.*\): pip uninstall -y onnxruntime"):
+        OnnxSession(path)
