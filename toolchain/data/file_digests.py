@@ -19,6 +19,7 @@ RACY_NS = 2_000_000_000
 MOST = 2_000_000
 """Entries that are kept, of about 200 bytes each; beyond them the ones first written go."""
 _TABLE = "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, state TEXT NOT NULL, sha256 TEXT NOT NULL)"
+WAIT = 5.0  # seconds for another process to end its writing
 _VERSION = 1
 _AT_ONCE = 10_000  # new entries that are written together
 
@@ -99,7 +100,7 @@ def _open(path: Path) -> sqlite3.Connection | None:
         connection = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=5)
+            connection = sqlite3.connect(path, timeout=WAIT)
             connection.execute(_TABLE)
             return connection
         except (OSError, RuntimeError, sqlite3.Error) as error:

@@ -1,7 +1,7 @@
 """compress: prune -> repair -> merge -> verify-sparsity as one command that goes on where it was stopped.
 
-Finished steps lie in `<out>.work/` until the last one stands at `<out>`. Every step is deterministic, so a run that was
-killed and started again ends in the same bytes as one that was not.
+Steps lie in `<out>.work/` until the last one is finished and moved to `<out>`. Every step is deterministic, so a run that
+was killed and started again ends in the same bytes as one that was not.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from typing import Any
 
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.folder import MANIFEST
-from vlmc.runtime.artifact.writing import check_destination
+from vlmc.runtime.artifact.writing import check_destination, replace_folder
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
@@ -53,17 +53,17 @@ class Compress:
         _claim(work, identity, force=force)
         try:
             for number, stage in enumerate(stages, 1):
-                last = number == len(stages)
-                destination = out if last else work / f"{number}-{stage.name}"
-                result = _finished(destination, last) or stage.run(current, destination, force=last and force)
-                current = Checkpoint(str(destination), result.root)
+                destination = work / f"{number}-{stage.name}"
+                result = Artifact.open(destination) if destination.is_dir() else stage.run(current, destination)
+                current = Checkpoint(str(destination), destination)
         finally:
             if _is_bare(work):
                 shutil.rmtree(work)
-        result = Artifact.open(out)
         ensure_sparsity(result)
+        check_destination(out, force=force)
+        replace_folder(result.root, out)
         shutil.rmtree(work, ignore_errors=True)
-        return result
+        return Artifact.open(out)
 
     def _check_teacher(self) -> None:
         pruner = Prune(self.options.of(PruneSettings)).pruner
@@ -127,7 +127,3 @@ def _claim(work: Path, identity: Mapping[str, Any], *, force: bool) -> None:
 def _is_bare(work: Path) -> bool:
     """Whether a work folder holds nothing yet but what says whose it is."""
     return work.is_dir() and not any(path.is_file() and path.name != IDENTITY for path in work.rglob("*"))
-
-
-def _finished(destination: Path, last: bool) -> Artifact | None:
-    return Artifact.open(destination) if not last and destination.is_dir() else None
