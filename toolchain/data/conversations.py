@@ -114,11 +114,11 @@ def _turn(entry: Mapping[str, Any]) -> _Turn:
     content = entry.get("content") if "role" in entry else entry.get("value")
     kind = str(entry["kind"]) if entry.get("kind") else None
     if role not in _ROLES:
-        raise ValueError(f"a turn is from {role!r}: conversations {_MUST}")
+        raise ValueError(f"conversations {_MUST}; a turn is from {role!r}")
     if isinstance(content, str):
         return _Turn(_ROLES[role], content, (None,) * content.count(MARK), kind=kind)
     if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
-        raise ValueError(f"a turn holds {type(content).__name__}: conversations {_MUST}")
+        raise ValueError(f"conversations {_MUST}; a turn holds {type(content).__name__}")
     texts, images = [], []
     for part in content:
         image = _image(part)

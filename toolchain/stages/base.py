@@ -63,16 +63,20 @@ class Stage(ABC):
             CheckFailed: the result does not hold what the step promises; nothing is left at the destination.
         """
         self.requires(source)
-        if not Team().is_main:
+        main = Team().is_main
+        if main:
+            check_destination(destination, force=force)
+        data = self.inputs()  # in every process: none waits for another that reads for long
+        if not main:
             self.assist(source, destination)
             Team().wait()
             return Artifact.open(destination)
-        check_destination(destination, force=force)
-        read = {DATA: digests} if (digests := self.inputs()) else {}
         with write(destination, force=force) as draft:
             manifest, measures = self.work(source, draft)
-            made, measures = versions(), measures | read
-            step = Step(stage=self.name, config=self.settings(), parent=source.digest, measures=measures, versions=made)
+            measures |= {DATA: data} if data else {}
+            step = Step(
+                stage=self.name, config=self.settings(), parent=source.digest, measures=measures, versions=versions()
+            )
             complete = manifest.model_copy(update={"history": (*manifest.history, step)})
             (draft.root / "README.md").write_text(card(complete), encoding="utf-8")
             draft.seal(complete)

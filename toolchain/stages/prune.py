@@ -184,9 +184,11 @@ class Prune(Stage):
         self, model: StreamedModel, family: Family, encoder: Encoder, team: Team
     ) -> tuple[list[Feed], Tokens | None]:
         """Return this process's share of the calibration samples, and the tokens of them that count."""
-        if len(self._samples) < team.size:
-            raise InputError(f"{len(self._samples)} calibration samples cannot be shared by {team.size} processes")
-        samples = team.share(self._samples)
+        samples = self._samples
+        del self._samples  # and what its files keep in memory
+        if len(samples) < team.size:
+            raise InputError(f"{len(samples)} calibration samples cannot be shared by {team.size} processes")
+        samples = team.share(samples)
         encode = encoder.answered if self.options.ratios == "ecoflap" else encoder.feed  # only losses need labels
         feeds = [encode(sample) for sample in samples]
         visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
