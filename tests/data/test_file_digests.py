@@ -105,6 +105,15 @@ def test_without_a_cache_files_are_read_every_time(tmp_path: Path, read: list[Pa
     assert len(read) == 2
 
 
+def test_without_a_home_files_are_read_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(file_digests, "cache_folder", homeless)
+    with FileDigests() as files:
+        assert files.of(make(tmp_path / "a", b"a")) == sha256(b"a").hexdigest()
+
+
 def test_a_cache_that_another_process_holds_is_done_without(
     tmp_path: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,12 +32,12 @@ class FileDigests:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._path = (folder or cache_folder()) / f"file-digests-{_VERSION}.sqlite"
+        self._folder = folder
         self._connection: sqlite3.Connection | None = None
         self._new: list[tuple[str, str, str]] = []
 
     def __enter__(self) -> Self:
-        self._connection = _open(self._path)
+        self._connection = _open(self._folder)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -94,11 +94,12 @@ def cache_folder() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "vlmc"
 
 
-def _open(path: Path) -> sqlite3.Connection | None:
+def _open(folder: Path | None) -> sqlite3.Connection | None:
     """Open the cache, a new one in the place of one that is damaged; None where there can be none."""
     for _ in range(2):
         connection = None
         try:
+            path = (folder or cache_folder()) / f"file-digests-{_VERSION}.sqlite"
             path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(path, timeout=WAIT)
             connection.execute(_TABLE)

@@ -60,5 +60,5 @@ def _image(image: Picture, files: FileDigests) -> str:
         if isinstance(image, Path):
             return files.of(image)
         return hashlib.sha256(image.read() if isinstance(image, Stored) else image).hexdigest()
-    except (OSError, InputError):
+    except (OSError, ValueError, InputError):  # ValueError: a name that no file can have
         return _MISSING
