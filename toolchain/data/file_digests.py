@@ -72,7 +72,11 @@ class FileDigests:
             return None
         try:
             rows = self._connection.execute("SELECT state, sha256 FROM digests WHERE path = ?", (name,)).fetchall()
-        except (sqlite3.Error, UnicodeEncodeError):
+        except UnicodeEncodeError:
+            return None
+        except sqlite3.Error:  # damaged, or held by another process for long: not to be waited for with every file
+            self._connection.close()
+            self._connection = None
             return None
         return next((str(sha256) for kept, sha256 in rows if kept == state), None)
 
