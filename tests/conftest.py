@@ -30,3 +30,12 @@ def _no_plots() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vlmc.toolchain.repair.reports.can_draw", lambda: False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the digests of the tests' files out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlmc.toolchain.data.file_digests.cache_folder", lambda: folder)
+        yield

@@ -2,24 +2,43 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.settings import SAYS_WHICH_DATA
 
-_IDENTITY = "identity.json"
+IDENTITY = "identity.json"
+"""The file that says whose a folder is."""
+_LONG = 40  # characters of a value in a message
+_RESUMED = "repeat that command, or leave --resume out to start anew"
+
+
+def difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return how two identities differ first, None where they are the same."""
+    before, after = dict(_flat(was)), dict(_flat(now))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            return f"its {key} was {_short(before.get(key))}, now it is {_short(after.get(key))}"
+    return None
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that decide a result beside the data's digests: not those that say where the data is."""
+    return {name: value for name, value in settings.items() if name not in SAYS_WHICH_DATA}
 
 
 class RunFolder:
     """The folder of one run; `identity` is all that decides its result, as JSON values.
 
-    With `resume` a run of the same identity goes on; without, what the folder holds is dropped.
+    With `resume` a run of the same identity goes on; without, what the folder holds is dropped. `remedy` is what the user
+    can do about a folder of another run.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool = False) -> None:
-        self.path, self.identity, self.resume = path, dict(identity), resume
+    def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool = False, remedy: str = _RESUMED) -> None:
+        self.path, self.identity, self.resume, self.remedy = path, dict(identity), resume, remedy
 
     def open(self) -> None:
         """Make the folder ready.
@@ -27,12 +46,12 @@ class RunFolder:
         Raises:
             InputError: the folder holds another run.
         """
-        if self.resume and (self.path / _IDENTITY).is_file():
+        if self.resume and (self.path / IDENTITY).is_file():
             self._check_identity()
             return
         self.remove()
         self.path.mkdir(parents=True)
-        write_text(self.path / _IDENTITY, json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
+        write_text(self.path / IDENTITY, json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -40,13 +59,22 @@ class RunFolder:
 
     def _check_identity(self) -> None:
         try:
-            found = dict(json.loads((self.path / _IDENTITY).read_text(encoding="utf-8")))
+            found = dict(json.loads((self.path / IDENTITY).read_text(encoding="utf-8")))
         except ValueError:
             found = {}
-        for key in sorted(found.keys() | self.identity.keys()):
-            was, now = found.get(key), self.identity.get(key)
-            if was != now:
-                raise InputError(
-                    f"{self.path} holds another run: its {key} was {was!r}, now it is {now!r}; "
-                    "repeat that command, or leave --resume out to start anew"
-                )
+        if differs := difference(found, self.identity):
+            raise InputError(f"{self.path} holds another run: {differs}; {self.remedy}")
+
+
+def _flat(identity: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield all values with their keys, those of a mapping inside as `outer.inner`."""
+    for key, value in identity.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{inner}", one) for inner, one in _flat(value))
+        else:
+            yield key, value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."

@@ -49,6 +49,10 @@ class DataSettings(Settings):
     """Take the samples of a hub id from a stream, shuffled in a buffer, instead of downloading all of it."""
 
 
+SAYS_WHICH_DATA = frozenset((*DataSettings.model_fields, "calibration_data", "validation"))
+"""Options that say which data is read and how: what decides a result is the data itself, by its digest."""
+
+
 class TargetSettings(Settings):
     """How sparse to prune."""
 

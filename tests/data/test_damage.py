@@ -97,15 +97,6 @@ def test_a_tar_that_is_damaged_in_its_middle_does_not_end_there_in_silence(tmp_p
         data.load(str(tmp_path / "hit.tar"), "test")
 
 
-def test_a_list_of_one_picture_is_a_picture_and_of_two_is_none(tmp_path: Path, asked: list[Asked]) -> None:
-    pictures = [{"bytes": one.content, "path": None} for one in asked[:2]]
-    for name, held in (("one", pictures[:1]), ("two", pictures)):
-        pq.write_table(pa.Table.from_pylist([{"images": held, **asked[0].row}]), tmp_path / f"{name}.parquet")
-    assert seen(data.load(str(tmp_path / "one.parquet"), "test")) == expected(asked[:1])
-    with pytest.raises(InputError, match="images in row 0 of"):
-        data.load(str(tmp_path / "two.parquet"), "test", check=True)
-
-
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.tar", "./a/b", "d-{0..1}.tar", "d-*.parquet", "", "some,"])
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -44,12 +44,12 @@ def test_pictures_are_filled_up_with_zeros_in_every_dimension() -> None:
 
 def test_an_answer_without_tokens_is_refused(encode: Encoder) -> None:
     with pytest.raises(InputError, match="answer without any token"):
-        encode.answered(Sample("x", pico.picture(0), "what ?", " ", "kind"))
+        encode.answered(Sample("x", (pico.picture(0),), "what ?", " ", "kind"))
 
 
 def test_a_question_without_words_is_refused(encode: Encoder) -> None:
-    with pytest.raises(InputError, match="sample x asks nothing"):
-        encode.question(Sample("x", pico.picture(0), " <image>\n", "yes", "kind"))
+    with pytest.raises(InputError, match="sample x: the question is empty"):
+        encode.question(Sample("x", (pico.picture(0),), " <image>\n", "yes", "kind"))
 
 
 def test_a_slot_in_the_question_is_dropped(encode: Encoder) -> None:
@@ -61,8 +61,8 @@ def test_a_slot_in_the_question_is_dropped(encode: Encoder) -> None:
 def test_a_model_that_looks_at_one_picture_says_so(tmp_path: Path) -> None:
     checkpoint = Checkpoint.find(str(pico.save("blip-2", tmp_path)))
     encode = Encoder(checkpoint.load_processor(), checkpoint.family, checkpoint.load())
-    with pytest.raises(InputError, match="a blip-2 model looks at one picture, 2 were given"):
-        encode.question(replace(samples(1)[0], others=(pico.picture(1),)))
+    with pytest.raises(InputError, match="a blip-2 model looks at one image, 2 were given"):
+        encode.question(replace(samples(1)[0], images=(pico.picture(0), pico.picture(1))))
 
 
 def llama_like() -> PreTrainedTokenizerFast:
@@ -79,5 +79,5 @@ def test_the_answers_tokens_are_those_that_follow_the_prompt(encode: Encoder, mo
     assert words(" red")["input_ids"] == [1, 4], "the test needs a tokenizer that splits an answer by itself otherwise"
     monkeypatch.setattr(encode.processor, "tokenizer", words)
     monkeypatch.setattr(encode, "question", lambda sample: {"input_ids": torch.zeros(1, 3, dtype=torch.long)})
-    labels = encode.answered(Sample("x", pico.picture(0), "what ?", "red", "kind"))["labels"]
+    labels = encode.answered(Sample("x", (pico.picture(0),), "what ?", "red", "kind"))["labels"]
     assert labels[labels != IGNORE].tolist() == [4, 2]

@@ -43,7 +43,7 @@ def test_packed_questions_do_not_see_each_other(name: str) -> None:
 
 
 def test_labels_are_the_answer_then_eos() -> None:
-    sample = Sample("x", samples("test", 1)[0].image, "where is the seven?", "top left", "where")
+    sample = Sample("x", samples("test", 1)[0].images, "where is the seven?", "top left", "where")
     labels_T = single((1, 4), [sample]).labels_BT[0]
     assert [VOCABULARY[i] for i in labels_T if i != IGNORE] == ["top", "left", "<eos>"]
 

@@ -22,7 +22,7 @@ QUIET = Progress(quiet=True)
 
 
 def sample(answer: str, kind: str) -> Sample:
-    return Sample("id", pico.picture(0), "what ?", answer, kind)
+    return Sample("id", (pico.picture(0),), "what ?", answer, kind)
 
 
 def test_score_counts_by_kind_and_folds_case_space_and_full_stop() -> None:

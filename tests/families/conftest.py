@@ -40,6 +40,6 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def samples(count: int = 4) -> list[Sample]:
     """Return questions about pictures of different shapes, with answers of different lengths."""
     return [
-        Sample(f"s{i}", pico.picture(i, *SHAPES[i]), pico.QUESTIONS[i % len(pico.QUESTIONS)], ANSWERS[i], "kind")
+        Sample(f"s{i}", (pico.picture(i, *SHAPES[i]),), pico.QUESTIONS[i % len(pico.QUESTIONS)], ANSWERS[i], "kind")
         for i in range(count)
     ]

@@ -63,7 +63,7 @@ def test_the_prompt_is_the_models_own(built: Built) -> None:
         ("llava", None, "USER: <image><image>\n{prompt} ASSISTANT:"),
         ("blip-2-t5", "{{ messages[0]['content'][-1]['text'] }}<image>", "{prompt}"),
         ("llava_next", None, "this llava_next model brings no chat template"),
-        ("gemma3", "{{ messages[0]['content'][-1]['text'] }}", "chat template has 0 slots for 2 pictures"),
+        ("gemma3", "{{ messages[0]['content'][-1]['text'] }}", "chat template has 0 slots for 2 images"),
         ("gemma3", "<start_of_image> {{ messages[1] }}", "chat template does not show the question once"),
         ("gemma3", "{{ raise_exception('no') }}", "chat template cannot be rendered: no"),
     ],
@@ -130,8 +130,8 @@ def test_a_batch_gives_the_logits_of_its_samples_alone(built: Built) -> None:
 @pytest.mark.parametrize("built", TWO_PICTURES, indirect=True)
 def test_several_pictures_are_seen_in_their_order(built: Built) -> None:
     first, second = pico.picture(0, 32, 32), pico.picture(1, 40, 70)
-    pair, swapped = (Sample("", one, "which ?", "red", "", (other,)) for one, other in ((first, second), (second, first)))
-    single = Sample("", first, "which ?", "two red", "")
+    pair, swapped = (Sample("", (one, other), "which ?", "red", "") for one, other in ((first, second), (second, first)))
+    single = Sample("", (first,), "which ?", "two red", "")
     alone = [logits_alone(built, sample) for sample in (pair, single, swapped)]
     torch.testing.assert_close(together(built, [pair, single, swapped]), torch.cat(alone), atol=1e-4, rtol=1e-4)
     assert (alone[0] - alone[2]).abs().max() > 1e-3
@@ -144,7 +144,7 @@ def test_visual_tokens_are_those_that_the_picture_changes(built: Built) -> None:
         lambda _, args, kwargs: seen.append((*args, *kwargs.values())[0]), with_kwargs=True
     )
     for seed in (5, 6):
-        feed = built.encoder.feed(Sample("", pico.picture(seed, 40, 70), "which ?", "red", ""))
+        feed = built.encoder.feed(Sample("", (pico.picture(seed, 40, 70),), "which ?", "red", ""))
         with torch.no_grad():
             built.model(**feed)
     handle.remove()

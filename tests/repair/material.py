@@ -20,7 +20,7 @@ OPTIONS = RepairSettings(steps=20, batch=4, lr=1e-2, rank=4, alpha=8.0, checkpoi
 def samples(count: int = 12) -> list[Sample]:
     """Return questions about random pictures, with answers of one to three words."""
     asked = [pico.QUESTIONS[index % len(pico.QUESTIONS)] for index in range(count)]
-    return [Sample(f"s{i}", pico.picture(i), asked[i], ANSWERS[i % len(ANSWERS)], "kind") for i in range(count)]
+    return [Sample(f"s{i}", (pico.picture(i),), asked[i], ANSWERS[i % len(ANSWERS)], "kind") for i in range(count)]
 
 
 def dense(family: str, folder: Path) -> Checkpoint:

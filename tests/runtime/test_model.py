@@ -29,7 +29,7 @@ def model(reference: Reference) -> Iterator[Model]:
 def test_greedy_tokens_and_text_are_those_of_transformers(reference: Reference, model: Model) -> None:
     for seed, question in ASKED:
         image = pico.picture(seed, 30 + 7 * seed, 50 - 3 * seed)
-        expected, _ = greedy(reference.model, reference.encoder, Sample("", image, question, "", ""))
+        expected, _ = greedy(reference.model, reference.encoder, Sample("", (image,), question, "", ""))
         answer = model.generate(image, question, max_new_tokens=16)
         assert list(answer.tokens) == expected
         assert answer.text == reference.encoder.processor.decode(expected, skip_special_tokens=True).strip()

@@ -28,7 +28,7 @@ SERVING = Serving(
 
 @pytest.mark.parametrize("question", [*pico.QUESTIONS, "two\nlines  and   spaces", "unknown wörds 漢字 <s> </s>"])
 def test_ids_are_those_of_the_processor(reference: Reference, question: str) -> None:
-    expected = reference.encoder.question(Sample("", pico.picture(0), question, "", ""))["input_ids"][0].tolist()
+    expected = reference.encoder.question(Sample("", (pico.picture(0),), question, "", ""))["input_ids"][0].tolist()
     assert Text(reference.folder, reference.serving).encode(fill_prompt(reference.serving, question)) == expected
 
 

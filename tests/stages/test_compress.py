@@ -1,3 +1,5 @@
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,8 @@ import pytest
 from tests import pico
 from tests.repair.material import Killed, KilledAt
 from vlmc.runtime.artifact import Artifact
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError
+from vlmc.toolchain.demo.dataset import write
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.settings import CompressSettings
@@ -85,6 +88,93 @@ def test_an_unfinished_run_is_not_continued_with_other_options(tmp_path: Path) -
     source, other = dense(tmp_path), OPTIONS.model_copy(update={"lr": 5e-4})
     with pytest.raises(Killed):
         Compress(OPTIONS, progress=KilledAt(5)).run(source, tmp_path / "out")
-    with pytest.raises(InputError, match="unfinished run with other inputs or options"):
+    with pytest.raises(InputError, match=r"out\.work holds another run: its repair\.lr was None, now it is 0\.0005"):
         Compress(other).run(source, tmp_path / "out")
     assert Compress(other).run(source, tmp_path / "out", force=True).manifest.state == "merged"
+
+
+def own_data(folder: Path) -> CompressSettings:
+    """Options to prune on four questions of one's own."""
+    return OPTIONS.model_copy(update={"repair": "none", "data": str(write(folder, "train", 4))})
+
+
+def change(folder: Path) -> None:
+    """Change one byte of an image, and nothing else: not the file's size, nor anything of the file that lists it."""
+    image = sorted((folder / "images").iterdir())[1]
+    content = image.read_bytes()
+    image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_a_byte_of_an_image_makes_another_run(tmp_path: Path) -> None:
+    source, options = dense(tmp_path), own_data(tmp_path / "data")
+    old = Compress(options).run(source, tmp_path / "out")
+    Compress(options, progress=KilledAt(1)).run(source, tmp_path / "out")
+    change(tmp_path / "data")
+    with pytest.raises(InputError, match=r"out was made otherwise: its prune\.data\.calibration was '3:\w+.*add --force"):
+        Compress(options).run(source, tmp_path / "out")
+    new = Compress(options).run(source, tmp_path / "out", force=True)
+    digests = [one.manifest.history[0].measures["data"]["calibration"] for one in (old, new)]
+    assert digests[0] != digests[1]
+
+
+def test_a_byte_of_an_image_stops_an_unfinished_run(tmp_path: Path) -> None:
+    source, options = dense(tmp_path), own_data(tmp_path / "data")
+    with pytest.raises(Killed):
+        Compress(options, progress=KilledAt(2)).run(source, tmp_path / "out")
+    change(tmp_path / "data")
+    with pytest.raises(InputError, match=r"out\.work holds another run: its prune\.data\.calibration was .*add --force"):
+        Compress(options).run(source, tmp_path / "out")
+
+
+def test_the_data_may_move(tmp_path: Path) -> None:
+    source, options = dense(tmp_path), own_data(tmp_path / "data")
+    with pytest.raises(Killed):
+        Compress(options, progress=KilledAt(2)).run(source, tmp_path / "out")
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    moved = options.model_copy(update={"data": str(tmp_path / "elsewhere" / "train.jsonl")})
+    Compress(moved).run(source, tmp_path / "out")
+    shutil.move(tmp_path / "elsewhere", tmp_path / "data")
+    Compress(options, progress=KilledAt(1)).run(source, tmp_path / "out")
+
+
+WRONG = {
+    "data": ({"data": "trian.jsonl"}, "no data set at trian.jsonl"),
+    "columns": ({"columns": "picture=img"}, "'picture' is not one of"),
+    "validation": ({"validate_every": 2, "validation": "gone.jsonl"}, "no data set at gone.jsonl"),
+    "no validation": ({"patience": 2}, "there is nothing to validate"),
+    "kernel": ({"kernel": "triton"}, "--kernel triton needs an NVIDIA GPU"),
+    "teacher": ({"teacher": "shared", "method": "sparsegpt"}, "--teacher shared: this pruning changes weights"),
+    "target": ({"target": "2:7"}, "no multiple of the pattern's group"),
+    "glob": ({"layers": {"nothing.*": "none"}}, "nothing"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_input_leaves_nothing_behind(tmp_path: Path, wrong: str) -> None:
+    changes, message = WRONG[wrong]
+    source, options = dense(tmp_path), own_data(tmp_path / "data").model_copy(update={"repair": "ressa"} | changes)
+    with pytest.raises(VlmcError, match=message):
+        Compress(options).run(source, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "dense"]
+
+
+def test_a_package_that_is_missing_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    options = OPTIONS.model_copy(update={"tensorboard": str(tmp_path / "curves")})
+    with pytest.raises(EnvironmentLacks, match="pip install tensorboard"):
+        Compress(options).run(dense(tmp_path), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+def test_what_stands_in_the_way_is_not_touched(tmp_path: Path) -> None:
+    source = dense(tmp_path)
+    for name, message in (
+        ("out", "out exists and is no vlmc artifact"),
+        ("out.work", "is no unfinished run"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("mine")
+        with pytest.raises(InputError, match=message):
+            Compress(OPTIONS).run(source, tmp_path / "out")
+        assert (tmp_path / name / "thesis.txt").read_text() == "mine"
+        shutil.rmtree(tmp_path / name)

@@ -115,7 +115,8 @@ def test_resuming_does_not_train_again_what_was_trained(llava: Checkpoint, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("change", "key"), [({"lr": 1e-3}, "lr"), ({"steps": 30}, "steps"), ({"seed": 1}, "seed"), ({"samples": 9}, "samples")]
+    ("change", "key"),
+    [({"lr": 1e-3}, "lr"), ({"steps": 30}, "steps"), ({"seed": 1}, "seed"), ({"samples": 9}, r"data\.training")],
 )
 def test_another_run_is_not_gone_on_from(
     change: dict[str, int], key: str, llava: Checkpoint, killed: Path, tmp_path: Path

@@ -1,5 +1,6 @@
 """Data sets: where questions, images and answers come from. `load` opens all of them; docs/data.md has the forms."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from vlmc.toolchain.settings import DataSettings
 
 __all__ = ["Sample", "load"]
 
+_log = logging.getLogger(__name__)
+
 
 def load(
     data: DataSettings | str, split: str, count: int | None = None, *, check: bool = False, seed: int = 0
@@ -25,12 +28,12 @@ def load(
         data: where it comes from and how it is read.
         split: the split that is taken where the settings name none.
         count: take so many samples, the first ones; none opens all.
-        check: open every picture now and leave the bad ones out; else each is opened when its sample is first asked for,
-            and the next good sample stands in for a bad one.
+        check: open every image now and leave the samples with bad ones out; else each is opened when its sample is first
+            asked for, and the next good sample stands in for one with a bad image.
         seed: draws from a stream; nothing else is drawn.
 
     Raises:
-        InputError: there is no such data set, it is broken, holds fewer than `count` samples, or too many bad pictures.
+        InputError: there is no such data set, it is broken, holds fewer than `count` samples, or too many bad images.
         EnvironmentLacks: a hub id, and the hub cannot be reached.
     """
     settings = DataSettings(data=data) if isinstance(data, str) else data
@@ -51,6 +54,7 @@ class _Opener:
     check: bool
     seed: int
     stream: bool
+    tell: bool = True  # say what is left out
 
     def open(self, source: Source, count: int | None) -> Sequence[Sample]:
         """Open a source, as far as the first `count` samples that are good."""
@@ -61,9 +65,11 @@ class _Opener:
         spare = self.limit.of(count) if count is not None and self.check else 0
         most = None if count is None else count + spare
         rows = self._rows(source, most)
-        found = RowSamples(rows, source, most) if len(rows) else ()
+        found = RowSamples(rows, source, most) if len(rows) else None
         if not found:
             raise InputError(f"{source.name} holds no question")
+        if found.unanswered and self.tell:
+            _log.warning(_unanswered(found))
         if self.check:
             return readable(found, count, source.name, self.limit)
         return Screened(_first(found, count, source.name), source.name, self.limit)
@@ -91,10 +97,16 @@ def _mix(opener: _Opener, sources: Sequence[Source], weights: Sequence[float]) -
 
 def _mix_some(opener: _Opener, sources: Sequence[Source], weights: Sequence[float], count: int) -> Sequence[Sample]:
     """Return the first samples of a mixture; without weights the sources' lengths are."""
-    uncounted = replace(opener, check=False)
+    uncounted = replace(opener, check=False, tell=False)
     shares = share(count, weights or [len(uncounted.open(source, None)) for source in sources])
     taken = [(source, number) for source, number in zip(sources, shares, strict=True) if number]
     return Mixture([opener.open(source, number) for source, number in taken], [number for _, number in taken])
+
+
+def _unanswered(samples: RowSamples) -> str:
+    place, count = samples.rows.place(samples.unanswered[0]), len(samples.unanswered)
+    some = "1 last question" if count == 1 else f"{count} last questions"
+    return f"{samples.source.name}: left out {some} without an answer, the first in {place.row} of {place.source}"
 
 
 def _first(samples: Sequence[Sample], count: int | None, name: str) -> Sequence[Sample]:

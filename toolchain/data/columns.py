@@ -1,21 +1,23 @@
-"""Which column is the picture, the question, the answer: named by the user, or guessed from the usual names."""
+"""Which column is the image, the question, the answer: named by the user, or guessed from the usual names."""
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.conversations import turns_of
+from vlmc.toolchain.data.conversations import Asked, placed, questions
 from vlmc.toolchain.data.rows import Rows
+from vlmc.toolchain.data.sample import MARK
 
 USUAL: dict[str, tuple[str, ...]] = {
     "image": ("image", "img", "picture", "images", "file_name", "image_file_name", "image_path", "image_file", "path"),
-    "conversations": ("conversations",),
+    "conversations": ("conversations", "messages"),
     "question": ("question", "query", "instruction", "prompt"),
     "answer": ("answer", "multiple_choice_answer", "answers", "response", "label", "cls"),
     "id": ("id", "question_id", "__key__"),
-    "kind": ("kind",),
+    "kind": ("kind", "type"),
 }
 """Names that are taken for each role, the first one there is first."""
 CAPTIONS = ("caption", "captions", "text", "txt", "description", "sentence", "sentences")
@@ -28,10 +30,11 @@ _INNER = ("answer", "text")  # in a list of answers that are objects
 class Columns:
     """The column that plays each role, None where none does.
 
-    There are conversations, or a question and an answer, or an answer alone: a caption.
+    There are conversations, or a question and an answer, or an answer alone: a caption. Conversations may say themselves
+    where their images are; all else has a column for them.
     """
 
-    image: str
+    image: str | None
     conversations: str | None
     question: str | None
     answer: str | None
@@ -43,21 +46,21 @@ class Columns:
         """All columns that are read."""
         return tuple(name for name in astuple(self) if name is not None)
 
-    def turns(self, row: Mapping[str, Any], prompt: str) -> Iterator[tuple[str, str]]:
-        """Yield a row's questions with their answers; a caption answers the prompt.
+    def asked(self, row: Mapping[str, Any], prompt: str) -> list[Asked]:
+        """Return a row's questions with their answers and images; a caption answers the prompt.
 
         Raises:
             ValueError: the row is broken; the message says how.
         """
+        images = _images(row.get(self.image)) if self.image is not None else []
         if self.conversations is not None:
-            yield from turns_of(row.get(self.conversations))
-            return
+            return questions(row.get(self.conversations), images)
         assert self.answer is not None
-        question = prompt if self.question is None else one_text(row.get(self.question)).replace("<image>", "").strip()
+        question = prompt if self.question is None else placed(one_text(row.get(self.question)), len(images))
         answer = one_text(row.get(self.answer))
-        if not question or not answer:
+        if not question.replace(MARK, "").strip() or not answer:
             raise ValueError(f"{self.answer if question else self.question} is empty")
-        yield question, answer
+        return [Asked(question, answer, tuple(images))]
 
 
 def choose(rows: Rows, given: Mapping[str, str], name: str) -> Columns:
@@ -76,19 +79,30 @@ def choose(rows: Rows, given: Mapping[str, str], name: str) -> Columns:
         found["answer"] = found["answer"] or caption
     elif "answer" not in given and not (found["question"] and found["answer"]):
         found |= {"question": None, "answer": caption}
-    if {"question", "answer"} & given.keys():
+    told = "conversations" in given or (found["conversations"] or "").casefold() != "messages"
+    if {"question", "answer"} & given.keys() or (found["question"] and found["answer"] and not told):
         found["conversations"] = given.get("conversations")
-    if found["image"] is None or not (found["conversations"] or found["answer"]):
+    if not found["conversations"] and None in (found["image"], found["answer"]):
         raise InputError(
-            f"{name}: cannot tell which columns are the picture, the question and the answer: they are {there}; "
+            f"{name}: cannot tell which columns are the image, the question and the answer: they are {there}; "
             "name them, as in --columns image=img,question=q,answer=a"
         )
-    return Columns(**found)  # type: ignore[arg-type]
+    return Columns(**found)
 
 
 def _first(rows: Rows, names: tuple[str, ...]) -> str | None:
     there = {column.casefold(): column for column in rows.columns}
     return next((there[name] for name in names if name in there), None)
+
+
+def _images(value: Any) -> list[Any]:
+    """Return what a row says of its images, one by one; a text that is a JSON list, as in CSV, is several."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return [value]
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def one_text(value: Any) -> str:

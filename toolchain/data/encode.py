@@ -4,6 +4,7 @@ Shapes: B samples, T tokens of the question and, but for encoder-decoder models,
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,6 @@ from torch.nn.functional import pad
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families.base import Family, Processor
-from vlmc.toolchain.families.prompting import QUESTION
 
 IGNORE = -100  # torch's cross entropy leaves these labels out
 
@@ -36,23 +36,21 @@ class Encoder:
         self.pad_id = int(processor.tokenizer.pad_token_id or 0)
 
     def prompt(self, sample: Sample) -> str:
-        """Return the text that the processor is given: the question in the model's own template.
-
-        A picture's token that stands in the question (as in LLaVA's data) is dropped, for the template has its own.
+        """Return the text that the processor is given: the question in the model's own template, its images in their places.
 
         Raises:
-            InputError: there is no question.
+            InputError: there is no question, or the model cannot be asked so; the message names the sample.
         """
-        question = sample.question.replace(self.family.picture_token(self.processor), "").strip()
-        if not question:
-            raise InputError(f"sample {sample.id} asks nothing")
-        return self.family.prompt(self.processor, len(sample.images)).replace(QUESTION, question)
+        try:
+            return self.family.prompt(self.processor, len(sample.images), sample.question, sample.system)
+        except InputError as error:
+            raise InputError(f"sample {sample.id}: {error}") from None
 
     def question(self, sample: Sample) -> Encoded:
         """Return everything that the processor makes of the question alone: `input_ids` (1, T), pixels, masks and sizes."""
-        pictures = sample.load_images()
-        images = pictures[0] if len(pictures) == 1 else pictures
-        encoded = self.processor(images=images, text=self.prompt(sample), return_tensors="pt")
+        text, images = self.prompt(sample), sample.load_images()
+        shown: Any = images[0] if len(images) == 1 else images or None
+        encoded = self.processor(images=shown, text=text, return_tensors="pt")
         return {name: tensor for name, tensor in encoded.items() if name != "labels"}
 
     def answered(self, sample: Sample) -> Encoded:
@@ -106,11 +104,12 @@ class Encoder:
 def collate(encoded: Sequence[Encoded], pad_token_id: int) -> Encoded:
     """Stack encoded samples into one batch, padded on the right; padding is masked and carries no label.
 
-    Pictures are stacked too: a sample with fewer tiles, or smaller ones, than another is filled up with zeros, which the
-    models know from the sizes or the masks that stand beside the pixels.
+    Images are stacked too: a sample with fewer tiles, or smaller ones, than another is filled up with zeros, which the
+    models know from the sizes or the masks that stand beside the pixels. A sample without an image brings no pixels.
     """
     fills = dict.fromkeys(_IDS, pad_token_id) | {"labels": IGNORE}
-    return {name: _stack([item[name] for item in encoded], fills.get(name, 0)) for name in encoded[0]}
+    names = dict.fromkeys(name for item in encoded for name in item)
+    return {name: _stack([item[name] for item in encoded if name in item], fills.get(name, 0)) for name in names}
 
 
 def _stack(tensors: Sequence[Tensor], fill: int) -> Tensor:

@@ -10,7 +10,7 @@ import datasets
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from vlmc.runtime.errors import EnvironmentLacks, InputError
-from vlmc.toolchain.data.parquet import bytes_of, holds_bytes
+from vlmc.toolchain.data.parquet import bytes_of, holds_bytes, is_list, numbered
 from vlmc.toolchain.data.rows import Place, Rows
 from vlmc.toolchain.data.sample import Stored
 from vlmc.toolchain.data.sources import Source
@@ -68,6 +68,7 @@ class DatasetRows(Rows):
         self.columns = tuple(dataset.column_names)
         schema = dataset.features.arrow_schema
         self._bytes = frozenset(field.name for field in schema if holds_bytes(field.type))
+        self._lists = frozenset(field.name for field in schema if is_list(field.type))
         self._texts = self._rows.select_columns([column for column in self.columns if column not in self._bytes])
         self._labels = _label_names(dataset.features)
 
@@ -78,11 +79,21 @@ class DatasetRows(Rows):
         found = self._texts[index : index + 1].to_pylist()[0] if self._texts.column_names else {}
         for column in self._labels.keys() & found.keys():
             found[column] = self._labels[column](found[column])
-        return found | {column: Kept(self, index, column) for column in self._bytes.intersection(columns)}
+        return found | {column: self._kept(index, column) for column in self._bytes.intersection(columns)}
 
-    def picture(self, index: int, column: str) -> Any:
-        """Return what a row's picture column holds."""
-        return self._rows[index : index + 1].column(column)[0].as_py()
+    def _kept(self, index: int, column: str) -> "Kept | list[Kept]":
+        if column not in self._lists:
+            return Kept(self, index, column)
+        held = self._cell(index, column).values
+        return [Kept(self, index, column, number) for number in range(len(held) if held is not None else 0)]
+
+    def picture(self, index: int, column: str, number: int | None) -> Any:
+        """Return what a row's image column holds, or the image of that number in a list."""
+        held = self._cell(index, column)
+        return (held if number is None else held[number]).as_py()
+
+    def _cell(self, index: int, column: str) -> Any:
+        return self._rows[index : index + 1].column(column)[0]
 
     def place(self, index: int) -> Place:
         return Place(self.name, f"row {index}")
@@ -92,16 +103,16 @@ class DatasetRows(Rows):
 
 
 class Kept(Stored):
-    """The bytes in a row's picture column."""
+    """The bytes of an image in a row; `number` is the image's in a column that holds a list of them."""
 
-    def __init__(self, rows: DatasetRows, index: int, column: str) -> None:
-        self._rows, self._index, self._column = rows, index, column
+    def __init__(self, rows: DatasetRows, index: int, column: str, number: int | None = None) -> None:
+        self._rows, self._index, self._column, self._number = rows, index, column, number
 
     def __str__(self) -> str:
-        return f"{self._column} in row {self._index} of {self._rows.name}"
+        return f"{numbered(self._column, self._number)} in row {self._index} of {self._rows.name}"
 
     def read(self) -> bytes:
-        return bytes_of(self._rows.picture(self._index, self._column), Path(), str(self))
+        return bytes_of(self._rows.picture(self._index, self._column, self._number), Path(), str(self))
 
 
 class TakenRows(Rows):

@@ -5,18 +5,19 @@ from math import ceil
 
 import numpy as np
 
+from vlmc.toolchain.data.fingerprint import Fingerprinted, digest_of, fingerprint
 from vlmc.toolchain.data.lazy import LazySamples
 from vlmc.toolchain.data.sample import Sample
 
 
-class Mixture(LazySamples):
+class Mixture(LazySamples, Fingerprinted):
     """One epoch of a mixture: every source in order, the shorter ones again from their start.
 
     Of the first n samples, a source gives n times its share, to within one or two: nothing is drawn.
     """
 
     def __init__(self, parts: Sequence[Sequence[Sample]], counts: Sequence[int]) -> None:
-        self.parts = parts
+        self.parts, self._counts = parts, list(counts)
         self._order = interleave(counts)
         self._numbers = np.empty_like(self._order, dtype=np.int64)  # which sample of its source each one is
         for part, count in enumerate(counts):
@@ -28,6 +29,9 @@ class Mixture(LazySamples):
     def at(self, index: int) -> Sample:
         part = self.parts[int(self._order[index])]
         return part[int(self._numbers[index]) % len(part)]
+
+    def digest(self) -> str:
+        return digest_of([*map(str, self._counts), *map(fingerprint, self.parts)])
 
 
 def interleave(counts: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":

@@ -30,7 +30,7 @@ class ParquetRows(Rows):
     """
 
     def __init__(self, paths: Sequence[Path], limit: int | None) -> None:
-        self.columns, self._bytes = _columns(paths[0])
+        self.columns, self._bytes, self._lists = _columns(paths[0])
         self._groups: list[Group] = []
         self._ends: list[int] = []
         for path in paths:
@@ -64,12 +64,20 @@ class ParquetRows(Rows):
 
     def read(self, index: int, columns: Collection[str]) -> dict[str, Any]:
         group, inner = self._find(index)
-        found: dict[str, Any] = {name: Cell(self, index, name) for name in self._bytes.intersection(columns)}
+        found = {name: self._cells(index, name) for name in self._bytes.intersection(columns)}
         with _told(group.path):
             return found | {name: self._texts(group, name)[inner].as_py() for name in columns if name not in found}
 
+    def _cells(self, index: int, column: str) -> "Cell | list[Cell]":
+        """Return where a row's images are; to know how many a list has, the column is read."""
+        if column not in self._lists:
+            return Cell(self, index, column)
+        group, _ = self._find(index)
+        with _told(group.path):
+            return [Cell(self, index, column, number) for number in range(len(self.picture(index, column) or ()))]
+
     def picture(self, index: int, column: str) -> Any:
-        """Return what a row's picture column holds."""
+        """Return what a row's image column holds."""
         group, inner = self._find(index)
         return self._pictures(group, column)[inner].as_py()
 
@@ -83,29 +91,34 @@ class ParquetRows(Rows):
 
 
 class Cell(Stored):
-    """The bytes in a row's picture column: as they are, or in Hugging Face's form, {"bytes": ..., "path": ...}."""
+    """The bytes of an image in a row: as they are, or in Hugging Face's form, {"bytes": ..., "path": ...}.
 
-    def __init__(self, rows: ParquetRows, index: int, column: str) -> None:
-        self._rows, self._index, self._column = rows, index, column
+    `number` is the image's in a column that holds a list of them.
+    """
+
+    def __init__(self, rows: ParquetRows, index: int, column: str, number: int | None = None) -> None:
+        self._rows, self._index, self._column, self._number = rows, index, column, number
 
     def __str__(self) -> str:
         place = self._rows.place(self._index)
-        return f"{self._column} in {place.row} of {place.source}"
+        return f"{numbered(self._column, self._number)} in {place.row} of {place.source}"
 
     def read(self) -> bytes:
-        return bytes_of(self._rows.picture(self._index, self._column), self._rows.folder(self._index), str(self))
+        held = self._rows.picture(self._index, self._column)
+        return bytes_of(held if self._number is None else held[self._number], self._rows.folder(self._index), str(self))
+
+
+def numbered(column: str, number: int | None) -> str:
+    """Return how messages call an image of a column, or of a list in it."""
+    return column if not number else f"image {number + 1} of {column}"
 
 
 def bytes_of(value: Any, folder: Path, where: str) -> bytes:
-    """Return the bytes of a picture cell; one with a path alone is read from there.
+    """Return the bytes of an image cell; one with a path alone is read from there.
 
     Raises:
-        InputError: the cell is empty, or holds several pictures.
+        InputError: the cell is empty.
     """
-    if isinstance(value, list):
-        if len(value) != 1:
-            raise InputError(f"{where} holds {len(value)} pictures, one is expected")
-        return bytes_of(value[0], folder, where)
     if isinstance(value, dict):
         path = value.get("path")
         value = value.get("bytes") or ((folder / path).read_bytes() if path else None)
@@ -114,16 +127,22 @@ def bytes_of(value: Any, folder: Path, where: str) -> bytes:
     return value
 
 
-def _columns(path: Path) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the names of all columns, and of those that hold bytes."""
+def _columns(path: Path) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+    """Return the names of all columns, of those that hold bytes, and of those that hold lists."""
     with _told(path):
         schema = pq.read_schema(path)
-        return tuple(schema.names), frozenset(field.name for field in schema if holds_bytes(field.type))
+        some = frozenset(field.name for field in schema if holds_bytes(field.type))
+        return tuple(schema.names), some, frozenset(field.name for field in schema if is_list(field.type))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether an Arrow type is a list."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def holds_bytes(kind: Any) -> bool:
     """Whether an Arrow type is bytes, a struct with a field of bytes, or a list of those."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if is_list(kind):
         return holds_bytes(kind.value_type)
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" and holds_bytes(field.type) for field in kind)

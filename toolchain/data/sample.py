@@ -1,7 +1,7 @@
-"""One question about one image, with its answer."""
+"""One question about images, with its answer."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,13 +10,16 @@ from PIL import Image
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.images import open_picture
 
+MARK = "<image>"
+"""Stands in a question where an image goes."""
+
 
 class Stored(ABC):
-    """A picture file that lies inside another file; `str()` says where."""
+    """An image file that lies inside another file; `str()` says where."""
 
     @abstractmethod
     def read(self) -> bytes:
-        """Read the picture file's bytes.
+        """Read the image file's bytes.
 
         Raises:
             InputError, OSError: there are none.
@@ -24,45 +27,51 @@ class Stored(ABC):
 
 
 Picture: TypeAlias = Image.Image | Path | bytes | Stored
-"""A picture, the path or the bytes of a picture file, or where those bytes are read from."""
+"""An image, the path or the bytes of an image file, or where those bytes are read from."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A visual question with its expected answer.
+    """A question about any number of images, with its expected answer.
 
-    `kind` groups questions in the tables of `vlmc eval`.
+    The question has a `MARK` where each image goes, or none, and all of them come first. `kind` groups questions in the
+    tables of `vlmc eval`; `system` is what the model is told before.
     """
 
     id: str
-    image: Picture
+    images: tuple[Picture, ...]
     question: str
     answer: str
     kind: str
-    others: tuple[Picture, ...] = ()
-
-    @property
-    def images(self) -> tuple[Picture, ...]:
-        """All its pictures: `image`, then the `others` that the question is about too."""
-        return self.image, *self.others
+    system: str = ""
 
     def load_images(self) -> list[Image.Image]:
-        """Return all its pictures, each as `load_image` does."""
-        return [replace(self, image=image).load_image() for image in self.images]
-
-    def load_image(self) -> Image.Image:
-        """Return the picture in RGB, opened as the runtime opens it.
+        """Return the images in RGB, opened as the runtime opens them.
 
         Raises:
-            InputError: there is no picture, or it cannot be read.
+            InputError: one is missing, or cannot be read.
         """
-        if not isinstance(self.image, Stored):
-            return open_picture(self.image)
-        try:
-            content = self.image.read()
-        except OSError as error:
-            raise InputError(f"{self.image} cannot be read: {error.strerror}") from None
-        try:
-            return open_picture(content)
-        except InputError:
-            raise InputError(f"{self.image} is no image that can be read") from None
+        return [_open(image) for image in self.images]
+
+    def load_image(self) -> Image.Image:
+        """Return the one image, as `load_images` does.
+
+        Raises:
+            InputError: there is none, or another number of them.
+        """
+        if len(self.images) != 1:
+            raise InputError(f"sample {self.id} has {len(self.images)} images, not one")
+        return _open(self.images[0])
+
+
+def _open(image: Picture) -> Image.Image:
+    if not isinstance(image, Stored):
+        return open_picture(image)
+    try:
+        content = image.read()
+    except OSError as error:
+        raise InputError(f"{image} cannot be read: {error.strerror}") from None
+    try:
+        return open_picture(content)
+    except InputError:
+        raise InputError(f"{image} is no image that can be read") from None

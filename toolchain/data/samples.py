@@ -1,22 +1,28 @@
 """From rows to samples: one for a question, several for a conversation."""
 
+import base64
+import binascii
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.columns import choose
+from vlmc.toolchain.data.conversations import Asked, count_questions
 from vlmc.toolchain.data.lazy import LazySamples
 from vlmc.toolchain.data.rows import Rows
-from vlmc.toolchain.data.sample import Sample, Stored
+from vlmc.toolchain.data.sample import Picture, Sample, Stored
 from vlmc.toolchain.data.sources import Source
 
 
 class RowSamples(LazySamples):
     """The samples that rows hold, up to a limit, in the way that their source says.
+
+    `unanswered` are the rows, as far as they were looked at, whose conversation ends with a question without an answer.
 
     Raises:
         InputError: a column is not there, or a conversation is broken; other rows are looked at when they are asked for.
@@ -25,6 +31,7 @@ class RowSamples(LazySamples):
     def __init__(self, rows: Rows, source: Source, limit: int | None) -> None:
         self.rows, self.source = rows, source
         self.columns = columns = choose(rows, source.columns, source.name)
+        self.unanswered = array("q")
         self._places: array[int] | None = None  # (row, number of the question in it) of every sample; None: one a row
         self._length = len(rows)
         if columns.conversations is not None:
@@ -41,13 +48,14 @@ class RowSamples(LazySamples):
         values = self.rows.read(row, self.columns.names)
         place = self.rows.place(row)
         name = _text(values, self.columns.id) or f"{Path(place.source).name} {place.row}"
-        question, answer = self._turns(row, values)[number or 0]
+        asked, folder = self._asked(row, values)[number or 0], self.source.folder or self.rows.folder(row)
         return Sample(
             name if number is None else f"{name}-{number}",
-            picture_of(values.get(self.columns.image), self.source.folder or self.rows.folder(row)),
-            question,
-            answer,
-            _text(values, self.columns.kind) or "all",
+            tuple(picture_of(image, folder) for image in asked.images or (None,)),
+            asked.question,
+            asked.answer,
+            asked.kind or _text(values, self.columns.kind) or "all",
+            asked.system,
         )
 
     def _find_questions(self, column: str, limit: int | None) -> "array[int]":
@@ -55,20 +63,32 @@ class RowSamples(LazySamples):
         for row in range(len(self.rows)):
             if limit is not None and len(places) >= 2 * limit:
                 break
-            for number in range(len(self._turns(row, self.rows.read(row, (column,))))):
+            count, more = self._count(row, self.rows.read(row, (column,)).get(column))
+            for number in range(count):
                 places.extend((row, number))
+            if more:
+                self.unanswered.append(row)
         return places
 
-    def _turns(self, row: int, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def _count(self, row: int, conversation: Any) -> tuple[int, bool]:
         try:
-            return list(self.columns.turns(values, self.source.prompt))
+            return count_questions(conversation)
         except ValueError as error:
-            place = self.rows.place(row)
-            raise InputError(f"{place.source}, {place.row}: {error}") from None
+            raise self._broken(row, error) from None
+
+    def _asked(self, row: int, values: Mapping[str, Any]) -> list[Asked]:
+        try:
+            return self.columns.asked(values, self.source.prompt)
+        except ValueError as error:
+            raise self._broken(row, error) from None
+
+    def _broken(self, row: int, error: ValueError) -> InputError:
+        place = self.rows.place(row)
+        return InputError(f"{place.source}, {place.row}: {error}")
 
 
 class Absent(Stored):
-    """Stands where a row has no picture."""
+    """Stands where a row has no image."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -77,18 +97,32 @@ class Absent(Stored):
         return f"a list of {len(self._value)}" if isinstance(self._value, list) else repr(self._value)[:40]
 
     def read(self) -> bytes:
-        raise InputError(f"{self} is no picture")
+        raise InputError(f"{self} is no image")
 
 
-def picture_of(value: Any, folder: Path) -> Image.Image | Path | bytes | Stored:
-    """Return a row's picture: a path is taken from the folder; what is none fails when it is opened."""
+def picture_of(value: Any, folder: Path) -> Picture:
+    """Return a row's image: a path is taken from the folder; what is none fails when it is opened."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, str) and value:
-        return folder / value
+        return _named(value, folder)
     return value if isinstance(value, (Image.Image, bytes, Stored)) else Absent(value)
+
+
+def _named(name: str, folder: Path) -> Picture:
+    """Return the image of a path or a URL: `data:` holds it, `file:` is a path, any other is not fetched."""
+    scheme = name.partition(":")[0].casefold()
+    if scheme == "data":
+        head, _, content = name.partition(",")
+        try:
+            return base64.b64decode(content, validate=True) if head.endswith(";base64") else Absent(name)
+        except binascii.Error:
+            return Absent(name)
+    if scheme == "file":
+        return Path(unquote(urlsplit(name).path))
+    return Absent(name) if scheme in ("http", "https") else folder / name
 
 
 def _text(values: Mapping[str, Any], column: str | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.fingerprint import Fingerprinted, fingerprint
 from vlmc.toolchain.data.lazy import Chosen, LazySamples
 from vlmc.toolchain.data.sample import Sample
 
@@ -59,9 +60,9 @@ class Tally:
 
 
 def _fault(sample: Sample) -> str | None:
-    """Open a sample's picture; return why it cannot be read, None where it can."""
+    """Open a sample's images; return why one cannot be read, None where all can."""
     try:
-        sample.load_image()
+        sample.load_images()
     except InputError as error:
         return f"{sample.id}: {error}"
     return None
@@ -71,7 +72,7 @@ def _count(count: int) -> str:
     return f"{count} picture{'s' if count != 1 else ''} that cannot be read"
 
 
-class Screened(LazySamples):
+class Screened(LazySamples, Fingerprinted):
     """Samples whose pictures are opened when they are first asked for; for a bad one the next good one stands in.
 
     What stands in for a sample follows from the data alone, not from what was asked for before.
@@ -91,6 +92,10 @@ class Screened(LazySamples):
                 if self._good[place] or self._open(place, sample):
                     return sample
         raise InputError(f"{self._tally.name}: no picture can be read: {self._tally.named()}")
+
+    def digest(self) -> str:
+        """Return a digest of all the samples, bad ones too: what stands in for what follows from them."""
+        return fingerprint(self.samples)
 
     @property
     def bad(self) -> Mapping[int, str]:

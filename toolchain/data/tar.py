@@ -1,6 +1,7 @@
 """WebDataset: tar files in which the members a.jpg, a.json, a.txt are one sample. Only the members' places are kept."""
 
 import json
+import re
 import tarfile
 from array import array
 from bisect import bisect_right
@@ -16,6 +17,8 @@ from vlmc.toolchain.data.sample import Stored
 PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"))
 """Members that are a sample's picture: its column is called image, whatever the member's ending."""
 KEY = "__key__"
+_SEVERAL = re.compile(rf"(?:image|img)?_?\d+\.(?:{'|'.join(sorted(PICTURES))})")
+"""Endings of the members that are one of a sample's several images, in the members' order: a.0.jpg, a.1.jpg."""
 
 
 class Member(NamedTuple):
@@ -64,15 +67,18 @@ class TarRows(Rows):
     def read(self, index: int, columns: Collection[str]) -> dict[str, Any]:
         path = self._path(index)
         found: dict[str, Any] = {KEY: self._keys[index]}
+        several: list[TarMember] = []
         for part in range(self._firsts[index], self._firsts[index + 1]):
             number, offset, size = self._members[3 * part : 3 * part + 3]
             ending = self._endings[number]
             member = TarMember(path, f"{self._keys[index]}.{ending}", offset, size)
             if ending in PICTURES:
                 found["image"] = member
+            elif _SEVERAL.fullmatch(ending):
+                several.append(member)
             elif ending == "json" or ending in columns or not columns:
                 found |= _texts(member, ending)
-        return found
+        return found | ({"image": several} if several and "image" not in found else {})
 
     def place(self, index: int) -> Place:
         return Place(str(self._path(index)), f"sample {self._keys[index]}")
@@ -82,7 +88,7 @@ class TarRows(Rows):
 
 
 class TarMember(Stored):
-    """A picture in a tar file."""
+    """An image in a tar file."""
 
     def __init__(self, path: Path, name: str, offset: int, size: int) -> None:
         self._path, self._name, self._offset, self._size = path, name, offset, size

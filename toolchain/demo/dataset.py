@@ -8,6 +8,7 @@ from random import Random
 from typing import overload
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.fingerprint import Fingerprinted, digest_of, fingerprint
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo.glyphs import SPLITS, Split
 from vlmc.toolchain.demo.questions import CAPTION, KINDS, Asked, ask
@@ -17,7 +18,10 @@ COUNTS: dict[Split, int] = {"train": 20_000, "validation": 1_000, "test": 2_000}
 """How many samples a split has when no count is asked."""
 
 
-class DemoSamples(Sequence[Sample]):
+_DRAWN = 8  # samples that are drawn for a digest: what draws them is the same for all
+
+
+class DemoSamples(Sequence[Sample], Fingerprinted):
     """Samples drawn when they are asked for; the same index gives the same sample, whatever the count."""
 
     def __init__(self, split: Split, length: int, kinds: tuple[str, ...]) -> None:
@@ -40,11 +44,15 @@ class DemoSamples(Sequence[Sample]):
             return [self._draw(one) for one in range(self.length)[index]]
         return self._draw(range(self.length)[index])
 
+    def digest(self) -> str:
+        drawn = [self._draw(index) for index in range(min(_DRAWN, self.length))]
+        return digest_of([self.split, str(self.length), *self.kinds, fingerprint(drawn)])
+
     def _draw(self, index: int) -> Sample:
         number, place = divmod(index, len(self.kinds))
         kind = self.kinds[place]
         scene, (question, answer) = draw_asked(self.split, kind, number)
-        return Sample(f"{self.split}-{kind}-{number:05d}", picture(scene), question, answer, kind)
+        return Sample(f"{self.split}-{kind}-{number:05d}", (picture(scene),), question, answer, kind)
 
 
 def samples(split: Split = "test", count: int | None = None, kinds: Sequence[str] | None = None) -> Sequence[Sample]:

@@ -41,6 +41,7 @@ class Family(ABC):
     interface: tuple[str, ...]  # globs of the Linear layers between the towers: never pruned, adapted by LoRA
     encoder_decoder: bool = False  # the language model reads the question by an encoder, and writes by a decoder
     documented: str | None = None  # the model cards' prompt, for checkpoints that bring no chat template
+    needs_image: bool = False  # the processor takes no text alone
     answer_type: int = 0  # of the answer's tokens, in `token_type_ids`
     notice: str | None = None  # what the user must be told before such a model is pruned
 
@@ -49,34 +50,45 @@ class Family(ABC):
         return processors.load(folder)
 
     def picture_token(self, processor: Processor) -> str:
-        """Return what stands for a picture in the processor's text."""
+        """Return what stands for an image in the processor's text."""
         return str(processor.image_token)
 
-    def prompt(self, processor: Processor, pictures: int = 1) -> str:
-        """Return the text that the processor takes with so many pictures, with `{prompt}` for the question.
+    def prompt(self, processor: Processor, images: int = 1, question: str = prompting.QUESTION, system: str = "") -> str:
+        """Return the text that the processor takes; `{prompt}` stands for the question where none is given.
+
+        The question has a mark for each image, or none: then they come first. Where the chat template, or the prompt that is
+        documented, has a place of its own for the images, they go there.
 
         Raises:
-            InputError: the model's chat template cannot be used, or it has none and no prompt is documented.
+            InputError: the model takes no so many images or no system turn, its chat template cannot be used, or it has none
+                and no prompt is documented.
         """
-        token, text = self.picture_token(processor), self.template(processor, pictures)
-        if text.count(token) != pictures:
-            raise InputError(f"the model's chat template has {text.count(token)} slots for {pictures} pictures")
+        if not images and self.needs_image:
+            raise InputError(f"a {self.name} model takes no question without an image")
+        token = self.picture_token(processor)
+        text = self.template(processor, prompting.pieces_of(question, images, token), system)
+        if text.count(token) != images:
+            raise InputError(f"the model's chat template has {text.count(token)} slots for {images} images")
         return text
 
-    def template(self, processor: Processor, pictures: int = 1) -> str:
-        """Return the rendered chat template, or the documented prompt where there is none.
+    def template(self, processor: Processor, asked: Sequence[prompting.Piece], system: str = "") -> str:
+        """Return the chat template rendered for a question, or the documented prompt where there is none.
 
         Raises:
             InputError: the template cannot be used, or there is neither.
         """
-        text = prompting.rendered_template(processor, pictures)
+        text = prompting.rendered_template(processor, asked, system)
         if text is not None:
             return text
         if self.documented is None:
             raise InputError(
                 f"this {self.name} model brings no chat template: put chat_template.jinja beside its config.json"
             )
-        return self.documented.format(pictures=self.picture_token(processor) * pictures, prompt=prompting.QUESTION)
+        if system and "{system}" not in self.documented:
+            raise InputError(f"a {self.name} model without a chat template takes no system turn")
+        images = self.picture_token(processor) * asked.count(prompting.IMAGE)
+        question = "".join(piece.get("text", "") for piece in asked).strip()
+        return self.documented.format(images=images, prompt=question, system=f"{system} " if system else "")
 
     def joint(self, prompt: str) -> str | None:
         """Return what stands between prompt and answer; None where the answer's tokens do not depend on the prompt."""

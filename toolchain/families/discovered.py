@@ -1,7 +1,7 @@
 """A family for models that vlmc has none for: what must be known of such a model is found in the model itself."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vlmc.runtime.artifact import Part
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.families.base import Family, Processor, Tower, linears
+from vlmc.toolchain.families.prompting import Piece
 
 _VISION = {"vision", "visual", "image", "vit", "vpm"}
 _LANGUAGE = {"language", "text", "llm"}
@@ -45,10 +46,10 @@ class Discovered(Family):
             raise InputError(f"this {self.name!r} model brings no processor for pictures in a text; vlmc knows {self.known}")
         return processor
 
-    def template(self, processor: Processor, pictures: int = 1) -> str:
+    def template(self, processor: Processor, asked: Sequence[Piece], system: str = "") -> str:
         if not processor.chat_template:
             raise InputError(f"this {self.name!r} model brings no chat template to ask it by; vlmc knows {self.known}")
-        return super().template(processor, pictures)
+        return super().template(processor, asked, system)
 
 
 def discover(config: dict[str, Any], where: str, known: str) -> Discovered:

@@ -22,7 +22,7 @@ class Llava(Family):
         Tower(Part.LANGUAGE, "*language_model.*layers"),
     )
     interface = ("*multi_modal_projector.*",)
-    documented = "USER: {pictures}\n{prompt} ASSISTANT:"  # LLaVA 1.5's
+    documented = "{system}USER: {images}\n{prompt} ASSISTANT:"  # LLaVA 1.5's
 
     def serving(self, model: nn.Module, processor: Processor) -> Serving:
         config = cast(Any, model).config

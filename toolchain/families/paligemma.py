@@ -16,7 +16,8 @@ class PaliGemma(Family):
         Tower(Part.LANGUAGE, "*language_model.*layers"),
     )
     interface = ("*multi_modal_projector.*",)
-    documented = "{pictures}answer en {prompt}"  # the task prefix for questions; the processor adds the newline
+    documented = "{images}answer en {prompt}"  # the task prefix for questions; the processor adds the newline
+    needs_image = True
     answer_type = 1  # the suffix, which is read causally
 
     def joint(self, prompt: str) -> str | None:

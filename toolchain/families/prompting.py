@@ -1,13 +1,18 @@
 """Prompts and serving data that all families read from transformers' processors in the same way."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from vlmc.runtime.artifact import ImagePipeline
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.sample import MARK
 from vlmc.toolchain.families.processors import Processor
 
 QUESTION = "{prompt}"
 _ANSWER = "{answer}"
+IMAGE = {"type": "image"}
+Piece = dict[str, str]
+"""A part of a turn, as chat templates take them: `IMAGE`, or {"type": "text", "text": ...}."""
 
 
 def image_pipeline(images: Any) -> ImagePipeline:
@@ -30,19 +35,43 @@ def image_pipeline(images: Any) -> ImagePipeline:
     )
 
 
-def rendered_template(processor: Processor, pictures: int = 1) -> str | None:
-    """Render the processor's chat template for so many pictures and `{prompt}`; None where it has no template.
+def pieces_of(question: str, images: int, token: str) -> list[Piece]:
+    """Return a question's images and texts in their order; all images come first where it has no mark for them.
+
+    The model's own token for an image is no text: it is dropped.
+
+    Raises:
+        InputError: it has another number of marks than of images, or no text.
+    """
+    marks = question.count(MARK)
+    if marks not in (0, images):
+        raise InputError(f"the question has {marks} marks {MARK} for {images} images")
+    texts = [text.replace(token, "") for text in (question.split(MARK) if marks else [*[""] * images, question])]
+    if not "".join(texts).strip():
+        raise InputError("the question is empty")
+    if not "".join(texts[:-1]).strip():  # all images come first
+        texts = [*[""] * images, texts[-1].strip()]
+    pieces = [piece for text in texts for piece in (IMAGE, _text(text))][1:]
+    return [piece for piece in pieces if piece is IMAGE or piece["text"]]
+
+
+def rendered_template(processor: Processor, asked: Sequence[Piece], system: str = "") -> str | None:
+    """Render the processor's chat template for a question, after what the system says; None where it has no template.
 
     A beginning-of-text token that the template writes is dropped where the tokenizer adds it anyway.
 
     Raises:
-        InputError: the template does not render, or loses the question.
+        InputError: the template does not render, or loses a text.
     """
     if not processor.chat_template:
         return None
-    text = _render(processor, [_asked(pictures)], add_generation_prompt=True)
-    if text.count(QUESTION) != 1:
-        raise InputError("the model's chat template does not show the question once")
+    told = [{"role": "system", "content": [_text(system)]}] if system else []
+    text = _render(processor, [*told, {"role": "user", "content": list(asked)}], add_generation_prompt=True)
+    if system.strip() not in text:
+        raise InputError("the model's chat template does not show what the system says")
+    for shown in (piece["text"].strip() for piece in asked if piece is not IMAGE):
+        if shown not in text or (shown == QUESTION and text.count(shown) > 1):
+            raise InputError("the model's chat template does not show the question once")
     return _without_bos(processor.tokenizer, text)
 
 
@@ -50,8 +79,11 @@ def after_answers(processor: Processor) -> list[int]:
     """Return the tokens that the processor's chat template writes after an answer; none where it has no template."""
     if not processor.chat_template:
         return []
-    answered = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
-    text = _render(processor, [_asked(1), answered], add_generation_prompt=False)
+    asked, answered = (
+        {"role": "user", "content": [IMAGE, _text(QUESTION)]},
+        {"role": "assistant", "content": [_text(_ANSWER)]},
+    )
+    text = _render(processor, [asked, answered], add_generation_prompt=False)
     after = text.partition(_ANSWER)[2]
     return list(processor.tokenizer(after, add_special_tokens=False)["input_ids"])
 
@@ -69,8 +101,8 @@ def stop_ids(*configs: Any) -> tuple[int, ...]:
     raise InputError("the model does not say which token ends an answer (eos_token_id)")
 
 
-def _asked(pictures: int) -> dict[str, Any]:
-    return {"role": "user", "content": [*([{"type": "image"}] * pictures), {"type": "text", "text": QUESTION}]}
+def _text(text: str) -> Piece:
+    return {"type": "text", "text": text}
 
 
 def _render(processor: Processor, turns: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:

@@ -6,6 +6,7 @@ from torch import nn
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.families.base import SLOT, Family, Processor
+from vlmc.toolchain.families.prompting import QUESTION, pieces_of
 
 
 class QueryingFamily(Family):
@@ -16,11 +17,11 @@ class QueryingFamily(Family):
     def picture_token(self, processor: Processor) -> str:
         return SLOT
 
-    def prompt(self, processor: Processor, pictures: int = 1) -> str:
-        if pictures != 1:
-            raise InputError(f"a {self.name} model looks at one picture, {pictures} were given")
-        # A template may name the picture or not: its tokens come before the text either way.
-        return self.template(processor).replace(SLOT, "")
+    def prompt(self, processor: Processor, images: int = 1, question: str = QUESTION, system: str = "") -> str:
+        if images != 1:
+            raise InputError(f"a {self.name} model looks at one image, {images} were given")
+        # A template may name the image or not: its tokens come before the text either way.
+        return self.template(processor, pieces_of(question, images, SLOT), system).replace(SLOT, "")
 
     def generation_configs(self, model: nn.Module) -> tuple[Any, ...]:
         # transformers hands generation over to the language model, with the language model's own configuration

@@ -33,9 +33,18 @@ def board(folder: str | None, done: int = 0) -> Iterator[Board]:
     if folder is None:
         yield Board()
         return
+    with writer_class()(folder, purge_step=done + 1) as writer:
+        yield _TensorBoard(writer)
+
+
+def writer_class() -> Any:
+    """Return what writes TensorBoard's files.
+
+    Raises:
+        EnvironmentLacks: TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise EnvironmentLacks("--tensorboard needs a package that is not installed: pip install tensorboard") from None
-    with SummaryWriter(folder, purge_step=done + 1) as writer:
-        yield _TensorBoard(writer)
+    return SummaryWriter

@@ -90,7 +90,7 @@ def noise_samples(count: int) -> list[Sample]:
     """Return questions about pictures of coarse noise: enough to compare two models that should be one."""
     blocks = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     pictures = [Image.fromarray(block).resize((256, 256), Image.Resampling.BILINEAR) for block in blocks]
-    return [Sample(f"noise-{index}", one, "what is shown ?", "noise", "noise") for index, one in enumerate(pictures)]
+    return [Sample(f"noise-{index}", (one,), "what is shown ?", "noise", "noise") for index, one in enumerate(pictures)]
 
 
 def _first(flags: Tensor, row: str, column: str) -> str:

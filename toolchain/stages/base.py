@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
+from vlmc.runtime.artifact.writing import check_destination
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.card import card
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.team import Team
 from vlmc.toolchain.versions import versions
+
+DATA = "data"
+"""Name of the data's digests among a step's measures."""
 
 
 class Stage(ABC):
@@ -28,6 +32,15 @@ class Stage(ABC):
     @abstractmethod
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         """Write the draft's files; return the manifest without this step's line, and the measures of that line."""
+
+    def inputs(self) -> dict[str, str]:
+        """Check all that this step needs beside its source, and return the digests of the data that it reads, by their use.
+
+        Raises:
+            InputError: some of the data is not there, or cannot be used.
+            EnvironmentLacks: something that the options ask for is not installed.
+        """
+        return {}
 
     def assist(self, source: Checkpoint, destination: Path) -> None:
         """Take part in the work of the process that leads, where several share one job.
@@ -50,12 +63,17 @@ class Stage(ABC):
             CheckFailed: the result does not hold what the step promises; nothing is left at the destination.
         """
         self.requires(source)
-        if not Team().is_main:
+        main = Team().is_main
+        if main:
+            check_destination(destination, force=force)
+        data = self.inputs()  # in every process: none waits for another that reads for long
+        if not main:
             self.assist(source, destination)
             Team().wait()
             return Artifact.open(destination)
         with write(destination, force=force) as draft:
             manifest, measures = self.work(source, draft)
+            measures |= {DATA: data} if data else {}
             step = Step(
                 stage=self.name, config=self.settings(), parent=source.digest, measures=measures, versions=versions()
             )

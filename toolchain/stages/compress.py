@@ -1,22 +1,24 @@
 """compress: prune -> repair -> merge -> verify-sparsity as one command that goes on where it was stopped.
 
-Finished steps lie in `<out>.work/` until the last one stands at `<out>`. Every step is deterministic, so a run that was
-killed and started again ends in the same bytes as one that was not.
+Steps lie in `<out>.work/` until the last one is finished and moved to `<out>`. Every step is deterministic, so a run that
+was killed and started again ends in the same bytes as one that was not.
 """
 
-import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.folder import MANIFEST
-from vlmc.runtime.artifact.writing import check_destination, write_text
+from vlmc.runtime.artifact.writing import check_destination, replace_folder
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.repair.methods import METHODS
+from vlmc.toolchain.runs import IDENTITY, RunFolder, deciding, difference
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
-from vlmc.toolchain.stages.base import Stage
+from vlmc.toolchain.stages.base import DATA, Stage
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
@@ -34,25 +36,41 @@ class Compress:
     def run(self, source: Checkpoint, out: Path, *, force: bool = False) -> Artifact:
         """Compress `source` into the artifact `out`, or go on with what an earlier run of the same left.
 
+        All that the steps read is opened first, their data as a whole: a run is the same where its digests are.
+
         Raises:
-            InputError: `out` holds something else, or an unfinished run with other inputs or options; `force` drops both.
+            InputError: an input cannot be used, or `out` holds something else, or an unfinished run with other inputs or
+                options; `force` drops both.
         """
         stages, current = self.stages(), source
         stages[0].requires(source)
-        if not force and _was_made_by(out, source, stages):
-            return Artifact.open(out)
-        check_destination(out, force=force)
+        self._check_teacher()
+        check_destination(out, force=True)
+        identity = _identity(source, stages)
+        if not force and (out / MANIFEST).is_file():
+            return _made_by(out, identity)
         work = out.with_name(out.name + ".work")
-        _claim(work, self._identity(source), force=force)
-        for number, stage in enumerate(stages, 1):
-            last = number == len(stages)
-            destination = out if last else work / f"{number}-{stage.name}"
-            result = _finished(destination, last) or stage.run(current, destination, force=last and force)
-            current = Checkpoint(str(destination), result.root)
-        result = Artifact.open(out)
+        _claim(work, identity, force=force)
+        try:
+            for number, stage in enumerate(stages, 1):
+                destination = work / f"{number}-{stage.name}"
+                result = Artifact.open(destination) if destination.is_dir() else stage.run(current, destination)
+                current = Checkpoint(str(destination), destination)
+        finally:
+            if _is_bare(work):
+                shutil.rmtree(work)
         ensure_sparsity(result)
+        check_destination(out, force=force)
+        replace_folder(result.root, out)
         shutil.rmtree(work, ignore_errors=True)
-        return result
+        return Artifact.open(out)
+
+    def _check_teacher(self) -> None:
+        pruner = Prune(self.options.of(PruneSettings)).pruner
+        moves = pruner.moves or self.options.reconstruct
+        distilled = self.options.repair != "none" and METHODS[self.options.repair].distilled
+        if self.options.teacher == "shared" and distilled and moves:
+            raise InputError("--teacher shared: this pruning changes weights that it keeps: choose copy or cached")
 
     def stages(self) -> list[Stage]:
         """Return the steps in order."""
@@ -62,31 +80,50 @@ class Compress:
         repair = Repair(self.options.of(RepairSettings), seed=self.seed, resume=True, progress=self.progress)
         return [prune, repair, Merge()] if repair.method.merged else [prune, repair]
 
-    def _identity(self, source: Checkpoint) -> dict[str, Any]:
-        steps = [{"stage": stage.name, **stage.settings()} for stage in self.stages()]
-        return {"source": source.digest, "steps": steps, "versions": versions()}
+
+def _identity(source: Checkpoint, stages: list[Stage]) -> dict[str, Any]:
+    """Return all that decides the result; the data counts by its digests, wherever it lies."""
+    steps = {stage.name: _step(stage.settings(), stage.inputs(), versions()) for stage in stages}
+    return {"source": source.digest, "steps": list(steps), **steps}
 
 
-def _was_made_by(out: Path, source: Checkpoint, stages: list[Stage]) -> bool:
-    """Whether a whole artifact of exactly this run stands at `out` already."""
-    if not (out / MANIFEST).is_file():
-        return False
-    manifest = Artifact.open(out).manifest
-    done = [(step.stage, step.config, step.versions) for step in manifest.history]
-    return manifest.origin.digest == source.digest and done == [(s.name, s.settings(), versions()) for s in stages]
+def _step(settings: Mapping[str, Any], data: Mapping[str, str], made: Mapping[str, str]) -> dict[str, Any]:
+    return {**deciding(settings), DATA: dict(data), "versions": dict(made)}
 
 
-def _claim(work: Path, identity: dict[str, Any], *, force: bool) -> None:
-    """Make the work folder, or take over the one of an earlier run with the same identity."""
-    text = json.dumps(identity, indent=2, sort_keys=True)
-    note = work / "run.json"
-    if work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != text):
-        if not force and note.is_file():
-            raise InputError(f"{work} holds an unfinished run with other inputs or options: finish that one, or add --force")
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    write_text(note, text)
+def _made_by(out: Path, identity: Mapping[str, Any]) -> Artifact:
+    """Return the artifact at `out` where exactly this run made it.
+
+    Raises:
+        InputError: another one did; the message says how it differs.
+    """
+    artifact = Artifact.open(out)
+    history = artifact.manifest.history
+    steps = {step.stage: _step(step.config, step.measures.get(DATA, {}), step.versions) for step in history}
+    found = {"source": artifact.manifest.origin.digest, "steps": [step.stage for step in history], **steps}
+    if differs := difference(found, identity):
+        raise InputError(f"{out} was made otherwise: {differs}; add --force to replace it or name another folder with --out")
+    return artifact
 
 
-def _finished(destination: Path, last: bool) -> Artifact | None:
-    return Artifact.open(destination) if not last and destination.is_dir() else None
+def _claim(work: Path, identity: Mapping[str, Any], *, force: bool) -> None:
+    """Make the work folder, or take over the one of an earlier run with the same identity.
+
+    Raises:
+        InputError: it holds another run, or something else, which `force` does not allow to drop.
+    """
+    if not force and work.exists() and not (work / IDENTITY).is_file():
+        raise InputError(f"{work} exists and is no unfinished run: move it away, or add --force to replace it")
+    run = RunFolder(work, identity, resume=True, remedy="finish that one, or add --force to start anew")
+    try:
+        run.open()
+    except InputError:
+        if not force and not _is_bare(work):
+            raise
+        run.remove()
+        run.open()
+
+
+def _is_bare(work: Path) -> bool:
+    """Whether a work folder holds nothing yet but what says whose it is."""
+    return work.is_dir() and not any(path.is_file() and path.name != IDENTITY for path in work.rglob("*"))

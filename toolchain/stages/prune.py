@@ -1,6 +1,5 @@
 """prune: from a dense checkpoint to an artifact whose layers hold a sparsity pattern."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain import data
 from vlmc.toolchain.data.encode import Encoder
+from vlmc.toolchain.data.fingerprint import fingerprint
+from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.devices import choose_device
 from vlmc.toolchain.families import Family
 from vlmc.toolchain.masks import save_masks
@@ -28,7 +29,7 @@ from vlmc.toolchain.prune.sweeping.blocks import Plan, prune_blocks
 from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.sweeping.sweep import Feed, Sweep
 from vlmc.toolchain.prune.sweeping.tokens import Tokens
-from vlmc.toolchain.runs import RunFolder
+from vlmc.toolchain.runs import RunFolder, deciding
 from vlmc.toolchain.saving import save_model
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.base import Stage
@@ -85,6 +86,17 @@ class Prune(Stage):
         if self.options.reconstruct and Team().size > 1:
             raise InputError("--reconstruct trains in one process: start it without torchrun")
 
+    @cached_property
+    def _samples(self) -> Sequence[Sample]:
+        return data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
+
+    def inputs(self) -> dict[str, str]:
+        return self._digests
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {"calibration": fingerprint(self._samples)}
+
     @property
     def pruner(self) -> Pruner:
         """The method, with what follows it."""
@@ -128,7 +140,7 @@ class Prune(Stage):
         patterns = {name: pattern for name, pattern in patterns.items() if name not in odd}
         serving = family.serving(model.module, processor)
         feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), team)
-        run = RunFolder(_blocks(folder), self._identity(source, feeds), resume=self.resume)
+        run = RunFolder(_blocks(folder), self._identity(source) if team.is_main else {}, resume=self.resume)
         if team.is_main:
             run.open()
         team.wait()
@@ -172,7 +184,8 @@ class Prune(Stage):
         self, model: StreamedModel, family: Family, encoder: Encoder, team: Team
     ) -> tuple[list[Feed], Tokens | None]:
         """Return this process's share of the calibration samples, and the tokens of them that count."""
-        samples = data.load(self.options, "train", self.options.calibration, check=True, seed=self.seed)
+        samples = self._samples
+        del self._samples  # and what its files keep in memory
         if len(samples) < team.size:
             raise InputError(f"{len(samples)} calibration samples cannot be shared by {team.size} processes")
         samples = team.share(samples)
@@ -181,10 +194,10 @@ class Prune(Stage):
         visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
         return feeds, Tokens.choose(self.options.tokens, visual, [one.id for one in samples])
 
-    def _identity(self, source: Checkpoint, feeds: Sequence[Feed]) -> dict[str, Any]:
+    def _identity(self, source: Checkpoint) -> dict[str, Any]:
         """Return all that decides the result."""
-        made_from = {"source": source.digest, "samples": _digest(feeds), "versions": versions()}
-        return {**self.settings(), **made_from, "processes": Team().size}
+        made_from = {"source": source.digest, "data": self._digests, "versions": versions()}
+        return {**deciding(self.settings()), **made_from, "processes": Team().size}
 
 
 @dataclass(frozen=True)
@@ -209,12 +222,3 @@ class _Pruned:
 
 def _blocks(destination: Path) -> Path:
     return destination.with_name(destination.name.removesuffix(".partial") + ".blocks")
-
-
-def _digest(feeds: Sequence[Feed]) -> str:
-    """Return a digest of the samples as the model reads them."""
-    found = hashlib.sha256()
-    for feed in feeds:
-        for name, tensor in sorted(feed.items()):
-            found.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()

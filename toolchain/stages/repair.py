@@ -22,6 +22,7 @@ from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapter_files import FOLDER, load_adapter, save_adapter
 from vlmc.toolchain.repair.adapters import Adapters, attach
 from vlmc.toolchain.repair.batches import Batches, split
+from vlmc.toolchain.repair.board import writer_class
 from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.checkpoints import Checkpoints
 from vlmc.toolchain.repair.masked_linear_triton import MOST_RANKS, supports
@@ -32,6 +33,7 @@ from vlmc.toolchain.repair.reports import summary, write_reports
 from vlmc.toolchain.repair.teachers import Cached, Copy, Shared, Teacher, pruned_away
 from vlmc.toolchain.repair.training import Trainer
 from vlmc.toolchain.repair.views import View
+from vlmc.toolchain.runs import deciding
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.team import Team
@@ -81,7 +83,6 @@ class Repair(Stage):
             raise InputError(f"{source.name} is no vlmc artifact: prune the model first, with 'vlmc prune {source.name}'")
         if artifact.manifest.state != "pruned":
             raise InputError(f"{source.name} is {artifact.manifest.state}: repair works on a pruned artifact")
-        self._ensure_kernel()
         artifact.verify_files()
         if self.method.distilled:
             self._find_teacher(artifact)
@@ -114,6 +115,17 @@ class Repair(Stage):
         ensure_sparsity(result)
         load_adapter(result.root / FOLDER)
         Checkpoints(_checkpoints(result.root), {}).remove()  # the last thing before the result is moved to its place
+
+    def inputs(self) -> dict[str, str]:
+        self._ensure_kernel()
+        if self.options.tensorboard is not None:
+            writer_class()
+        return self._digests
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        read = {"training": self._samples, "validation": self._validated}
+        return {use: fingerprint(samples) for use, samples in read.items() if samples is not None}
 
     @cached_property
     def _samples(self) -> Sequence[Sample]:
@@ -171,8 +183,9 @@ class Repair(Stage):
     def _cache(self, folder: Path) -> Path:
         return folder / f"teacher-{self.team.rank}"
 
-    def _validation(self, encoder: Encoder) -> Batches | None:
-        """Return what early stopping goes by, where there is any; its order is of no account."""
+    @cached_property
+    def _validated(self) -> Sequence[Sample] | None:
+        """What early stopping goes by, where there is any."""
         options = self.options
         if options.patience is None and options.validate_every is None:
             return None
@@ -182,8 +195,13 @@ class Repair(Stage):
             if name is None:
                 raise InputError(f"there is nothing to validate {options.data} on: name a data set with --validation")
             found = data.load(name, "validation")
-        some = [found[place] for place in range(min(options.validation_count, len(found)))]
-        return Batches(some, encoder, options.batch, self.seed)
+        return [found[place] for place in range(min(options.validation_count, len(found)))]
+
+    def _validation(self, encoder: Encoder) -> Batches | None:
+        """Return the batches of what is validated on; their order is of no account."""
+        if self._validated is None:
+            return None
+        return Batches(self._validated, encoder, self.options.batch, self.seed)
 
     def _find_teacher(self, artifact: Artifact) -> Checkpoint:
         origin = artifact.manifest.origin
@@ -194,8 +212,8 @@ class Repair(Stage):
 
     def _identity(self, artifact: Artifact) -> dict[str, Any]:
         """Return all that decides the result."""
-        made_from = {"source": artifact.digest, "samples": fingerprint(self._samples), "versions": versions()}
-        return {**self.settings(), **made_from, "processes": self.team.size}
+        made_from = {"source": artifact.digest, "data": self._digests, "versions": versions()}
+        return {**deciding(self.settings()), **made_from, "processes": self.team.size}
 
     def _measures(self, trainer: Trainer) -> dict[str, Any]:
         trained = sum(parameter.numel() for parameter in trainer.parameters)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.runs import deciding, difference
 from vlmc.toolchain.study.plan import DENSE, Plan, Study, Variant
 
 RECORD = "sweep.json"
@@ -42,7 +43,7 @@ class Row(_Strict):
 class Record(_Strict):
     """A study: what decides its results, and the rows of what is measured; `left` counts the variants still to come.
 
-    `data` maps the files that were read to their SHA-256; `prunable` counts each tower's prunable weights.
+    `data` maps what data is read for to its digest; `prunable` counts each tower's prunable weights.
     """
 
     model: str
@@ -58,8 +59,9 @@ class Record(_Strict):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides the results; the model's digest counts, not its name."""
-        return self.model_dump(mode="json", exclude={"model", "left", "rows"})
+        """All that decides the results; the digests of model and data count, not their names."""
+        found = self.model_dump(mode="json", exclude={"model", "left", "rows"})
+        return found | {"settings": deciding(self.settings)}
 
     @property
     def measured(self) -> dict[Key, Measured]:
@@ -104,8 +106,8 @@ def claim(folder: Path, fresh: Record, *, force: bool) -> dict[Key, Measured]:
         earlier = Record.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError):
         raise InputError(f"{folder / RECORD} cannot be read as a study: add --force to replace it") from None
-    if earlier.identity != fresh.identity:
+    if differs := difference(earlier.identity, fresh.identity):
         raise InputError(
-            f"{folder} holds a study with other inputs or options: name another folder with --out, or add --force"
+            f"{folder} holds a study with other inputs or options: {differs}; name another folder with --out, or add --force"
         )
     return earlier.measured
