@@ -7,7 +7,9 @@ from typing import Any, ClassVar, final
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.card import card
+from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.settings import DATA_OPTIONS
 from vlmc.toolchain.team import Team
 from vlmc.toolchain.versions import versions
 
@@ -20,6 +22,12 @@ class Stage(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return the whole configuration as JSON values: it goes into the history, and decides what may be resumed."""
+
+    @final
+    def recorded(self) -> dict[str, Any]:
+        """Return the configuration as the history holds it: data sets by their names, without the paths to them."""
+        settings = self.settings()
+        return settings | {name: named(settings[name]) for name in DATA_OPTIONS if settings.get(name) is not None}
 
     @abstractmethod
     def requires(self, source: Checkpoint) -> None:
@@ -57,7 +65,7 @@ class Stage(ABC):
         with write(destination, force=force) as draft:
             manifest, measures = self.work(source, draft)
             step = Step(
-                stage=self.name, config=self.settings(), parent=source.digest, measures=measures, versions=versions()
+                stage=self.name, config=self.recorded(), parent=source.digest, measures=measures, versions=versions()
             )
             complete = manifest.model_copy(update={"history": (*manifest.history, step)})
             (draft.root / "README.md").write_text(card(complete), encoding="utf-8")

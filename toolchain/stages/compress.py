@@ -73,7 +73,7 @@ def _was_made_by(out: Path, source: Checkpoint, stages: list[Stage]) -> bool:
         return False
     manifest = Artifact.open(out).manifest
     done = [(step.stage, step.config, step.versions) for step in manifest.history]
-    return manifest.origin.digest == source.digest and done == [(s.name, s.settings(), versions()) for s in stages]
+    return manifest.origin.digest == source.digest and done == [(s.name, s.recorded(), versions()) for s in stages]
 
 
 def _claim(work: Path, identity: dict[str, Any], *, force: bool) -> None:
