@@ -61,7 +61,7 @@ def training(folder: Path, workers: str) -> "subprocess.Popen[str]":
     pico.save("llava", folder / "dense")
     command = [sys.executable, "-m", "vlmc.toolchain.cli", "compress", "dense", "--steps", "100000", "--batch", "2"]
     process = subprocess.Popen(
-        [*command, "--calibration", "2", "--workers", workers],
+        [*command, "--calibration", "2", "--pruned-questions", "0", "--workers", workers],
         cwd=folder,
         start_new_session=True,
         stderr=subprocess.PIPE,
