@@ -25,6 +25,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where dense models lie is noted in a cache folder: that of the tests is their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLMC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_plots() -> Iterator[None]:
     """Repair runs by the dozen, and drawing a plot takes as long as a small run: the tests of the plot ask for it."""
     with pytest.MonkeyPatch.context() as patch:

@@ -13,7 +13,8 @@ from tests import pico
 from tests.artifacts import pruned
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, InputError
-from vlmc.toolchain.verify import ensure_sparsity, verify_artifact
+from vlmc.toolchain.cli.main import run
+from vlmc.toolchain.verify import ensure_sparsity, verify_artifact, verify_path
 
 
 @pytest.fixture
@@ -104,3 +105,34 @@ def test_packed_masks_are_one_bit_per_weight(artifact: Artifact) -> None:
     for name, bits in masks.items():
         kept = np.unpackbits(bits.numpy(), axis=1).astype(bool)
         assert np.array_equal(kept, weights[name].numpy() != 0)
+
+
+def test_any_folder_that_transformers_loads_is_held_against_a_target(artifact: Artifact) -> None:
+    layers = list(artifact.manifest.layers)
+    (artifact.root / "manifest.json").unlink()
+    (artifact.root / "masks.safetensors").unlink()
+    reports = verify_path(artifact.root, "2:4")
+    assert [report.layer for report in reports] == layers
+    assert not any(report.violation for report in reports)
+
+    def fill(weight: Tensor) -> None:
+        weight[weight == 0] = 1
+
+    def break_one(weight: Tensor) -> None:
+        weight[0, :3] = 1
+
+    filled, broken = change(artifact, fill), change(artifact, break_one, 5)
+    found = {report.layer: report.violation for report in verify_path(artifact.root, "2:4") if report.violation}
+    assert list(found) == [filled, broken]
+    assert found[filled].startswith("dense: row 0, columns 0-3 hold 4 non-zero weights")
+    assert found[broken].startswith("row 0, columns 0-3 hold")
+
+
+def test_a_dense_models_layers_are_all_told_to_be_dense(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    dense = artifact.root.parent / "dense"
+    assert run(["verify-sparsity", str(dense), "--target", "2:4"]) == 1
+    out, err = capsys.readouterr()
+    assert f"0 of {len(artifact.manifest.layers)} layers hold; {len(artifact.manifest.layers)} are dense" in out
+    assert "does not hold 2:4: dense" in err
+    with pytest.raises(InputError, match="promises no pattern: add --target"):
+        verify_path(dense, None)

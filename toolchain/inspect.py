@@ -1,14 +1,44 @@
 """inspect: what an artifact holds, in numbers read from its files."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import open_weights
-from vlmc.toolchain.card import REPORT
-from vlmc.toolchain.tables import megabytes, percent, show_accuracies, show_table
+from vlmc.toolchain.card import REPORT, pruned_accuracy
+from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain.tables import asked, megabytes, percent, show_accuracies, show_table
 from vlmc.toolchain.verify import verify_artifact
+
+_WAITS = {False: "merge it with 'vlmc merge'", True: "load it with peft, as the model card says"}
+
+
+def look(name: str) -> dict[str, Any]:
+    """Return the overview of an artifact, or the description of a dense model.
+
+    Raises:
+        InputError: there is neither by that name, or it is damaged.
+    """
+    folder, is_place = Path(name), name not in checkpoints.NAMES and ("/" not in name or Path(name).exists())
+    if is_place and not (folder / "config.json").is_file():
+        return overview(Artifact.open(folder))
+    from vlmc.toolchain.described import describe
+    from vlmc.toolchain.models import Checkpoint
+
+    found = Checkpoint.find(name)
+    return describe(found) if found.artifact is None else overview(found.artifact)
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print what `look` found."""
+    if "state" in found:
+        show_overview(found)
+    else:
+        from vlmc.toolchain.described import show_description
+
+        show_description(found)
 
 
 def overview(artifact: Artifact) -> dict[str, Any]:
@@ -20,6 +50,7 @@ def overview(artifact: Artifact) -> dict[str, Any]:
         "path": str(artifact.root),
         "family": manifest.family,
         "state": manifest.state,
+        "kept_apart": bool(manifest.history and manifest.history[-1].measures.get("kept_apart")),
         "origin": manifest.origin.model,
         "digest": artifact.digest,
         "history": [{"stage": step.stage, **step.config} for step in manifest.history],
@@ -35,6 +66,8 @@ def overview(artifact: Artifact) -> dict[str, Any]:
             "onnx": sum(size for path, size in sizes.items() if path.startswith("onnx/")),
             "tensorrt": sum(size for path, size in sizes.items() if path.startswith("tensorrt/")),
         },
+        "card": artifact.card_note,
+        "pruned": pruned_accuracy(manifest),
         "evaluation": json.loads(evaluation.read_text(encoding="utf-8")) if REPORT in manifest.files else None,
     }
 
@@ -52,6 +85,10 @@ def show_overview(found: dict[str, Any]) -> None:
         *((f"{name} graphs", megabytes(count[name])) for name in ("onnx", "tensorrt") if count[name]),
     ]
     show_table(("artifact", "value"), rows)
+    if found["pruned"]:
+        print(f"before the repair: {percent(found['pruned']['overall'])} right of {asked(found['pruned'])}")
+    if found["state"] == "adapted":
+        print(f"an adapter waits, which transformers alone does not see: {_WAITS[found['kept_apart']]}")
     if found["evaluation"]:
         print()
         show_accuracies(found["evaluation"])

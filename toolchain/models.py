@@ -1,6 +1,7 @@
 """Finding and loading a model: a demo by name, a folder on disk, or a hub id."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,12 @@ class Checkpoint:
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no model: it has no config.json")
         return cls(name, folder)
+
+    @property
+    def title(self) -> str:
+        """What the model is called in artifacts: the demo's name, the hub id, or the last name of its folder's path."""
+        is_path = Path(self.name) == self.folder or not _is_hub_id(self.name)
+        return Path(os.path.abspath(self.folder)).name if is_path else self.name
 
     @cached_property
     def digest(self) -> str:

@@ -1,6 +1,7 @@
 """The options of every step, each written once: a field and its docstring make the flag, its help, the recipe's key."""
 
-from typing import Annotated, Literal, TypeVar
+import inspect
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -16,6 +17,19 @@ TeacherMode = Literal["auto", "shared", "copy", "cached"]
 CacheKind = Literal["top", "sampled"]
 
 
+RARE = "rare"
+"""Marks a field that few need: `--help` shows it last."""
+
+
+def advanced(panel: str) -> str:
+    """Return the heading of a panel's rare options."""
+    return f"Advanced: {panel.lower()}"
+
+
+DATA_OPTIONS = ("data", "validation", "calibration_data")
+"""Options that name data sets."""
+
+
 def read_layers(given: object) -> object:
     """Read `GLOB=SPARSITY,GLOB=SPARSITY`; a mapping, as recipes have it, stays what it is."""
     if not isinstance(given, str):
@@ -27,25 +41,37 @@ def read_layers(given: object) -> object:
 
 
 class Settings(BaseModel):
-    """Base of all option groups: frozen, and a key that is not known is an error."""
+    """Base of all option groups: frozen, and a key that is not known is an error.
+
+    `panel` is the heading of `--help` under which the group's own options stand, but for those marked `RARE`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    panel: ClassVar[str] = "Options"
+
+    @classmethod
+    def panel_of(cls, name: str) -> str:
+        """Return the heading of an option: that of the class which defines it, or `Advanced` with it."""
+        owner = next(base for base in cls.__mro__ if issubclass(base, Settings) and name in inspect.get_annotations(base))
+        return advanced(owner.panel) if RARE in cls.model_fields[name].metadata else owner.panel
 
 
 class DataSettings(Settings):
     """Which data, and how it is read."""
 
+    panel = "Data"
+
     data: str = "demo"
     """Data: demo, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
     split: str | None = None
     """Split of the data. [default: train; for eval, test; for sweep, validation to question and train to calibrate on]"""
-    columns: str | None = None
+    columns: Annotated[str | None, RARE] = None
     """Columns whose names are not the usual ones, such as image=img,question=q,answer=a."""
-    caption_prompt: str = "Describe the image."
+    caption_prompt: Annotated[str, RARE] = "Describe the image."
     """Question that a caption answers."""
-    max_bad: str = "1%"
+    max_bad: Annotated[str, RARE] = "1%"
     """Pictures that may be unreadable and are left out, a number or a share; beyond it the data is refused."""
-    stream: bool = False
+    stream: Annotated[bool, RARE] = False
     """Take the samples of a hub id from a stream, shuffled in a buffer, instead of downloading all of it."""
 
 
@@ -56,38 +82,42 @@ SAYS_WHICH_DATA = frozenset((*DataSettings.model_fields, "calibration_data", "va
 class TargetSettings(Settings):
     """How sparse to prune."""
 
+    panel = "Pruning"
+
     target: str = "2:4"
     """Sparsity: N:M such as 2:4 or 4:8, or a percentage of zeros per row such as 50%."""
     vision: str | None = None
     """Sparsity of the vision tower alone, or none to leave it dense. [default: the target]"""
     language: str | None = None
     """Sparsity of the language model alone, or none to leave it dense. [default: the target]"""
-    layers: Annotated[dict[str, str], BeforeValidator(read_layers)] = {}
+    layers: Annotated[dict[str, str], BeforeValidator(read_layers), RARE] = {}
     """Sparsity of single layers by a glob of their names, as GLOB=SPARSITY,GLOB=none; the first that matches decides."""
 
 
 class MethodSettings(DataSettings):
     """How to choose what is pruned, and on what data."""
 
+    panel = "Pruning"
+
     method: PruneMethod = "wanda"
     """How weights are chosen: magnitude, wanda, sparsegpt or admm."""
-    ratios: Ratios = "uniform"
+    ratios: Annotated[Ratios, RARE] = "uniform"
     """How a percentage is shared out over the blocks: uniform, owl (outliers) or ecoflap (gradients from forward passes)."""
-    dsnot: bool = False
+    dsnot: Annotated[bool, RARE] = False
     """After the mask is chosen, swap weights until each output's mean is near the dense one (magnitude and wanda)."""
-    refit: bool = False
+    refit: Annotated[bool, RARE] = False
     """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
-    reconstruct: bool = False
+    reconstruct: Annotated[bool, RARE] = False
     """Train the weights that stay in each pruned block towards the dense block's output."""
-    reconstruct_epochs: int = Field(default=10, ge=1)
+    reconstruct_epochs: Annotated[int, RARE] = Field(default=10, ge=1)
     """Passes of --reconstruct over the calibration samples."""
-    tokens: TokenPolicy = "all"
+    tokens: Annotated[TokenPolicy, RARE] = "all"
     """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
-    allow_dense: bool = False
+    allow_dense: Annotated[bool, RARE] = False
     """Leave layers dense whose inputs do not fall into the pattern's groups, instead of refusing the model."""
     calibration: int = Field(default=128, ge=1)
     """Samples to calibrate on."""
-    spill: bool = False
+    spill: Annotated[bool, RARE] = False
     """Keep the calibration samples' activations on disk instead of in memory."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
@@ -100,64 +130,70 @@ class PruneSettings(MethodSettings, TargetSettings):
 class TrainingSettings(DataSettings):
     """How the repair is trained."""
 
+    panel = "Repair"
+
     samples: int | None = Field(default=None, ge=1)
     """Samples to train on, the first of the data. [default: all]"""
     steps: int = Field(default=600, ge=1)
     """Optimiser steps."""
     batch: int = Field(default=64, ge=1)
     """Samples per step, over all processes."""
-    accumulate: int = Field(default=1, ge=1)
+    accumulate: Annotated[int, RARE] = Field(default=1, ge=1)
     """Passes that a process splits its samples of a step into; more take less memory and give the same gradient."""
     lr: float | None = Field(default=None, gt=0)
     """Peak learning rate; a cosine follows. [default: 0.32 / width, 5e-3 at 64; spp 3, masked-full 0.3 times that]"""
-    warm_up: int = Field(default=100, ge=0)
+    warm_up: Annotated[int, RARE] = Field(default=100, ge=0)
     """Steps in which the learning rate rises to its peak; never more than a tenth of all."""
-    clip: float = Field(default=1.0, gt=0)
+    clip: Annotated[float, RARE] = Field(default=1.0, gt=0)
     """Greatest norm of a step's gradient; a longer one is shortened to it."""
     precision: Precision = "fp32"
     """Type of the matrix products in training: fp32, bf16 or fp16; what is trained is kept in fp32."""
-    kernel: Kernel = "tiled"
+    kernel: Annotated[Kernel, RARE] = "tiled"
     """What computes SparseLoRA's products: tiled, by torch on any device, or triton, fused kernels for NVIDIA GPUs."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, RARE] = False
     """Keep only the input of each block for the backward pass, and run the block again there: less memory, more time."""
     rank: int = Field(default=16, ge=1)
     """Rank of the adapters."""
     alpha: float = Field(default=16.0, gt=0)
     """Scale of the adapters: an update is alpha / rank times B A."""
-    task_weight: float = Field(default=0.5, ge=0, le=1)
+    task_weight: Annotated[float, RARE] = Field(default=0.5, ge=0, le=1)
     """lambda: the share of the task loss; the rest is distillation from the dense model."""
-    kl: Direction = "forward"
+    kl: Annotated[Direction, RARE] = "forward"
     """Direction of the distillation: forward (teacher to student) or reverse."""
     temperature: float = Field(default=1.0, gt=0)
     """Temperature of the distillation, whose loss is multiplied by its square."""
-    hidden: float = Field(default=0.0, ge=0)
+    hidden: Annotated[float, RARE] = Field(default=0.0, ge=0)
     """Weight of the distance to the dense model's hidden states, added to the loss; 0 leaves it out."""
     teacher: TeacherMode = "auto"
     """The dense model: shared (the student's own weights and those pruned away), copy, cached (its logits on disk), auto."""
-    cache: CacheKind = "top"
+    cache: Annotated[CacheKind, RARE] = "top"
     """What is kept of cached logits: top (likeliest words and the rest's sum) or sampled (words drawn, unbiased)."""
-    cache_words: int = Field(default=64, ge=1)
+    cache_words: Annotated[int, RARE] = Field(default=64, ge=1)
     """Words kept for each answer token of cached logits."""
     validation: str | None = None
     """Data set to validate on. [default: the demo's validation split, where the demo is trained on]"""
-    validation_count: int = Field(default=256, ge=1)
+    validation_count: Annotated[int, RARE] = Field(default=256, ge=1)
     """Samples to validate on."""
+    pruned_questions: Annotated[int, RARE] = Field(default=128, ge=0)
+    """Validation questions that the pruned model is asked before it is trained, for the history; 0 asks none."""
     validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations. [default: none; 50 with --patience]"""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations without a new best, and keep the best. [default: never]"""
-    checkpoint_every: int = Field(default=100, ge=1)
+    checkpoint_every: Annotated[int, RARE] = Field(default=100, ge=1)
     """Steps between checkpoints, from which a killed run goes on."""
-    checkpoint_minutes: float | None = Field(default=None, gt=0)
+    checkpoint_minutes: Annotated[float | None, RARE] = Field(default=None, gt=0)
     """Minutes after which there is a checkpoint in any case."""
-    workers: int = Field(default=0, ge=0)
+    workers: Annotated[int, RARE] = Field(default=0, ge=0)
     """Background processes that encode the coming batches while a step runs; the result is the same."""
-    tensorboard: str | None = None
+    tensorboard: Annotated[str | None, RARE] = None
     """Folder to write TensorBoard's event files to."""
 
 
 class RepairSettings(TrainingSettings):
     """How to repair."""
+
+    panel = "Repair"
 
     method: RepairMethod = "ressa"
     """What is trained: ressa, sparse-lora (not distilled), lora (never merged), lora-remask, lors, spp or masked-full."""
@@ -165,6 +201,8 @@ class RepairSettings(TrainingSettings):
 
 class CompressSettings(TrainingSettings, PruneSettings):
     """The whole chain: how to prune, and how to repair."""
+
+    panel = "Repair"
 
     repair: Literal[RepairMethod, "none"] = "ressa"
     """Repair method, as in vlmc repair, or none to stop after pruning."""
@@ -196,14 +234,22 @@ class RunSettings(Settings):
 
 
 class EvalSettings(DataSettings):
-    """What to evaluate on."""
+    """What to evaluate on, and how."""
+
+    panel = "Evaluation"
 
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
+    batch: int = Field(default=64, ge=1)
+    """Questions that are answered together; fewer take less memory and give the same answers."""
+    device: str | None = None
+    """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
 
 
 class SweepSettings(MethodSettings):
     """Which sparsities to try, and on what questions."""
+
+    panel = "Study"
 
     sums: str = "100,120"
     """Sums of vision's and language's sparsity in percent, separated by commas."""

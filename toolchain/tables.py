@@ -26,16 +26,39 @@ def show_reports(reports: Sequence[LayerReport]) -> None:
     ]
     show_table(("layer", "part", "pattern", "shape", "zeros", "verdict"), rows)
     broken = sum(report.violation is not None for report in reports)
-    print(f"{len(reports) - broken} of {len(reports)} layers hold")
+    dense = sum((report.violation or "").startswith("dense") for report in reports)
+    print(f"{len(reports) - broken} of {len(reports)} layers hold" + (f"; {dense} are dense" if dense else ""))
 
 
 def show_accuracies(found: Mapping[str, Any]) -> None:
-    """Print accuracies, one kind of question a line, one model a column."""
-    models = found["models"]
+    """Print accuracies, one kind of question a line, one model a column, and what repair measured before it began."""
+    models, before = found["models"], found.get("pruned")
     kinds = list(next(iter(models.values()))["by_kind"])
     rows = [(kind, *(percent(model["by_kind"][kind]) for model in models.values())) for kind in kinds]
     overall = ("overall", *(percent(model["overall"]) for model in models.values()))
-    show_table((f"{found['count']} questions", *models), [*rows, overall])
+    head, *lines = with_pruned([(f"{found['count']} questions", *models), *rows, overall], before)
+    show_table(head, lines)
+    if before is not None:
+        print(f"the pruned model's was measured by repair, on {asked(before)}")
+
+
+def with_pruned(rows: list[tuple[str, ...]], before: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    """Return a table of accuracies, head first and overall ones last, with the pruned model's after the dense one's.
+
+    The column names its own number of questions, for repair measured it, and on others.
+    """
+    if before is None:
+        return rows
+    name = f"pruned ({before['count']} {before['split'] or 'other'} questions)"
+    column = [name, *["-"] * (len(rows) - 2), percent(before["overall"])]
+    place = 2 if rows[0][1] == "dense" else 1
+    return [(*row[:place], cell, *row[place:]) for row, cell in zip(rows, column, strict=True)]
+
+
+def asked(found: Mapping[str, Any]) -> str:
+    """Return how many questions of what data an accuracy is of, such as `128 questions of demo (validation)`."""
+    split = f" ({found['split']})" if found["split"] else ""
+    return f"{found['count']} questions of {found['data']}{split}"
 
 
 def show_study(found: Mapping[str, Any], folder: Path) -> None:

@@ -4,6 +4,7 @@ Shapes: O out features, I in features. A pruned weight must be +0.0, every bit c
 kernels before.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmc.runtime.artifact import Artifact, Layer
+from vlmc.runtime.artifact.folder import MANIFEST
 from vlmc.runtime.errors import CheckFailed, InputError
-from vlmc.runtime.reports import LayerReport
+from vlmc.runtime.reports import LayerReport, examine
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import MASKS, TensorFile, open_weights
 
 Bits = NDArray[Any]
 
 
+DENSE = 0.01
+"""A layer with a smaller share of zeros was never pruned."""
+
+
 def verify_path(path: Path, target: str | None) -> list[LayerReport]:
-    """Return the reports of an artifact's folder, or of an ONNX file (`target`: its pattern, where vlmc did not write it).
+    """Return the reports of an artifact's folder, of an ONNX file, or of any folder that transformers loads a model from.
+
+    `target` is the pattern, where vlmc did not write what is there.
 
     Raises:
-        InputError: the path is neither, or cannot be read.
+        InputError: the path is none of these, cannot be read, or no pattern is given where it is needed.
     """
-    if path.is_dir() or path.suffix != ".onnx":
-        return verify_artifact(Artifact.open(path))
-    from vlmc.exporters.onnx.sparsity import check_onnx
+    pattern = SparsityPattern.parse(target) if target else None
+    if path.suffix == ".onnx" and not path.is_dir():
+        from vlmc.exporters.onnx.sparsity import check_onnx
 
-    return check_onnx(path, SparsityPattern.parse(target) if target else None)
+        return check_onnx(path, pattern)
+    if (path / MANIFEST).is_file() or not (path / "config.json").is_file():
+        return verify_artifact(Artifact.open(path))
+    if pattern is None:
+        raise InputError(f"{path} is no vlmc artifact and promises no pattern: add --target, such as --target 2:4")
+    return verify_model(path, pattern)
+
+
+def verify_model(folder: Path, pattern: SparsityPattern) -> list[LayerReport]:
+    """Hold every layer that vlmc would prune against one pattern, in a model that anything may have written.
+
+    Raises:
+        InputError: the folder holds no model that vlmc knows, or its weights are damaged.
+    """
+    import torch
+
+    from vlmc.toolchain.models import Checkpoint
+
+    checkpoint, weights = Checkpoint(str(folder), folder), open_weights(folder)
+    family = checkpoint.family
+    model = checkpoint.stream(torch.device("cpu"))
+    found = []
+    for name, part in family.prunable(model.module).items():
+        tensor = model.stored(f"{name}.weight")
+        report = examine(name, part, pattern, weights[tensor][tensor] == 0)
+        dense = report.violation is not None and report.sparsity < DENSE
+        found.append(replace(report, violation=f"dense: {report.violation}") if dense else report)
+    return found
 
 
 def verify_artifact(artifact: Artifact) -> list[LayerReport]:

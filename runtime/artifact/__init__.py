@@ -1,12 +1,13 @@
 """The artifact: one folder that every step reads and writes, and its manifest. Specified in docs/format.md."""
 
 from vlmc.runtime.artifact.digest import digest_of_files, sha256_file
-from vlmc.runtime.artifact.folder import Artifact
+from vlmc.runtime.artifact.folder import CARD, Artifact
 from vlmc.runtime.artifact.manifest import Layer, Manifest, Origin, Part, Serving, Step
 from vlmc.runtime.artifact.pixels import ImagePipeline
 from vlmc.runtime.artifact.writing import Draft, extend, put_texts, write
 
 __all__ = [
+    "CARD",
     "Artifact",
     "Draft",
     "ImagePipeline",

@@ -11,7 +11,7 @@ from tests import pico
 from vlmc.toolchain.evaluate import Accuracy
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 
-TINY = RepairSettings(steps=2, batch=2, rank=2, lr=1e-2)
+TINY = RepairSettings(steps=2, batch=2, rank=2, lr=1e-2, pruned_questions=0)
 WORK = quality.Work(questions=3, seeds=2, prune=PruneSettings(calibration=2), repair=TINY)
 
 

@@ -17,7 +17,7 @@ from tests import pico
 from vlmc.toolchain.evaluate import Accuracy
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 
-TINY = RepairSettings(steps=2, batch=2, rank=2)
+TINY = RepairSettings(steps=2, batch=2, rank=2, pruned_questions=0)
 WORK = repair_runs.Work(2, 2, PruneSettings(calibration=2), TINY, (1.0,), ("2:4", "50%"))
 
 

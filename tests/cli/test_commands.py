@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tests import pico
 from tests.artifacts import exported
 from vlmc.runtime import Artifact
 from vlmc.toolchain.cli.main import run
-from vlmc.toolchain.settings import CompressSettings
+from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings, Settings
 
 VERBS = (
     "compress",
@@ -54,7 +55,7 @@ def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
 
 def test_nothing_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
-    assert "Commands:" in capsys.readouterr().out
+    assert "─ Commands ─" in capsys.readouterr().out
 
 
 def training(folder: Path, workers: str) -> "subprocess.Popen[str]":
@@ -62,7 +63,7 @@ def training(folder: Path, workers: str) -> "subprocess.Popen[str]":
     pico.save("llava", folder / "dense")
     command = [sys.executable, "-m", "vlmc.toolchain.cli", "compress", "dense", "--steps", "100000", "--batch", "2"]
     process = subprocess.Popen(
-        [*command, "--calibration", "2", "--workers", workers],
+        [*command, "--calibration", "2", "--pruned-questions", "0", "--workers", workers],
         cwd=folder,
         start_new_session=True,
         stderr=subprocess.PIPE,
@@ -111,12 +112,48 @@ def test_every_option_of_the_chain_is_a_flag(capsys: pytest.CaptureFixture[str],
         assert field.description, f"{name} has no docstring"
 
 
+@pytest.mark.parametrize(
+    ("verb", "group"), [("compress", CompressSettings), ("prune", PruneSettings), ("repair", RepairSettings)]
+)
+def test_options_stand_under_their_headings_and_rare_ones_last(
+    verb: str, group: type[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run([verb, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    panels: dict[str, list[str]] = {}
+    for line in lines:
+        if found := re.match(r"╭─ (.+?) ─", line):
+            panels[found[1]] = []
+        elif found := re.match(r"│[ *]+(--[a-z-]+) ", line):
+            panels[next(reversed(panels))].append(found[1])
+    for name in group.model_fields:
+        assert "--" + name.replace("_", "-") in panels[group.panel_of(name)], name
+    common, rare = list(panels).index("Output"), [panel.startswith("Advanced: ") for panel in panels]
+    assert not any(rare[: common + 1])
+    assert all(rare[common + 1 :])
+    assert {"--out", "--json", "--help"} <= set(panels["Output"])
+
+
+def test_a_flag_takes_back_what_the_recipe_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pico.save("llava", tmp_path / "dense")
+    Path("recipe.yaml").write_text("method: magnitude\nrefit: true\ncalibration: 1\n")
+    assert run(["prune", "dense", "--recipe", "recipe.yaml", "--no-refit", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["history"][0]["refit"] is False
+
+
 def test_the_chain_by_recipe_and_flags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     pico.save("llava", tmp_path / "dense")
-    Path("recipe.yaml").write_text("target: 2:4\nvision: none\nsteps: 2\nbatch: 2\ncalibration: 2\nrank: 2\n")
+    Path("recipe.yaml").write_text(
+        "target: 2:4\nvision: none\nsteps: 2\nbatch: 2\ncalibration: 2\nrank: 2\npruned_questions: 3\n"
+    )
     assert run(["compress", "dense", "--recipe", "recipe.yaml", "--language", "4:8", "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["patterns"] == ["4:8"]
@@ -128,6 +165,7 @@ def test_the_chain_by_recipe_and_flags(
     assert run(["inspect", "--json"]) == 0
     evaluation = json.loads(capsys.readouterr().out)["evaluation"]
     assert list(evaluation["models"]) == ["dense", "artifact"]
+    assert (evaluation["count"], evaluation["pruned"]["count"]) == (6, 3)
     assert "| overall |" in Path("artifact/README.md").read_text()
 
 

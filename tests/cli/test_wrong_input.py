@@ -135,7 +135,11 @@ CASES: list[tuple[list[str], int, str]] = [
     (["prune", "pruned"], 2, "pruned is already pruned"),
     # artifacts
     (["inspect"], 2, "no artifact at artifact"),
-    (["inspect", "dense"], 2, "dense is no vlmc artifact"),
+    (["inspect", "unknown"], 2, "is a 'bert' model; vlmc knows blip-2"),
+    (["inspect", "cut"], 2, "model.safetensors is cut short"),
+    (["verify-sparsity", "dense"], 2, "promises no pattern: add --target, such as --target 2:4"),
+    (["verify-sparsity", "unknown", "--target", "2:4"], 2, "is a 'bert' model"),
+    (["eval", "pruned", "--dense", "nowhere/at/all"], 2, "no model at nowhere/at/all"),
     (["inspect", "edited"], 2, "was changed after it was written"),
     (["inspect", "short"], 2, "has 1 bytes, the manifest says"),
     (["inspect", "gone"], 2, "masks.safetensors is missing"),

@@ -69,7 +69,7 @@ def test_an_adapter_that_is_not_merged_is_measured_where_it_sits(tmp_path: Path,
     monkeypatch.chdir(tmp_path)
     pico.save("llava", Path("pico"))
     pruned(Path("pico"), Path("small"))
-    options = RepairSettings(method="lora", steps=2, batch=2, rank=2, lr=0.5, samples=4)
+    options = RepairSettings(method="lora", steps=2, batch=2, rank=2, lr=0.5, samples=4, pruned_questions=0)
     Repair(options).run(Checkpoint.find("small"), Path("adapted"))
     Merge().run(Checkpoint.find(str(_masked(options))), Path("merged"))
     found = {name: _logits(name, monkeypatch) for name in ("small", "adapted", "merged", "masked")}

@@ -12,6 +12,7 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.origin import find_dense
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapters import Adapters, attach
 from vlmc.toolchain.repair.batches import Batches
@@ -37,7 +38,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 def origin(pruned: Checkpoint) -> Checkpoint:
-    return Checkpoint.find(Artifact.open(pruned.folder).manifest.origin.model)
+    return find_dense(Artifact.open(pruned.folder))
 
 
 def student(pruned: Checkpoint) -> tuple[Adapters, dict[str, Tensor]]:

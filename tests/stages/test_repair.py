@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests import pico
 from tests.repair import material
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.toolchain.evaluate import answer_all
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.settings import RepairSettings
@@ -167,7 +169,9 @@ def test_a_changed_weight_is_noticed(llava: Checkpoint, tmp_path: Path) -> None:
 def test_the_teacher_must_be_the_model_that_was_pruned(llava: Checkpoint, tmp_path: Path) -> None:
     other = pico.save("llava", tmp_path / "other", seed=1)
     stage = Repair(material.OPTIONS, dense=str(other), samples=material.samples())
-    with pytest.raises(InputError, match=r"is not the model that .* was pruned from: name that with --dense"):
+    with pytest.raises(
+        InputError, match=r"is not the model that .* was pruned from \(digest differs\): name that with --dense"
+    ):
         stage.run(llava, tmp_path / "out")
     with pytest.raises(InputError, match="no model at"):
         Repair(material.OPTIONS, dense=str(tmp_path / "nowhere"), samples=material.samples()).run(llava, tmp_path / "out")
@@ -246,3 +250,16 @@ def test_the_triton_kernels_need_a_gpu(llava: Checkpoint, tmp_path: Path) -> Non
     with pytest.raises(EnvironmentLacks, match=r"--kernel triton needs an NVIDIA GPU .*; --kernel tiled runs everywhere"):
         repair(llava, tmp_path / "out", kernel="triton")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_pruned_models_accuracy_is_kept_in_the_history(llava: Checkpoint, tmp_path: Path) -> None:
+    long = replace(material.samples(1)[0], answer="seven " * 40)
+    options = material.OPTIONS.model_copy(update={"steps": 1, "pruned_questions": 5})
+    model, some = llava.load(), material.samples()
+    alike = answer_all(model, material.encoder(llava), some, Progress(quiet=True), title="all")
+    asked = [replace(one, answer=text or "?") for one, text in zip(some, [*alike[:3], "no", "no"], strict=False)]
+    stage = Repair(options, samples=some, validation=[*asked[:2], long, *asked[2:], *some])
+    found = stage.run(llava, tmp_path / "out").manifest.history[-1].measures["pruned_accuracy"]
+    assert (found["count"], found["overall"]) == (4, 0.75)  # of the first five, the long answer is not asked for
+    nothing = Repair(options.model_copy(update={"pruned_questions": 0}), samples=some, validation=some)
+    assert "pruned_accuracy" not in nothing.run(llava, tmp_path / "none").manifest.history[-1].measures

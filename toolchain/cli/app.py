@@ -9,7 +9,7 @@ app = typer.Typer(
     help="Compress vision-language models to 2:4 sparsity, repair them, prove it, deploy them.",
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 chain.register(app)
 check.register(app)

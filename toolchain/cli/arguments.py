@@ -5,11 +5,34 @@ from typing import Annotated
 
 import typer
 
+from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT
+
 ARTIFACT = Path("artifact")
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, demo or demo-blip2.")]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The artifact's folder.")]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to write the artifact to.")]
-ForceFlag = Annotated[bool, typer.Option("--force", help="Replace the artifact that stands there.")]
-RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="YAML file of options; flags win over it.")]
-ResumeFlag = Annotated[bool, typer.Option("--resume", help="Go on where a stopped run of the same command was.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write the artifact to.", rich_help_panel=OUTPUT)
+]
+ForceFlag = Annotated[
+    bool, typer.Option("--force", metavar=NO_VALUE, help="Replace the artifact that stands there.", rich_help_panel=OUTPUT)
+]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        help="YAML file of options; flags win over it, and --no-FLAG takes one back that it gives.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+ResumeFlag = Annotated[
+    bool,
+    typer.Option(
+        "--resume", metavar=NO_VALUE, help="Go on where a stopped run of the same command was.", rich_help_panel=OUTPUT
+    ),
+]
+DenseOption = Annotated[
+    str | None,
+    typer.Option("--dense", metavar="MODEL", help="The dense model, where it is not found: it has moved, or is elsewhere."),
+]

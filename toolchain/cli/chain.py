@@ -10,6 +10,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.cli.arguments import (
     ARTIFACT,
     ArtifactArgument,
+    DenseOption,
     ForceFlag,
     ModelArgument,
     OutOption,
@@ -65,7 +66,7 @@ def repair(
     artifact: ArtifactArgument = Path("pruned"),
     out: OutOption = Path("adapted"),
     resume: ResumeFlag = False,
-    dense: Annotated[str | None, typer.Option("--dense", help="The dense model, where it has moved.")] = None,
+    dense: DenseOption = None,
     recipe: RecipeOption = None,
     force: ForceFlag = False,
 ) -> None:

@@ -5,25 +5,31 @@ from typing import Annotated
 
 import typer
 
-from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument, ModelArgument, RecipeOption
-from vlmc.toolchain.cli.options import Terminal, command
+from vlmc.toolchain.cli.arguments import ARTIFACT, DenseOption, ModelArgument, RecipeOption
+from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
 from vlmc.toolchain.settings import EvalSettings, SweepSettings
 
 
 def verify_sparsity(
     terminal: Terminal,
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, or an ONNX file.")] = ARTIFACT,
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, an ONNX file, or any model's folder.")
+    ] = ARTIFACT,
     target: Annotated[
-        str | None, typer.Option("--target", help="For an ONNX file that vlmc did not write: the pattern.")
+        str | None, typer.Option("--target", metavar="TEXT", help="The pattern, for what vlmc did not write.")
     ] = None,
 ) -> None:
-    """Read the weights themselves and check every layer that the manifest promises; exit 1 where one does not hold."""
+    """Read the weights themselves and check every layer that the manifest promises; exit 1 where one does not hold.
+
+    In a model that vlmc did not write, every layer that it would prune is held against --target.
+    """
     from vlmc.toolchain.tables import show_reports
     from vlmc.toolchain.verify import raise_first_violation, verify_path
 
     reports = verify_path(artifact, target)
     data = {"holds": not any(report.violation for report in reports), "layers": [vars(report) for report in reports]}
     terminal.result(data, lambda: show_reports(reports))
+    _tell_of_card(artifact, terminal)
     raise_first_violation(reports)
 
 
@@ -34,13 +40,14 @@ def evaluate(
     beside: Annotated[
         list[str] | None, typer.Option("--beside", help="Another model to measure in the same run; may be repeated.")
     ] = None,
+    dense: DenseOption = None,
 ) -> None:
     """Accuracy on a data set, overall and by kind of question, dense beside compressed."""
     from vlmc.toolchain.evaluate.compare import compare
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.tables import show_accuracies
 
-    found = compare(model, beside or [], options, Progress(quiet=terminal.quiet))
+    found = compare(model, beside or [], options, Progress(quiet=terminal.quiet), dense=dense)
     terminal.result(found, lambda: show_accuracies(found))
 
 
@@ -48,9 +55,14 @@ def sweep(
     options: SweepSettings,
     terminal: Terminal,
     model: ModelArgument = "demo",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write results and figures to.")] = Path("split-study"),
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", rich_help_panel=OUTPUT, help="Folder to write results and figures to."),
+    ] = Path("split-study"),
     recipe: RecipeOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Drop the study that stands there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", metavar=NO_VALUE, rich_help_panel=OUTPUT, help="Drop the study that stands there.")
+    ] = False,
 ) -> None:
     """Where sparsity costs least: vision's and language's shares of a fixed sum, and one tower pruned or both.
 
@@ -66,13 +78,16 @@ def sweep(
     terminal.result(found, lambda: show_study(found, out))
 
 
-def inspect(terminal: Terminal, artifact: ArtifactArgument = ARTIFACT) -> None:
-    """What an artifact holds: history, sparsity, bytes, graphs, measured accuracy."""
-    from vlmc.runtime.artifact import Artifact
-    from vlmc.toolchain.inspect import overview, show_overview
+def inspect(
+    terminal: Terminal,
+    model: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact, or a dense model.")] = str(ARTIFACT),
+) -> None:
+    """What an artifact holds: history, sparsity, bytes, graphs, measured accuracy; or what a dense model is."""
+    from vlmc.toolchain.inspect import look, show
 
-    found = overview(Artifact.open(artifact))
-    terminal.result(found, lambda: show_overview(found))
+    found = look(model)
+    terminal.result(found, lambda: show(found))
+    _tell_of_card(Path(model), terminal)
 
 
 def doctor(terminal: Terminal) -> None:
@@ -81,6 +96,16 @@ def doctor(terminal: Terminal) -> None:
 
     found = examine()
     terminal.result(found, lambda: show_findings(found))
+
+
+def _tell_of_card(folder: Path, terminal: Terminal) -> None:
+    """Say on stderr where an artifact's model card is not the one that vlmc wrote."""
+    from vlmc.runtime.artifact import Artifact
+    from vlmc.runtime.artifact.folder import MANIFEST
+    from vlmc.toolchain.progress import Progress
+
+    if (folder / MANIFEST).is_file():
+        Progress(quiet=terminal.quiet).notice(Artifact.open(folder).card_note)
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument
-from vlmc.toolchain.cli.options import Terminal, command
+from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
 from vlmc.toolchain.settings import DemoDataSettings, ExportSettings, RunSettings
 
 
@@ -33,7 +33,8 @@ def run(
     prompt: Annotated[str, typer.Option("--prompt", help="Question about the picture.")],
     artifact: ArtifactArgument = ARTIFACT,
     raw: Annotated[
-        bool, typer.Option("--raw", help="The prompt is the model's whole input, with a slot for the picture.")
+        bool,
+        typer.Option("--raw", metavar=NO_VALUE, help="The prompt is the model's whole input, with a slot for the picture."),
     ] = False,
 ) -> None:
     """Answer one question about one picture, on the exported graphs, without torch."""
@@ -48,7 +49,10 @@ def demo_data(
     options: DemoDataSettings,
     terminal: Terminal,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it stands there.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", metavar=NO_VALUE, rich_help_panel=OUTPUT, help="Replace the folder if it stands there."),
+    ] = False,
 ) -> None:
     """Write the demo's questions as PNG pictures and a JSONL file of LLaVA conversations."""
     from vlmc.toolchain.demo.dataset import write

@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Annotated, Any, get_args
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.settings import Settings
+from vlmc.toolchain.settings import Settings, advanced
 
 Printable = Callable[[], None]
 
@@ -37,10 +39,30 @@ class Terminal:
         sys.stdout.flush()
 
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no tables.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
-DebugFlag = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
+OUTPUT = "Output"
+"""The heading of `--help` for what every verb has, and for where its result goes."""
+
+NO_VALUE = " "
+"""What `--help` shows as the value of a flag."""
+
+_PANELS = ("Options", "Study", "Evaluation", "Pruning", "Repair", "Data", OUTPUT)
+_ORDER = (*_PANELS, *(advanced(panel) for panel in _PANELS))
+"""The headings as `--help` has them, the advanced ones last."""
+
+JsonFlag = Annotated[
+    bool,
+    typer.Option("--json", metavar=NO_VALUE, help="Print one JSON object on stdout, nothing else.", rich_help_panel=OUTPUT),
+]
+QuietFlag = Annotated[
+    bool, typer.Option("--quiet", "-q", metavar=NO_VALUE, help="No progress bars, no tables.", rich_help_panel=OUTPUT)
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything that is drawn.", rich_help_panel=OUTPUT)
+]
+DebugFlag = Annotated[
+    bool, typer.Option("--debug", metavar=NO_VALUE, help="Show a traceback when something fails.", rich_help_panel=OUTPUT)
+]
+_NO = "no_"
 _COMMON = {"json_": JsonFlag, "quiet": QuietFlag, "seed": SeedOption, "debug": DebugFlag}
 _DEFAULTS: dict[str, Any] = {"json_": False, "quiet": False, "seed": 0, "debug": False}
 
@@ -67,10 +89,20 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
 
         call.__signature__ = _signature(function, groups)  # type: ignore[attr-defined]
         del call.__wrapped__
-        app.command(name)(call)
+        app.command(name, cls=_Command)(call)
         return function
 
     return register
+
+
+class _Command(TyperCommand):
+    """A verb, whose `--help` stands beside the other options that every verb has."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.rich_help_panel, option.metavar = OUTPUT, NO_VALUE
+        return option
 
 
 def _hints(function: Callable[..., None]) -> dict[str, Any]:
@@ -85,24 +117,49 @@ def _signature(function: Callable[..., None], groups: dict[str, Any]) -> inspect
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in groups:
-            fields = groups[parameter.name].model_fields
-            parameters += [_option(name, field) for name, field in fields.items()]
+            parameters += _options(groups[parameter.name])
         elif parameter.name != "terminal":
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS[name], annotation=hint)
         for name, hint in _COMMON.items()
     ]
-    return inspect.Signature(parameters)
+    return inspect.Signature(sorted(parameters, key=_place))
 
 
-def _option(name: str, field: FieldInfo) -> inspect.Parameter:
-    flag = "--" + name.replace("_", "-")
-    flag = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
-    shown = "" if field.default in (None, False, {}) else f" [default: {field.default}]"
-    option = typer.Option(flag, help=f"{field.description}{shown}", show_default=False, metavar=_metavar(field))
-    hint = Annotated[_plain_type(field) | None, option]  # type: ignore[valid-type]
+def _options(group: type[Settings]) -> list[inspect.Parameter]:
+    """Return a parameter for each field, the group's own before those that it inherits.
+
+    A flag has another parameter, not shown, that takes it back where a recipe gives it.
+    """
+    found = []
+    for name in sorted(group.model_fields, key=lambda name: name not in inspect.get_annotations(group)):
+        field = group.model_fields[name]
+        flag, panel = "--" + name.replace("_", "-"), group.panel_of(name)
+        option = typer.Option(flag, help=_help(field), show_default=False, metavar=_metavar(field), rich_help_panel=panel)
+        found.append(_parameter(name, Annotated[_plain_type(field) | None, option]))
+        if field.annotation is bool:
+            found.append(_parameter(_NO + name, Annotated[bool | None, typer.Option(f"--no-{flag[2:]}", hidden=True)]))
+    return found
+
+
+def _parameter(name: str, hint: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+
+
+def _place(parameter: inspect.Parameter) -> int:
+    """Return where a parameter's heading stands in `--help`: the order of parameters is what Typer goes by."""
+    panel = getattr(get_args(parameter.annotation)[-1], "rich_help_panel", None) or "Options"
+    return _ORDER.index(panel)
+
+
+def _help(field: FieldInfo) -> str:
+    """Return the docstring, the choices that it does not name, and the default, with brackets that are no markup."""
+    text = str(field.description)
+    unnamed = [choice for choice in _choices(field) if not re.search(rf"\b{re.escape(choice)}\b", text)]
+    listed = f" One of {', '.join(_choices(field))}." if unnamed else ""
+    shown = "" if field.default in (None, False, {}) else f" [default: {field.default}]"
+    return f"{text}{listed}{shown}".replace("[", "\\[")
 
 
 def _plain_type(field: FieldInfo) -> type:
@@ -110,14 +167,24 @@ def _plain_type(field: FieldInfo) -> type:
     return next((kind for kind in (int, float, bool) if field.annotation in (kind, kind | None)), str)
 
 
-def _metavar(field: FieldInfo) -> str | None:
-    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
-    return "|".join(choices) or None
+def _metavar(field: FieldInfo) -> str:
+    """Return a short word for the value, for the help beside it to have room."""
+    words = {int: "N", float: "X", bool: NO_VALUE, str: "NAME" if _choices(field) else "TEXT"}
+    return words[_plain_type(field)]
+
+
+def _choices(field: FieldInfo) -> list[str]:
+    """Return the words that the option may be."""
+    found: list[str] = []
+    for one in get_args(field.annotation):
+        found += [one] if isinstance(one, str) else [word for word in get_args(one) if isinstance(word, str)]
+    return found
 
 
 def _collect(group: type[Settings], values: dict[str, Any], recipe: dict[str, Any]) -> Settings:
     """Take the group's fields out of `values`, over what the recipe says."""
     given = {name: values.pop(name) for name in group.model_fields}
+    given |= {name: False for name in group.model_fields if values.pop(_NO + name, None)}
     unknown = sorted(recipe.keys() - group.model_fields.keys())
     if unknown:
         raise InputError(f"the recipe has an unknown key {unknown[0]!r}: it may have {', '.join(group.model_fields)}")

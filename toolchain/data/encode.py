@@ -75,6 +75,10 @@ class Encoder:
         encoded = self.answered(sample)
         return encoded if self.family.encoder_decoder else {n: one for n, one in encoded.items() if n != "labels"}
 
+    def is_short(self, sample: Sample, tokens: int) -> bool:
+        """Whether the sample's answer, with its end, has no more tokens than that."""
+        return len(self._tokens(sample.answer)) < tokens
+
     def room(self, encoded: Encoded) -> int | None:
         """Return how many tokens may follow a question; None where there is no limit."""
         if self.max_positions is None or self.family.encoder_decoder:

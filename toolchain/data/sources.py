@@ -33,11 +33,15 @@ def parse_sources(settings: DataSettings) -> list[Source]:
     Raises:
         InputError: the text cannot be read, or some sources have weights and others none.
     """
-    parts = [settings.data] if Path(settings.data).exists() else [part.strip() for part in _COMMA.split(settings.data)]
-    found = [_source(part, settings) for part in parts]
+    found = [_source(part, settings) for part in split_sources(settings.data)]
     if len({source.weight is None for source in found}) > 1:
         raise InputError(f"--data {settings.data}: give every source a weight, or none")
     return found
+
+
+def split_sources(text: str) -> list[str]:
+    """Split what `--data` says into its sources; what exists by the whole text's name is a single one."""
+    return [text] if Path(text).exists() else [part.strip() for part in _COMMA.split(text)]
 
 
 def parse_columns(text: str) -> dict[str, str]:

@@ -1,17 +1,17 @@
 """Accuracy on questions with short answers: exact match after folding case, white space and a final full stop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from threading import Event
 
 import torch
 from torch import nn
 
 from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.progress import Progress
-
-MAX_NEW_TOKENS = 32
+from vlmc.toolchain.evaluate.batching import batches, shape, stack, windows
+from vlmc.toolchain.progress import Progress, Task
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ def evaluate(
     model: nn.Module, encoder: Encoder, samples: Sequence[Sample], progress: Progress, *, title: str, batch: int = 64
 ) -> Accuracy:
     """Ask every question and score the answers."""
-    asked = list(samples)
-    return score(asked, answer_all(model, encoder, asked, progress, title=title, batch=batch))
+    asked: list[Sample] = []
+    answers = answer_all(model, encoder, samples, progress, title=title, batch=batch, asked=asked)
+    return score(asked, answers)
 
 
 def score(samples: Sequence[Sample], answers: Sequence[str]) -> Accuracy:
@@ -48,39 +49,65 @@ def fold(answer: str) -> str:
     return " ".join(answer.casefold().split()).removesuffix(".").rstrip()
 
 
-@torch.inference_mode()
 def answer_all(
-    model: nn.Module, encoder: Encoder, samples: Sequence[Sample], progress: Progress, *, title: str, batch: int = 64
+    model: nn.Module,
+    encoder: Encoder,
+    samples: Sequence[Sample],
+    progress: Progress,
+    *,
+    title: str,
+    batch: int = 64,
+    asked: list[Sample] | None = None,
 ) -> list[str]:
-    """Answer greedily; questions of one length share a batch, so nothing is padded."""
-    asked = [encoder.question(sample) for sample in samples]
-    answers = [""] * len(asked)
-    with progress.task(title, len(asked)) as bar:
-        for indices in _batches([int(item["input_ids"].shape[1]) for item in asked], batch):
-            texts = _generate(model, encoder, [asked[index] for index in indices])
-            for index, text in zip(indices, texts, strict=True):
-                answers[index] = text
-                bar.advance()
+    """Answer greedily, batch by batch; `asked` is filled with the samples, without their images.
+
+    Of the samples, and of what the processor makes of them, no more is held than a few batches. A thread beside the model's
+    encodes what comes next, and turns tokens into text: processors are not made for several threads.
+    """
+    answers: list[Future[list[str]]] = []
+    with progress.task(title, len(samples)) as bar, ThreadPoolExecutor(1) as aside:
+        stopped = Event()
+        coming = windows(samples, encoder, batch, stopped)
+        following = aside.submit(next, coming, None)
+        try:
+            while (some := following.result()) is not None:
+                following = aside.submit(next, coming, None)
+                if asked is not None:
+                    asked += [replace(sample, images=()) for sample in some.samples]
+                answers.append(aside.submit(_decode, encoder, _answer(model, encoder, some.encoded, batch, bar)))
+        finally:
+            stopped.set()
+    return [text for future in answers for text in future.result()]
+
+
+@torch.inference_mode()
+def _answer(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded], size: int, bar: Task) -> list[list[int]]:
+    """Return the answers' tokens, generated in batches of questions of about one length."""
+    answers: list[list[int]] = [[] for _ in encoded]
+    for batch in batches([shape(encoder, item) for item in encoded], size):
+        for index, tokens in zip(batch, _generate(model, encoder, [encoded[index] for index in batch]), strict=True):
+            answers[index] = tokens
+            bar.advance()
     return answers
 
 
-def _batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    groups = [list(group) for _, group in groupby(order, key=lambda index: lengths[index])]
-    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
-
-
-def _generate(model: nn.Module, encoder: Encoder, asked: Sequence[Encoded]) -> list[str]:
-    feed = encoder.collate(asked)
-    length, room = feed["input_ids"].shape[1], encoder.room(feed)
+def _generate(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded]) -> list[list[int]]:
+    device = next(model.parameters()).device
+    feed = {name: tensor.to(device) for name, tensor in stack(encoder, encoded).items()}
     tokens = model.generate(  # type: ignore[operator]
         **feed,
         do_sample=False,
         num_beams=1,
-        max_new_tokens=MAX_NEW_TOKENS if room is None else min(MAX_NEW_TOKENS, room),
+        max_new_tokens=min(shape(encoder, item).room for item in encoded),
         eos_token_id=list(encoder.end_ids),
         pad_token_id=encoder.end_ids[0],
     )
+    length = feed["input_ids"].shape[1]
     if tokens.shape[1] >= length and torch.equal(tokens[:, :length], feed["input_ids"]):
         tokens = tokens[:, length:]  # some families give the question back before the answer
-    return [text.strip() for text in encoder.processor.batch_decode(tokens, skip_special_tokens=True)]
+    found: list[list[int]] = tokens.tolist()
+    return found
+
+
+def _decode(encoder: Encoder, answers: Sequence[Sequence[int]]) -> list[str]:
+    return [text.strip() for text in encoder.processor.batch_decode(answers, skip_special_tokens=True)]

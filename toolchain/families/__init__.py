@@ -19,7 +19,7 @@ from vlmc.toolchain.families.qwen2_5_vl import Qwen25VL
 from vlmc.toolchain.families.qwen3_vl import Qwen3VL
 from vlmc.toolchain.families.smolvlm import SmolVLM
 
-__all__ = ["FAMILIES", "Family", "Tower", "find"]
+__all__ = ["FAMILIES", "Family", "Tower", "exported_names", "find"]
 
 _KNOWN: tuple[Family, ...] = (
     Llava(),
@@ -37,6 +37,11 @@ _KNOWN: tuple[Family, ...] = (
     Gemma3(),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in _KNOWN}
+
+
+def exported_names() -> list[str]:
+    """Return the names of the families that vlmc exports and runs: those that know graphs."""
+    return [name for name, family in FAMILIES.items() if type(family).graphs is not Family.graphs]
 
 
 def find(config: dict[str, Any], where: str) -> Family:

@@ -8,7 +8,9 @@ from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
 from vlmc.runtime.artifact.writing import check_destination
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.card import card
+from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.settings import DATA_OPTIONS
 from vlmc.toolchain.team import Team
 from vlmc.toolchain.versions import versions
 
@@ -24,6 +26,12 @@ class Stage(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return the whole configuration as JSON values: it goes into the history, and decides what may be resumed."""
+
+    @final
+    def recorded(self) -> dict[str, Any]:
+        """Return the configuration as the history holds it: data sets by their names, without the paths to them."""
+        settings = self.settings()
+        return settings | {name: named(settings[name]) for name in DATA_OPTIONS if settings.get(name) is not None}
 
     @abstractmethod
     def requires(self, source: Checkpoint) -> None:
@@ -75,7 +83,7 @@ class Stage(ABC):
             manifest, measures = self.work(source, draft)
             measures |= {DATA: data} if data else {}
             step = Step(
-                stage=self.name, config=self.settings(), parent=source.digest, measures=measures, versions=versions()
+                stage=self.name, config=self.recorded(), parent=source.digest, measures=measures, versions=versions()
             )
             complete = manifest.model_copy(update={"history": (*manifest.history, step)})
             (draft.root / "README.md").write_text(card(complete), encoding="utf-8")

@@ -83,7 +83,7 @@ class Compress:
 
 def _identity(source: Checkpoint, stages: list[Stage]) -> dict[str, Any]:
     """Return all that decides the result; the data counts by its digests, wherever it lies."""
-    steps = {stage.name: _step(stage.settings(), stage.inputs(), versions()) for stage in stages}
+    steps = {stage.name: _step(stage.recorded(), stage.inputs(), versions()) for stage in stages}
     return {"source": source.digest, "steps": list(steps), **steps}
 
 

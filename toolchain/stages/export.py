@@ -25,6 +25,7 @@ from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo.dataset import samples
 from vlmc.toolchain.demo.questions import CAPTION
+from vlmc.toolchain.families import exported_names
 from vlmc.toolchain.families.graphs import reached
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
@@ -56,7 +57,7 @@ def export(artifact: Artifact, settings: ExportSettings, backend: str, progress:
     if artifact.manifest.state == "adapted":
         raise InputError(f"{artifact.root} has an adapter that is not merged: run 'vlmc merge {artifact.root}' first")
     checkpoint = Checkpoint(str(artifact.root), artifact.root)
-    serving = artifact.manifest.need_serving("export")
+    serving = _serving(artifact)
     model = checkpoint.load()
     described = _describe(checkpoint, model, artifact, serving)
     with progress.task("export", total=len(described.specs) + 1) as task, extend(artifact, exporter.name) as folder:
@@ -69,6 +70,15 @@ def export(artifact: Artifact, settings: ExportSettings, backend: str, progress:
         (folder / exporter.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         task.advance("compared with torch")
     return report
+
+
+def _serving(artifact: Artifact) -> Serving:
+    if artifact.manifest.serving is None:
+        raise InputError(
+            f"vlmc cannot export a {artifact.manifest.family} model yet: it exports {' and '.join(exported_names())}; "
+            f"transformers loads {artifact.root} as any other model"
+        )
+    return artifact.manifest.serving
 
 
 @dataclass(frozen=True)

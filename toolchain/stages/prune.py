@@ -19,6 +19,7 @@ from vlmc.toolchain.devices import choose_device
 from vlmc.toolchain.families import Family
 from vlmc.toolchain.masks import save_masks
 from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.origin import remember
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_dsnot, with_refit
 from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse, widths
@@ -106,13 +107,14 @@ class Prune(Stage):
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         pruned = self._prune(source, draft.root)
+        remember(source)
         layers, parts = pruned.layers(), pruned.parts
         save_model(source.folder, draft.root, pruned.journal.weights(pruned.blocks))
         save_masks(draft.root, pruned.journal.masks(pruned.blocks))
         manifest = Manifest(
             family=source.family.name,
             state="pruned",
-            origin=Origin(model=source.name, digest=source.digest),
+            origin=Origin(model=source.title, digest=source.digest),
             layers={one.name: Layer(tensor=one.tensor, pattern=one.pattern, part=parts[one.name]) for one in layers},
             serving=pruned.serving,
             history=(),

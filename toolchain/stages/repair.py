@@ -13,11 +13,16 @@ from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
 from vlmc.runtime.artifact.folder import is_model
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import data
+from vlmc.toolchain.card import PRUNED
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.fingerprint import fingerprint
+from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.evaluate.accuracy import evaluate
+from vlmc.toolchain.evaluate.batching import MAX_NEW_TOKENS
 from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.origin import find_dense
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapter_files import FOLDER, load_adapter, save_adapter
 from vlmc.toolchain.repair.adapters import Adapters, attach
@@ -47,8 +52,8 @@ _NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "gradient_checkpointing"
 class Repair(Stage):
     """Train adapters on the pruned layers and the interface, with the dense model as the teacher.
 
-    `samples` and `validation` stand in for the data sets of the options; `dense` names the dense model where it is no
-    longer where the artifact's origin says. Of several processes the main one runs the stage, the others `assist`.
+    `samples` and `validation` stand in for the data sets of the options; `dense` names the dense model where it is
+    not found by itself. Of several processes the main one runs the stage, the others `assist`.
     """
 
     name = "repair"
@@ -85,7 +90,7 @@ class Repair(Stage):
             raise InputError(f"{source.name} is {artifact.manifest.state}: repair works on a pruned artifact")
         artifact.verify_files()
         if self.method.distilled:
-            self._find_teacher(artifact)
+            find_dense(artifact, self.dense)
 
     def _ensure_kernel(self) -> None:
         probe = torch.empty(0, device=self.team.device)
@@ -97,13 +102,14 @@ class Repair(Stage):
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact, folder = _opened(source), _checkpoints(draft.root)
+        before = self._ask_pruned(source)
         trainer = self._trainer(source, artifact, folder)
         checkpoints = Checkpoints(folder, self._identity(artifact), resume=self.resume)
         trainer.train(checkpoints, self.progress)
         carry(artifact.root, draft.root, [path for path in artifact.manifest.files if is_model(path)])
         save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest)
         write_reports(draft.root, trainer.records, trainer.watch.losses)
-        return artifact.manifest.model_copy(update={"state": "adapted"}), self._measures(trainer)
+        return artifact.manifest.model_copy(update={"state": "adapted"}), before | self._measures(trainer)
 
     def assist(self, source: Checkpoint, destination: Path) -> None:
         """Train in step with the main process, which writes `destination`."""
@@ -162,7 +168,7 @@ class Repair(Stage):
         """Return the teacher that the options name, or the cheapest that is true to the dense model."""
         if not self.method.distilled:
             return None
-        dense, mode = self._find_teacher(artifact), self.options.teacher
+        dense, mode = find_dense(artifact, self.dense), self.options.teacher
 
         def copy() -> Copy:
             return Copy(narrow(dense.load(), dense.dtype, self.options.precision).to(self.team.device), view)
@@ -189,12 +195,9 @@ class Repair(Stage):
         options = self.options
         if options.patience is None and options.validate_every is None:
             return None
-        found = self.validation
+        found = self._validation_samples()
         if found is None:
-            name = options.validation or ("demo" if options.data == "demo" else None)
-            if name is None:
-                raise InputError(f"there is nothing to validate {options.data} on: name a data set with --validation")
-            found = data.load(name, "validation")
+            raise InputError(f"there is nothing to validate {options.data} on: name a data set with --validation")
         return [found[place] for place in range(min(options.validation_count, len(found)))]
 
     def _validation(self, encoder: Encoder) -> Batches | None:
@@ -203,12 +206,29 @@ class Repair(Stage):
             return None
         return Batches(self._validated, encoder, self.options.batch, self.seed)
 
-    def _find_teacher(self, artifact: Artifact) -> Checkpoint:
-        origin = artifact.manifest.origin
-        teacher = Checkpoint.find(self.dense or origin.model)
-        if teacher.digest != origin.digest:
-            raise InputError(f"{teacher.name} is not the model that {artifact.root} was pruned from: name that with --dense")
-        return teacher
+    def _validation_samples(self) -> Sequence[Sample] | None:
+        """Return what may be validated on, where there is any."""
+        name = self.options.validation or ("demo" if self.options.data == "demo" else None)
+        return self.validation if self.validation is not None or name is None else data.load(name, "validation")
+
+    def _ask_pruned(self, source: Checkpoint) -> dict[str, Any]:
+        """Return the pruned model's accuracy on the first validation questions with short answers, as a measure.
+
+        Where there are none, and among several processes, nothing is measured.
+        """
+        stand_in = self.samples is not None and self.validation is None
+        found = None if stand_in or self.team.size > 1 else self._validation_samples()
+        count = min(self.options.pruned_questions, len(found or ()))
+        if found is None or not count:
+            return {}
+        model = source.load().to(self.team.device)
+        encoder = Encoder(source.load_processor(), source.family, model)
+        some = [one for one in (found[place] for place in range(count)) if encoder.is_short(one, MAX_NEW_TOKENS)]
+        if not some:
+            return {}
+        accuracy = evaluate(model, encoder, some, self.progress, title="pruned", batch=self.options.batch)
+        where = {"data": named(self.options.validation or self.options.data), "split": "validation"}
+        return {PRUNED: {**where, "count": accuracy.count, "overall": round(accuracy.overall, 6)}}
 
     def _identity(self, artifact: Artifact) -> dict[str, Any]:
         """Return all that decides the result."""
