@@ -1,5 +1,6 @@
 """The options of every step, each written once: a field and its docstring make the flag, its help, the recipe's key."""
 
+import re
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -26,10 +27,18 @@ def read_layers(given: object) -> object:
     return {glob.strip(): text.strip() for glob, _, text in pairs}
 
 
-class Settings(BaseModel):
-    """Base of all option groups: frozen, and a key that is not known is an error."""
+def read_part(given: object) -> object:
+    """Read a share of the data such as `5%`, or a number of samples."""
+    text = str(given).strip()
+    if not re.fullmatch(r"\d+|\d{1,2}(\.\d+)?%", text):
+        raise ValueError("give a share below 100 %, such as 5%, a number of samples, or 0 to hold nothing out")
+    return text
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+class Settings(BaseModel):
+    """Base of all option groups: frozen, numbers are finite, and a key that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -135,17 +144,21 @@ class TrainingSettings(DataSettings):
     cache_words: int = Field(default=64, ge=1)
     """Words kept for each answer token of cached logits."""
     validation: str | None = None
-    """Data set to validate on. [default: the demo's validation split, where the demo is trained on]"""
+    """Data set to validate on. [default: what --hold-out takes; the demo's validation split, where that is trained on]"""
     validation_count: int = Field(default=256, ge=1)
-    """Samples to validate on."""
+    """Samples to validate on, of --validation or the demo."""
+    hold_out: Annotated[str, BeforeValidator(read_part)] = "5%"
+    """Part of --data to validate on, not to train on: a share, at most 500 samples, a number, or 0. Not of the demo."""
     validate_every: int | None = Field(default=None, ge=1)
-    """Steps between validations. [default: none; 50 with --patience]"""
+    """Steps between validations. [default: 50; none on the demo without --patience]"""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations without a new best, and keep the best. [default: never]"""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints, from which a killed run goes on."""
     checkpoint_minutes: float | None = Field(default=None, gt=0)
     """Minutes after which there is a checkpoint in any case."""
+    sample_cache: int = Field(default=100, ge=0)
+    """Memory in MB for encoded samples that are seen again, such as in the next epoch; else none is kept."""
     workers: int = Field(default=0, ge=0)
     """Background processes that encode the coming batches while a step runs; the result is the same."""
     tensorboard: str | None = None

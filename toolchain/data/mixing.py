@@ -5,7 +5,7 @@ from math import ceil
 
 import numpy as np
 
-from vlmc.toolchain.data.lazy import LazySamples
+from vlmc.toolchain.data.lazy import LazySamples, origin_of
 from vlmc.toolchain.data.sample import Sample
 
 
@@ -26,8 +26,15 @@ class Mixture(LazySamples):
         return len(self._order)
 
     def at(self, index: int) -> Sample:
+        part, number = self._find(index)
+        return part[number]
+
+    def origin(self, index: int) -> tuple[Sequence[Sample], int]:
+        return origin_of(*self._find(index))
+
+    def _find(self, index: int) -> tuple[Sequence[Sample], int]:
         part = self.parts[int(self._order[index])]
-        return part[int(self._numbers[index]) % len(part)]
+        return part, int(self._numbers[index]) % len(part)
 
 
 def interleave(counts: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":

@@ -16,7 +16,7 @@ from vlmc.toolchain import data
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.masks import load_masks
+from vlmc.toolchain.masks import load_packed
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapter_files import FOLDER, load_adapter, save_adapter
@@ -24,13 +24,14 @@ from vlmc.toolchain.repair.adapters import Adapters, attach
 from vlmc.toolchain.repair.batches import Batches, split
 from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.checkpoints import Checkpoints
+from vlmc.toolchain.repair.holding_out import Parts, hold_out
+from vlmc.toolchain.repair.loading import Loading, Sharded, Whole, held_bytes, shards
 from vlmc.toolchain.repair.masked_linear_triton import MOST_RANKS, supports
 from vlmc.toolchain.repair.methods import METHODS, Method
-from vlmc.toolchain.repair.precision import narrow
 from vlmc.toolchain.repair.recompute import recompute
 from vlmc.toolchain.repair.reports import summary, write_reports
 from vlmc.toolchain.repair.teachers import Cached, Copy, Shared, Teacher, pruned_away
-from vlmc.toolchain.repair.training import Trainer
+from vlmc.toolchain.repair.training import VALIDATE, Trainer
 from vlmc.toolchain.repair.views import View
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.base import Stage
@@ -38,7 +39,9 @@ from vlmc.toolchain.team import Team
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 
-_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "gradient_checkpointing", "max_bad", "tensorboard", "workers"}
+_NO_RESULT = {
+    *("checkpoint_every", "checkpoint_minutes", "gradient_checkpointing", "max_bad", "sample_cache", "tensorboard", "workers"),
+}
 """Options that leave the result as it is."""
 
 
@@ -82,6 +85,7 @@ class Repair(Stage):
         if artifact.manifest.state != "pruned":
             raise InputError(f"{source.name} is {artifact.manifest.state}: repair works on a pruned artifact")
         self._ensure_kernel()
+        self._ensure_shards()
         artifact.verify_files()
         if self.method.distilled:
             self._find_teacher(artifact)
@@ -92,6 +96,20 @@ class Repair(Stage):
             raise EnvironmentLacks(
                 "--kernel triton needs an NVIDIA GPU of compute capability 8.0 or later, the package triton (pip install "
                 f"triton) and at most {MOST_RANKS} ranks; --kernel tiled runs everywhere"
+            )
+
+    def _ensure_shards(self) -> None:
+        if not shards(self.team):
+            return
+        if self.options.method == "masked-full":
+            raise InputError(
+                "--method masked-full trains as much as there are weights, which every process would hold whole: "
+                "choose another method, or leave --use_fsdp out"
+            )
+        if self.method.distilled and self.options.teacher == "cached":
+            raise InputError(
+                "--teacher cached asks the dense model process by process, which weights in shards cannot answer: "
+                "choose shared or copy, or leave --use_fsdp out"
             )
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
@@ -121,22 +139,49 @@ class Repair(Stage):
             return self.samples
         return data.load(self.options, "train", self.options.samples, seed=self.seed)
 
+    @cached_property
+    def _parts(self) -> Parts:
+        """The samples to train on, and those of a user's own data that are held out where no others are named."""
+        if self.options.data == "demo" or self.options.validation or self.validation is not None:
+            return Parts(self._samples, ())
+        parts = hold_out(self._samples, self.options.hold_out, self.seed)
+        self.progress.notice(parts.notice)
+        if parts.validation:
+            self.progress.notice(
+                f"{len(parts.validation)} of {len(self._samples)} samples are held out to validate on (--hold-out)"
+            )
+        return parts
+
     def _trainer(self, source: Checkpoint, artifact: Artifact, folder: Path) -> Trainer:
-        model, masks = source.load(), load_masks(artifact.root, artifact.manifest)
+        loading, masks = self._loading(source), load_packed(artifact.root, artifact.manifest)
         rank, alpha, kernel = self.options.rank, self.options.alpha, self.options.kernel
-        plan = self.method.plan(masks, source.family.adaptable(model), rank, alpha, kernel)
-        adapters = attach(narrow(model, source.dtype, self.options.precision), plan, self.seed)
-        model.to(self.team.device)
+        plan = self.method.plan(masks, source.family.adaptable(loading.model), rank, alpha, kernel)
+        adapters = attach(loading.model, plan, self.seed)
+        model = loading.settle(adapters.parameters().values())
         if self.options.gradient_checkpointing:
             recompute(model, [name for tower in source.family.towers for name, _ in source.family.blocks(model, tower)])
         encoder = Encoder(source.load_processor(), source.family, model)
-        batches = Batches(self._samples, encoder, self.options.batch, self.seed)
+        validation = self._validation()
+        train, check = self._batches(encoder, validation)
         towers = [tower for tower in source.family.towers if tower.part is Part.LANGUAGE]
         blocks = [name for name, _ in source.family.blocks(model, towers[-1])] if self.options.hidden else []
         view = View(blocks, self.options.precision)
-        teacher = self._teacher(artifact, adapters, masks, batches, view, folder)
-        validation = self._validation(encoder)
-        return Trainer(adapters, teacher, batches, self.options, team=self.team, view=view, validation=validation)
+        teacher = self._teacher(artifact, adapters, masks, train, view, folder)
+        return Trainer(adapters, teacher, train, self.options, team=self.team, view=view, validation=check)
+
+    def _loading(self, source: Checkpoint) -> Loading:
+        kind = Sharded if shards(self.team) else Whole
+        return kind(source, self.options.precision, self.team)
+
+    def _batches(self, encoder: Encoder, validation: Sequence[Sample]) -> tuple[Batches, Batches | None]:
+        """Return the batches to train on and to validate on; what is asked for once is not kept, the others share the room."""
+        options, train = self.options, self._parts.train
+        again = options.steps * options.batch > len(train)
+        every = options.validate_every or VALIDATE
+        check_again = bool(validation) and options.steps > every
+        room = options.sample_cache * 1_000_000 // max(1, again + check_again)
+        made = Batches(train, encoder, options.batch, self.seed, room=again * room)
+        return made, Batches(validation, encoder, options.batch, self.seed, room=check_again * room) if validation else None
 
     def _teacher(
         self,
@@ -153,7 +198,7 @@ class Repair(Stage):
         dense, mode = self._find_teacher(artifact), self.options.teacher
 
         def copy() -> Copy:
-            return Copy(narrow(dense.load(), dense.dtype, self.options.precision).to(self.team.device), view)
+            return Copy(self._loading(dense).settle(), view)
 
         if mode == "cached":
             steps = (batches.indices(step) for step in range(self.options.steps))
@@ -163,27 +208,29 @@ class Repair(Stage):
             return Cached(where, self.options, self.seed, batches=batches, places=mine, dense=copy, look=look)
         if mode == "copy":
             return copy()
-        pruned = pruned_away(artifact.root, dense.folder, artifact.manifest.layers, masks)
+        pruned = pruned_away(artifact.root, dense.folder, artifact.manifest.layers, masks, adapters)
         if pruned is None and mode == "shared":
             raise InputError(f"--teacher shared: pruning changed weights that {artifact.root} keeps: choose copy or cached")
         return copy() if pruned is None else Shared(adapters, pruned, view)
 
     def _cache(self, folder: Path) -> Path:
-        return folder / f"teacher-{self.team.rank}"
+        return folder / f"teacher-{self.team.rank}-of-{self.team.size}"
 
-    def _validation(self, encoder: Encoder) -> Batches | None:
-        """Return what early stopping goes by, where there is any; its order is of no account."""
-        options = self.options
-        if options.patience is None and options.validate_every is None:
-            return None
+    def _validation(self) -> Sequence[Sample]:
+        """Return what to validate on, if anything: what is named, what is held out, or, where asked for, the demo's split."""
+        options, asked = self.options, self.options.patience is not None or self.options.validate_every is not None
+        if self._parts.validation:
+            return self._parts.validation
         found = self.validation
         if found is None:
-            name = options.validation or ("demo" if options.data == "demo" else None)
-            if name is None:
-                raise InputError(f"there is nothing to validate {options.data} on: name a data set with --validation")
-            found = data.load(name, "validation")
-        some = [found[place] for place in range(min(options.validation_count, len(found)))]
-        return Batches(some, encoder, options.batch, self.seed)
+            name = options.validation or ("demo" if options.data == "demo" and asked else None)
+            if name is None and asked:
+                raise InputError(
+                    f"there is nothing to validate {options.data} on: name a data set with --validation, or a number of "
+                    "samples with --hold-out"
+                )
+            found = () if name is None else data.load(name, "validation")
+        return [found[place] for place in range(min(options.validation_count, len(found)))]
 
     def _find_teacher(self, artifact: Artifact) -> Checkpoint:
         origin = artifact.manifest.origin
@@ -195,12 +242,16 @@ class Repair(Stage):
     def _identity(self, artifact: Artifact) -> dict[str, Any]:
         """Return all that decides the result."""
         made_from = {"source": artifact.digest, "samples": fingerprint(self._samples), "versions": versions()}
-        return {**self.settings(), **made_from, "processes": self.team.size}
+        return {**self.settings(), **made_from}
 
     def _measures(self, trainer: Trainer) -> dict[str, Any]:
         trained = sum(parameter.numel() for parameter in trainer.parameters)
         measures = {"parameters": trained, "peak_lr": trainer.peak, **summary(trainer.records, trainer.watch.losses)}
         measures |= trainer.teacher.measures() if trainer.teacher else {}
+        if held := len(self._parts.validation):
+            measures |= {"trained_on": len(self._parts.train), "held_out": held}
+        if shards(self.team):
+            measures |= {"shards": self.team.size, "weight_bytes_each": held_bytes(trainer.adapters.model)}
         if self.method.merged is None:
             measures["kept_apart"] = True
         return measures
