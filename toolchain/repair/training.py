@@ -97,15 +97,15 @@ class Trainer:
         started, before = time.monotonic(), len(self.records)
         saved = started
         folder = self.options.tensorboard if self.team.is_main else None
-        title = f"repair, teacher {self.teacher.mode}" if self.teacher else "repair"
-        bars = progress.task(title, self.options.steps, done=before)
+        teaching = [f"teacher {self.teacher.mode}"] if self.teacher else []
+        bars = progress.task("repair", self.options.steps, done=before)
         with closing(self.feed), bars as bar, board(folder, before) as curves:
             while not self._finished():
                 record = self.step()
                 done = len(self.records)
                 curves.put(done, record._asdict())
                 pace = (done - before) * self.options.batch / (time.monotonic() - started)
-                bar.advance(f"loss {record.loss:.3f} kl {record.kl:.3f} {pace:.0f} samples/s")
+                bar.advance([f"loss {record.loss:.3f}", f"kl {record.kl:.3f}", f"{pace:.0f} samples/s", *teaching])
                 self._check_skips()
                 self._validate()
                 if checkpoints and self._is_due(saved):
