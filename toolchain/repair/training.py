@@ -186,7 +186,7 @@ class Trainer:
         if len(last) == SKIPS and all(record.skipped for record in last):
             raise CheckFailed(
                 f"repair broke off at step {len(self.records)}: {SKIPS} steps in a row had a loss or a gradient that is not "
-                f"finite (loss {last[-1].loss:.4g}, gradient norm {last[-1].norm:.4g}); lower --lr or --alpha"
+                f"finite (loss {last[-1].loss:.4g}, gradient norm {last[-1].norm:.4g}); lower --lr, --alpha, --hidden or --temperature"
             )
 
     def _check_some_moved(self) -> None:
@@ -194,7 +194,7 @@ class Trainer:
             last = self.records[-1]
             raise CheckFailed(
                 f"repair trained nothing: all {len(self.records)} steps had a loss or a gradient that is not finite (loss "
-                f"{last.loss:.4g}, gradient norm {last.norm:.4g}); lower --lr or --alpha, or weigh the losses with less"
+                f"{last.loss:.4g}, gradient norm {last.norm:.4g}); lower --lr, --alpha, --hidden or --temperature"
             )
 
     @torch.no_grad()
