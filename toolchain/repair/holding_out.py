@@ -1,7 +1,7 @@
-"""A part of a user's own data that is kept from training, to validate on: drawn by the seed, whole pictures at a time.
+"""A part of a user's own data that is kept from training, to validate on: drawn by the seed, whole images at a time.
 
-Samples that name one picture stay together, so that no picture is on both sides: by its path, by its place in a Parquet,
-tar or hub file, or by its bytes. Two copies of a picture in two places are not noticed.
+Samples that name one image stay together, so that no image is on both sides: by its path, by its place in a Parquet,
+tar or hub file, or by its bytes. Two copies of a image in two places are not noticed.
 """
 
 from collections import defaultdict
@@ -31,12 +31,12 @@ class Parts(NamedTuple):
 def hold_out(samples: Sequence[Sample], part: str, seed: int) -> Parts:
     """Split samples as `--hold-out` says: a share such as 5%, of at most `MOST`, or a number; 0 holds nothing out.
 
-    A picture is held out with all its samples, or not at all. A sample of several pictures of which one is held out in
-    another is in neither part. Held-out pictures that cannot be read are dropped, and none of the others stands in for a
-    picture that training cannot read.
+    An image is held out with all its samples, or not at all. A sample of several images of which one is held out in
+    another is in neither part. Held-out images that cannot be read are dropped, and none of the others stands in for an
+    image that training cannot read.
 
     Raises:
-        InputError: nothing would be left to train on, or too many pictures cannot be read.
+        InputError: nothing would be left to train on, or too many images cannot be read.
     """
     is_share, number = part.endswith("%"), float(part.removesuffix("%"))
     if number == 0:
@@ -46,13 +46,13 @@ def hold_out(samples: Sequence[Sample], part: str, seed: int) -> Parts:
         return Parts(samples, (), f"{_told(samples)}: too few to hold {part} out, all are trained on; --hold-out N takes N")
     if count >= len(samples):
         raise InputError(f"--hold-out {part} leaves nothing of {_told(samples)} to train on: hold out fewer")
-    pictures = _pictures(samples)
-    held = _draw(pictures, count, seed)
-    seen = {picture for index in held for picture in pictures[index]}
-    train = [index for index, some in enumerate(pictures) if seen.isdisjoint(some)]
+    images = _images(samples)
+    held = _draw(images, count, seed)
+    seen = {image for index in held for image in images[index]}
+    train = [index for index, some in enumerate(images) if seen.isdisjoint(some)]
     readable = _readable(samples, held)
     if not readable or not train:
-        return Parts(samples, (), f"{_told(samples)}: their pictures are too few to hold some out; all are trained on")
+        return Parts(samples, (), f"{_told(samples)}: their images are too few to hold some out; all are trained on")
     return Parts(Chosen(samples, train), Chosen(samples, readable))
 
 
@@ -60,22 +60,22 @@ def _told(samples: Sequence[Sample]) -> str:
     return f"{len(samples)} sample{'s' if len(samples) != 1 else ''}"
 
 
-def _draw(pictures: Sequence[Sequence[int]], count: int, seed: int) -> list[int]:
-    """Return at most `count` places: drawn one after the other, each with all that have the same first picture."""
+def _draw(images: Sequence[Sequence[int]], count: int, seed: int) -> list[int]:
+    """Return at most `count` places: drawn one after the other, each with all that have the same first image."""
     members = defaultdict[int, list[int]](list)
-    for index, some in enumerate(pictures):
+    for index, some in enumerate(images):
         members[some[0]].append(index)
     order = list(members)
     Random(f"vlmc hold out {seed}").shuffle(order)
     held: list[int] = []
-    for picture in order:
-        if len(held) + len(members[picture]) <= count:
-            held += members[picture]
+    for image in order:
+        if len(held) + len(members[image]) <= count:
+            held += members[image]
     return sorted(held)
 
 
-def _pictures(samples: Sequence[Sample]) -> list[tuple[int, ...]]:
-    """Return the pictures of every sample, as numbers; no picture is opened."""
+def _images(samples: Sequence[Sample]) -> list[tuple[int, ...]]:
+    """Return the images of every sample, as numbers; no image is opened."""
     numbers: dict[Hashable, int] = {}
     return [tuple(numbers.setdefault(key, len(numbers)) for key in _keys(samples, i)) for i in range(len(samples))]
 
@@ -87,7 +87,7 @@ def _keys(samples: Sequence[Sample], index: int) -> list[Hashable]:
         sample = source.samples[place] if isinstance(source, Screened) else source[place]
     except InputError:  # a broken row is told of by whoever trains on it
         return [alone]
-    return [_key(image, alone) for image in sample.images]
+    return [_key(image, alone) for image in sample.images] or [alone]
 
 
 def _key(image: Picture, alone: Hashable) -> Hashable:
@@ -97,7 +97,7 @@ def _key(image: Picture, alone: Hashable) -> Hashable:
 
 
 def _readable(samples: Sequence[Sample], held: Sequence[int]) -> list[int]:
-    """Open the pictures that are held out; return the places of those that are good."""
+    """Open the images that are held out; return the places of those that are good."""
     sources = {index: origin_of(samples, index) for index in held}
     for source, place in sources.values():
         if isinstance(source, Screened):
@@ -108,5 +108,5 @@ def _readable(samples: Sequence[Sample], held: Sequence[int]) -> list[int]:
 def _is_good(source: Sequence[Sample], place: int) -> bool:
     if not isinstance(source, Screened):
         return True
-    source.at(place)  # opens the picture
+    source.at(place)  # opens the image
     return place not in source.bad
