@@ -1,7 +1,7 @@
 """A part of a user's own data that is kept from training, to validate on: drawn by the seed, whole images at a time.
 
 Samples that name one image stay together, so that no image is on both sides: by its path, by its place in a Parquet,
-tar or hub file, or by its bytes. Two copies of a image in two places are not noticed.
+tar or hub file, or by its bytes. Two copies of an image in two places are not noticed.
 """
 
 from collections import defaultdict
