@@ -29,7 +29,7 @@ ONE, WHOLE, SHARDS = "one process", "two processes, weights whole", "two process
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 RUNS: dict[str, tuple[int, dict[str, str]]] = {ONE: (1, {}), WHOLE: (2, {}), SHARDS: (2, FSDP2)}
 OPTIONS = ("--steps", "2", "--batch", "2", "--precision", "bf16", "--hold-out", "0", "--gradient-checkpointing", "--quiet")
-FULL = Size(hidden=1024, inner=2816, blocks=16, vision_blocks=2, rows=32_000)
+FULL = Size(hidden=1024, inner=2816, blocks=8, vision_blocks=2, rows=32_000)
 QUICK = Size(hidden=128, inner=256, blocks=3, vision_blocks=2, rows=2_000)
 
 
