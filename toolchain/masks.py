@@ -29,6 +29,20 @@ def load_masks(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing or damaged, or a mask does not fit its weight.
     """
+    weights, masks = open_weights(folder), {}
+    for name, bits_OP in load_packed(folder, manifest).items():
+        tensor = manifest.layers[name].tensor
+        columns = weights[tensor].shape(tensor)[1]
+        masks[name] = torch.from_numpy(np.unpackbits(bits_OP.numpy(), axis=1, count=columns).astype(bool))
+    return masks
+
+
+def load_packed(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
+    """Read the same masks as they are stored, one bit per weight: bytes (O, ceil(I / 8)), high bit first.
+
+    Raises:
+        InputError: the file is missing or damaged, or a mask does not fit its weight.
+    """
     if not (folder / MASKS).is_file():
         raise InputError(f"{folder / MASKS} is missing: prune the model again")
     packed, weights = TensorFile(folder / MASKS), open_weights(folder)
@@ -36,9 +50,9 @@ def load_masks(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     for name, layer in manifest.layers.items():
         if layer.tensor not in packed or layer.tensor not in weights:
             raise InputError(f"{folder} has no mask or no weight called {layer.tensor}: prune the model again")
-        rows, columns = weights[layer.tensor][layer.tensor].shape
-        bits = packed[layer.tensor]
-        if bits.shape != (rows, -(-columns // 8)):
+        rows, columns = weights[layer.tensor].shape(layer.tensor)
+        bits_OP = packed[layer.tensor]
+        if bits_OP.shape != (rows, -(-columns // 8)):
             raise InputError(f"{folder / MASKS}: the mask of {layer.tensor} does not fit its weight")
-        masks[name] = torch.from_numpy(np.unpackbits(bits, axis=1, count=columns).astype(bool))
+        masks[name] = torch.from_numpy(np.array(bits_OP))
     return masks

@@ -1,15 +1,24 @@
 """Progress on stderr: a bar with the time left on a terminal, and notices; nothing with --quiet."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TaskID, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.progress import Task as Shown
+from rich.table import Table
+from rich.text import Text
+
+SHORTEST, LONGEST = 8, 40  # characters of a bar
 
 
 class Progress:
-    """Draws progress bars on stderr, or nothing when quiet."""
+    """Draws progress bars on stderr, or on another console; nothing when quiet."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self.quiet, self.console = quiet, console
 
     def notice(self, text: str | None) -> None:
         """Show a line that the user should read; None is no line."""
@@ -22,35 +31,57 @@ class Progress:
         if self.quiet:
             yield Task()
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        columns = (
-            TextColumn("{task.description:<10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Bars(*columns, console=Console(stderr=True)) as bars:
-            handle = bars.add_task(title, total=total, completed=done, note="")
-            yield _BarTask(bars, handle)
+        with Bars(_Line(), console=self.console or Console(stderr=True)) as bars:
+            yield _BarTask(bars, bars.add_task(title, total=total, completed=done, notes=[]))
 
 
 class Task:
     """A piece of work that is not shown."""
 
-    def advance(self, note: str | None = None) -> None:
-        """Say that one more unit is done, with a note such as the loss."""
+    def advance(self, note: str | Sequence[str] = ()) -> None:
+        """Say that one more unit is done, with a note such as the loss, or several, what matters most first."""
 
 
 class _BarTask(Task):
-    def __init__(self, bars: "object", handle: "object") -> None:
+    def __init__(self, bars: Bars, handle: TaskID) -> None:
         self._bars, self._handle = bars, handle
 
-    def advance(self, note: str | None = None) -> None:
-        fields = {} if note is None else {"note": note}
-        self._bars.update(self._handle, advance=1, **fields)  # type: ignore[attr-defined]
+    def advance(self, note: str | Sequence[str] = ()) -> None:
+        notes = [note] if isinstance(note, str) else list(note)
+        self._bars.update(self._handle, advance=1, **({"notes": notes} if note else {}))
+
+
+class _Line(ProgressColumn):  # type: ignore[misc]
+    """The one column that there is: a whole line, for columns of their own would all be cut off alike."""
+
+    def render(self, task: Shown) -> "_Fitted":
+        return _Fitted(task)
+
+
+class _Fitted:
+    """A task on one line. Title, count and time left are always there; what does not fit beside them gives way.
+
+    The bar gets shorter first; then the last of the notes goes, and so on to the second, the time gone by, the first note,
+    and last the bar.
+    """
+
+    def __init__(self, task: Shown) -> None:
+        self.task = task
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        task = self.task
+        title, count = Text(task.description), MofNCompleteColumn().render(task)
+        left = Text("eta ") + TimeRemainingColumn().render(task)
+        gone, notes = TimeElapsedColumn().render(task), [Text(note, "cyan") for note in task.fields["notes"]]
+        room = options.max_width - sum(cell.cell_len + 1 for cell in (title, count, left)) + 1
+        bar, shown = room > SHORTEST, set[int]()
+        room -= (SHORTEST + 1) * bar
+        for cell in (*notes[:1], gone, *notes[1:]):
+            if cell.cell_len >= room:
+                break
+            shown.add(id(cell))
+            room -= cell.cell_len + 1
+        drawn = [BarColumn(min(LONGEST, SHORTEST + room)).render(task)] if bar else []
+        table = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_row(title, *drawn, count, *(cell for cell in (gone, left, *notes) if cell is left or id(cell) in shown))
+        yield table

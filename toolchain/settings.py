@@ -1,6 +1,7 @@
 """The options of every step, each written once: a field and its docstring make the flag, its help, the recipe's key."""
 
 import inspect
+import re
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -40,13 +41,21 @@ def read_layers(given: object) -> object:
     return {glob.strip(): text.strip() for glob, _, text in pairs}
 
 
+def read_part(given: object) -> object:
+    """Read a share of the data such as `5%`, or a number of samples."""
+    text = str(given).strip()
+    if not re.fullmatch(r"\d+|\d{1,2}(\.\d+)?%", text):
+        raise ValueError("give a share below 100 %, such as 5%, a number of samples, or 0 to hold nothing out")
+    return text
+
+
 class Settings(BaseModel):
-    """Base of all option groups: frozen, and a key that is not known is an error.
+    """Base of all option groups: frozen, numbers are finite, and a key that is not known is an error.
 
     `panel` is the heading of `--help` under which the group's own options stand, but for those marked `RARE`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
     panel: ClassVar[str] = "Options"
 
     @classmethod
@@ -171,19 +180,23 @@ class TrainingSettings(DataSettings):
     cache_words: Annotated[int, RARE] = Field(default=64, ge=1)
     """Words kept for each answer token of cached logits."""
     validation: str | None = None
-    """Data set to validate on. [default: the demo's validation split, where the demo is trained on]"""
+    """Data set to validate on. [default: what --hold-out takes; the demo's validation split, where that is trained on]"""
     validation_count: Annotated[int, RARE] = Field(default=256, ge=1)
-    """Samples to validate on."""
+    """Samples to validate on, of --validation or the demo."""
+    hold_out: Annotated[str, BeforeValidator(read_part)] = "5%"
+    """Part of --data to validate on, not to train on: a share, at most 500 samples, a number, or 0. Not of the demo."""
     pruned_questions: Annotated[int, RARE] = Field(default=128, ge=0)
     """Validation questions that the pruned model is asked before it is trained, for the history; 0 asks none."""
     validate_every: int | None = Field(default=None, ge=1)
-    """Steps between validations. [default: none; 50 with --patience]"""
+    """Steps between validations. [default: 50; none on the demo without --patience]"""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many validations without a new best, and keep the best. [default: never]"""
     checkpoint_every: Annotated[int, RARE] = Field(default=100, ge=1)
     """Steps between checkpoints, from which a killed run goes on."""
     checkpoint_minutes: Annotated[float | None, RARE] = Field(default=None, gt=0)
     """Minutes after which there is a checkpoint in any case."""
+    sample_cache: Annotated[int, RARE] = Field(default=100, ge=0)
+    """Memory in MB for encoded samples that are seen again, such as in the next epoch; else none is kept."""
     workers: Annotated[int, RARE] = Field(default=0, ge=0)
     """Background processes that encode the coming batches while a step runs; the result is the same."""
     tensorboard: Annotated[str | None, RARE] = None

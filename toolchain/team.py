@@ -1,8 +1,8 @@
 """The processes that share one job: one, or those that `accelerate launch` or `torchrun` started.
 
-Pruning shares the calibration samples and the layers. In training each holds the whole model and takes a part of every
-batch; gradients are added up once a step. What is trained is small, so nothing more is needed, and unlike
-DistributedDataParallel this knows how many answer tokens each process saw.
+Pruning shares the calibration samples and the layers. In training each takes a part of every batch; gradients are added up
+once a step. What is trained is small and whole in each, so nothing more is needed, and unlike DistributedDataParallel this
+knows how many answer tokens each process saw. Frozen weights may lie in shards: see `repair.loading`.
 """
 
 import atexit

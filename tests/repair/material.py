@@ -1,6 +1,6 @@
 """What the tests of repair and merge work on: pico models, pruned, and questions that they can be trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -60,7 +60,7 @@ class _Fuse(Task):
     def __init__(self, left: int) -> None:
         self.left = left
 
-    def advance(self, note: str | None = None) -> None:
+    def advance(self, note: str | Sequence[str] = ()) -> None:
         self.left -= 1
         if self.left == 0:
             raise Killed

@@ -40,11 +40,24 @@ def test_a_batch_may_be_larger_than_the_data(source: Checkpoint) -> None:
     assert len(batches(source, 20).indices(0)) == 20
 
 
-def test_cached_batches_are_the_same(source: Checkpoint) -> None:
-    some = batches(source, 7)
-    first, again = some.at(0), some.at(0)
+def test_cached_batches_are_the_same(source: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = batches(source, 7)
+    some = Batches(plain.samples, plain.encoder, plain.size, plain.seed, room=1_000_000)
+    first = some.at(0)
+    monkeypatch.setattr(plain.encoder, "answered", None)  # nothing is encoded again
+    again = some.at(0)
     assert all(torch.equal(first.inputs[name], again.inputs[name]) for name in first.inputs)
     assert torch.equal(first.answers_N, again.answers_N)
+
+
+def test_no_more_is_kept_than_there_is_room_for(source: Checkpoint) -> None:
+    plain = batches(source, 7)
+    plain.at(0)
+    assert not plain._cache
+    one = sum(tensor.nbytes for tensor in plain.encoder.answered(plain.samples[0]).values())
+    some = Batches(plain.samples, plain.encoder, plain.size, plain.seed, room=3 * one)
+    some.at(0)
+    assert 0 < sum(tensor.nbytes for kept in some._cache.values() for tensor in kept.values()) <= 3 * one
 
 
 def test_a_sample_beyond_the_model_is_named(source: Checkpoint) -> None:

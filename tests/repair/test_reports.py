@@ -14,7 +14,7 @@ from tests.repair import material
 from vlmc.runtime.errors import EnvironmentLacks
 from vlmc.toolchain.repair import reports
 from vlmc.toolchain.repair.board import board
-from vlmc.toolchain.repair.reports import summary, write_reports
+from vlmc.toolchain.repair.reports import smoothed, summary, write_reports
 from vlmc.toolchain.repair.training import Record
 from vlmc.toolchain.stages.repair import Repair
 
@@ -53,6 +53,31 @@ def test_the_plot_is_drawn_where_matplotlib_is_and_is_the_same_every_time(
     assert one == two
     with Image.open(tmp_path / "one" / "reports" / "repair.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 10  # curves, not an empty page
+
+
+def test_curves_are_smoothed_over_the_steps_before_and_skipped_steps_are_left_out() -> None:
+    assert smoothed([4.0, NAN, 2.0], 1) == [4.0, 4.0, 2.0]
+    assert smoothed([NAN, 4.0, 1.0], 2)[1:] == [4.0, 2.0]  # (1/2 4 + 1) / (1/2 + 1)
+    noisy = [float(step % 2) for step in range(100)]
+    assert all(abs(value - 0.5) < 0.03 for value in smoothed(noisy, 20)[50:])
+
+
+def test_the_plot_has_smoothed_and_raw_losses_the_learning_rate_and_the_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    figure_of = pytest.importorskip("matplotlib.figure").Figure
+    monkeypatch.setattr("matplotlib.figure.Figure", lambda **given: figures.append(figure_of(**given)) or figures[0])
+    records = [Record(0.001 * step, 5.0 + (step % 2), 4.0, 2.0, 0.0, 1.0, 0.0) for step in range(1, 91)]
+    reports._plot(tmp_path / "plot.png", records, {45: 3.0, 90: 2.5})
+    losses, rates = figures[0].axes
+    drawn = {line.get_label(): line for line in losses.lines}
+    assert {"loss", "task", "kl", "task, validation"} <= drawn.keys()
+    assert max(drawn["loss"].get_ydata()[30:]) - min(drawn["loss"].get_ydata()[30:]) < 0.5
+    faint = [line for line in losses.lines if line.get_alpha() is not None]
+    assert list(faint[0].get_ydata()) == [record.loss for record in records]
+    assert list(drawn["task, validation"].get_ydata()) == [3.0, 2.5]
+    assert list(rates.lines[0].get_ydata()) == [record.lr for record in records]
 
 
 class Writer:

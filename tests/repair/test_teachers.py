@@ -1,5 +1,6 @@
 """The three forms of the dense model: what they predict is the untouched checkpoint's, or as near as they say."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,16 @@ from tests import pico
 from tests.repair import material
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.masks import load_masks
+from vlmc.toolchain.masks import load_packed
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.origin import find_dense
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.repair.adapters import Adapters, attach
 from vlmc.toolchain.repair.batches import Batches
+from vlmc.toolchain.repair.masked_linear import unpack
 from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.repair.teachers import Cached, Copy, Shared, pruned_away
+from vlmc.toolchain.repair.teachers import shared as shared_teacher
 from vlmc.toolchain.repair.views import View
 from vlmc.toolchain.settings import CacheKind, RepairSettings
 from vlmc.toolchain.stages.repair import Repair
@@ -43,7 +46,7 @@ def origin(pruned: Checkpoint) -> Checkpoint:
 
 def student(pruned: Checkpoint) -> tuple[Adapters, dict[str, Tensor]]:
     """Return the pruned model with adapters of every kind of layer that look trained, and its masks."""
-    model, masks = pruned.load(), load_masks(pruned.folder, Artifact.open(pruned.folder).manifest)
+    model, masks = pruned.load(), load_packed(pruned.folder, Artifact.open(pruned.folder).manifest)
     adapters = attach(model, METHODS["ressa"].plan(masks, pruned.family.adaptable(model), 2, 4.0))
     draw = torch.Generator().manual_seed(0)
     for parameter in adapters.parameters().values():
@@ -72,12 +75,37 @@ def test_shared_weights_answer_as_the_untouched_checkpoint_bit_for_bit(pruned: C
     assert all(torch.equal(one, other) for one, other in zip(ours.hidden_ND, true.hidden_ND, strict=True))
     assert not torch.equal(View().of(adapters.model, batch).logits_NV, true.logits_NV)
     assert all(torch.equal(one, before[name]) for name, one in adapters.model.named_parameters())
-    assert sum(one.numel() for one in values.values()) == sum(int((~mask).sum()) for mask in masks.values())
+    assert all(one.numel() * 2 == adapters.layers[name].weight.numel() for name, one in values.items())
+
+
+def test_a_shared_teacher_holds_a_byte_per_weight_of_one_layer_at_most(
+    llava: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks are bits; while the teacher answers, none of them is unpacked."""
+    adapters, masks = student(llava)
+    values, batch, held = away(llava, masks), batches(llava).at(0), list[int]()
+    assert values is not None
+    shared = Shared(adapters, values, View())
+
+    def unpacked() -> int:
+        return sum(one.nbytes for one in gc.get_objects() if isinstance(one, Tensor) and one.dtype == torch.bool)
+
+    def note(*_: object) -> None:
+        held.append(unpacked() - before)
+
+    before = unpacked()
+    handle = adapters.model.register_forward_pre_hook(note)
+    monkeypatch.setattr(shared_teacher, "unpack", lambda *given: (note(), unpack(*given))[1])
+    shared.target(batch, [0])
+    handle.remove()
+    assert len(held) == 2 * len(values) + 1
+    assert max(held) <= max(layer.weight.numel() for layer in adapters.layers.values())
+    assert sum(one.nbytes for one in masks.values()) * 8 == sum(2 * one.numel() for one in values.values())
 
 
 def test_weights_are_not_shared_where_pruning_changed_what_it_kept(tmp_path: Path) -> None:
     source = material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned", "sparsegpt")
-    masks = load_masks(source.folder, Artifact.open(source.folder).manifest)
+    masks = load_packed(source.folder, Artifact.open(source.folder).manifest)
     assert away(source, masks) is None
     stage = Repair(material.OPTIONS.model_copy(update={"teacher": "shared"}), samples=material.samples())
     with pytest.raises(InputError, match=r"--teacher shared: pruning changed weights that .* keeps: choose copy or cached"):

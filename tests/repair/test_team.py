@@ -47,7 +47,7 @@ def two(arguments: list[str], folder: Path) -> None:
     where = port()
     processes = [start(rank, 2, where, arguments, folder) for rank in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
 
 

@@ -19,7 +19,7 @@ from vlmc.toolchain.repair.adapters import AdapterPlan, attach
 from vlmc.toolchain.repair.batches import Batches, answer_logits
 from vlmc.toolchain.repair.checkpoints import Checkpoints
 from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
-from vlmc.toolchain.repair.precision import narrow
+from vlmc.toolchain.repair.precision import narrow, restore_scaler, scaler_state
 from vlmc.toolchain.repair.reports import summary
 from vlmc.toolchain.repair.schedule import default_rate, learning_rate
 from vlmc.toolchain.repair.stopping import Watch
@@ -227,18 +227,20 @@ def test_half_precision_trains_in_float32_masters(precision: Precision, llava: C
 
 def test_fp16_halves_its_scale_where_a_gradient_overflows_and_the_state_says_so(llava: Checkpoint) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"precision": "fp16"}))
-    some.scale.value = 2.0**60
+    restore_scaler(some.scaler, torch.tensor([2.0**60, 0]))
     assert some.step().skipped
-    assert some.scale.value == 2.0**59
+    assert scaler_state(some.scaler).tolist() == [2.0**59, 0]
     again = trainer(llava, material.OPTIONS.model_copy(update={"precision": "fp16"}))
     again.restore(some.state())
-    assert again.scale.value == 2.0**59
+    assert scaler_state(again.scaler).tolist() == [2.0**59, 0]
 
 
 def test_weights_stored_in_the_products_type_are_kept_in_it() -> None:
     model = nn.Linear(4, 4)
+    model.register_buffer("frequencies", torch.ones(2))
     assert narrow(model, torch.bfloat16, "fp16").weight.dtype == torch.float32
     assert narrow(model, torch.bfloat16, "bf16").weight.dtype == torch.bfloat16
+    assert model.get_buffer("frequencies").dtype == torch.float32
 
 
 def test_a_warm_up_is_a_tenth_at_most() -> None:

@@ -72,7 +72,8 @@ def repair(
 ) -> None:
     """Train adapters that bring a pruned model's answers back; merge makes them part of the weights.
 
-    In several processes, on one machine or more: accelerate launch -m vlmc.toolchain.cli repair ..., or torchrun.
+    In several processes, on one machine or more: accelerate launch -m vlmc.toolchain.cli repair ..., or torchrun; with
+    --use_fsdp --fsdp_version 2 the frozen weights are shared out among them.
     """
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.progress import Progress

@@ -19,6 +19,10 @@ class LazySamples(Sequence[Sample]):
     def at(self, index: int) -> Sample:
         """Make the sample at an index from 0 to `len(self) - 1`."""
 
+    def origin(self, index: int) -> tuple[Sequence[Sample], int]:
+        """Return the sequence that a sample is taken from in the end, and its index there; no picture is opened."""
+        return self, index
+
     @overload
     def __getitem__(self, index: int) -> Sample: ...
     @overload
@@ -40,3 +44,11 @@ class Chosen(LazySamples):
 
     def at(self, index: int) -> Sample:
         return self.samples[self.indices[index]]
+
+    def origin(self, index: int) -> tuple[Sequence[Sample], int]:
+        return origin_of(self.samples, self.indices[index])
+
+
+def origin_of(samples: Sequence[Sample], index: int) -> tuple[Sequence[Sample], int]:
+    """Return what `LazySamples.origin` does; of any other sequence, itself."""
+    return samples.origin(index) if isinstance(samples, LazySamples) else (samples, index)

@@ -6,7 +6,7 @@ from math import ceil
 import numpy as np
 
 from vlmc.toolchain.data.fingerprint import Fingerprinted, digest_of, fingerprint
-from vlmc.toolchain.data.lazy import LazySamples
+from vlmc.toolchain.data.lazy import LazySamples, origin_of
 from vlmc.toolchain.data.sample import Sample
 
 
@@ -27,8 +27,15 @@ class Mixture(LazySamples, Fingerprinted):
         return len(self._order)
 
     def at(self, index: int) -> Sample:
+        part, number = self._find(index)
+        return part[number]
+
+    def origin(self, index: int) -> tuple[Sequence[Sample], int]:
+        return origin_of(*self._find(index))
+
+    def _find(self, index: int) -> tuple[Sequence[Sample], int]:
         part = self.parts[int(self._order[index])]
-        return part[int(self._numbers[index]) % len(part)]
+        return part, int(self._numbers[index]) % len(part)
 
     def digest(self) -> str:
         return digest_of([*map(str, self._counts), *map(fingerprint, self.parts)])

@@ -81,13 +81,14 @@ class Screened(LazySamples, Fingerprinted):
     def __init__(self, samples: Sequence[Sample], name: str, limit: Limit) -> None:
         self.samples, self._tally = samples, Tally(name, limit, len(samples))
         self._good = bytearray(len(samples))
+        self._reserved = bytearray(len(samples))
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def at(self, index: int) -> Sample:
         for place in chain(range(index, len(self)), range(index)):
-            if place not in self._tally.bad:
+            if place not in self._tally.bad and (place == index or not self._reserved[place]):
                 sample = self.samples[place]
                 if self._good[place] or self._open(place, sample):
                     return sample
@@ -101,6 +102,10 @@ class Screened(LazySamples, Fingerprinted):
     def bad(self) -> Mapping[int, str]:
         """The bad pictures that were met: their places in the samples, and what is wrong with each, the first one first."""
         return self._tally.bad
+
+    def reserve(self, place: int) -> None:
+        """Let the sample at a place never stand in for another."""
+        self._reserved[place] = 1
 
     def note(self, place: int, reason: str) -> None:
         """Leave a bad picture out, wherever it was met; one that is left out already counts once.

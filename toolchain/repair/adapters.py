@@ -14,18 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.repair.masked_linear import pack, unpack
+from vlmc.toolchain.repair.masked_linear import pack, unpack, wide
 from vlmc.toolchain.settings import Kernel
 
 
 @dataclass(frozen=True)
 class AdapterPlan:
-    """What to put on one Linear: the kind of adapter, rank, alpha, a pruned layer's boolean keep-mask (O, I), the kernel."""
+    """What to put on one Linear: the kind of adapter, rank, alpha, a pruned layer's keep-mask, the kernel.
+
+    The mask is boolean (O, I), or packed already, bytes (O, P).
+    """
 
     kind: type["Adapted"]
     rank: int
     alpha: float
-    mask_OI: Tensor | None = None
+    mask: Tensor | None = None
     kernel: Kernel = "tiled"
 
 
@@ -43,7 +46,8 @@ class Adapted(nn.Module, ABC):
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
         self.rank, self.alpha, self.scale, self.kernel = plan.rank, plan.alpha, plan.alpha / plan.rank, plan.kernel
-        self.register_buffer("packed_OP", None if plan.mask_OI is None else pack(plan.mask_OI), persistent=False)
+        packed_OP = pack(plan.mask) if plan.mask is not None and plan.mask.dtype == torch.bool else plan.mask
+        self.register_buffer("packed_OP", packed_OP, persistent=False)
         self.enabled = True
         self.begin(generator)
 
@@ -55,6 +59,11 @@ class Adapted(nn.Module, ABC):
     def mask_OI(self) -> Tensor | None:
         """The boolean keep-mask (O, I), unpacked; None on a layer that is dense."""
         return None if self.packed_OP is None else unpack(self.packed_OP, self.weight.shape[1], torch.bool)
+
+    def zeros(self, *sizes: int) -> Tensor:
+        """Return zeros in float32 at least, on the weight's device; on the CPU where the weight has no values yet."""
+        device = torch.device("cpu") if self.weight.is_meta else self.weight.device
+        return torch.zeros(sizes, dtype=wide(self.weight), device=device)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Map the name of every trained parameter to it."""
@@ -123,6 +132,7 @@ def _linear(model: nn.Module, name: str, plan: AdapterPlan) -> nn.Linear:
         raise InputError(f"the adapter is for a layer {name}, which this model lacks") from None
     if not isinstance(found, nn.Linear):
         raise InputError(f"the adapter is for {name}, which is no Linear in this model but a {type(found).__name__}")
-    if plan.mask_OI is not None and plan.mask_OI.shape != found.weight.shape:
-        raise InputError(f"the mask of {name} is {tuple(plan.mask_OI.shape)}, its weight {tuple(found.weight.shape)}")
+    rows, columns = found.weight.shape
+    if plan.mask is not None and plan.mask.shape != (rows, columns if plan.mask.dtype == torch.bool else -(-columns // 8)):
+        raise InputError(f"the mask of {name} is {tuple(plan.mask.shape)}, its weight {(rows, columns)}")
     return found

@@ -17,7 +17,6 @@ from vlmc.toolchain.data.encode import IGNORE, Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 
 Item = TypeVar("Item")
-CACHE_BYTES = 1 << 30  # encoded samples that are kept from epoch to epoch
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,7 @@ def split(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
 class Batches:
     """The batches of every step, shuffled anew in each epoch; up to `room` bytes of encoded samples are kept."""
 
-    def __init__(
-        self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int, *, room: int = CACHE_BYTES
-    ) -> None:
+    def __init__(self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int, *, room: int = 0) -> None:
         self.samples, self.encoder, self.size, self.seed, self.room = samples, encoder, size, seed, room
         self._cache: dict[int, Encoded] = {}
         self._bytes = 0

@@ -4,12 +4,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from vlmc.toolchain.settings import Precision
 
 TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-START, GROWTH = 2.0**16, 2000  # float16's first scale, and the good steps after which it doubles
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -18,26 +18,31 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def narrow(model: nn.Module, stored: torch.dtype, precision: Precision) -> nn.Module:
-    """Keep frozen weights in the type of the products where they are stored in it: no bit is lost, half the memory is."""
-    return model.to(stored) if stored == TYPES[precision] else model
+    """Keep frozen weights in the type of the products where they are stored in it: no bit is lost, half the memory is.
 
-
-class LossScale:
-    """What the loss is multiplied by before the backward pass: 1, but for float16.
-
-    There it is halved by every gradient that is not finite, and doubled after 2000 steps without one (arXiv 1710.03740).
+    Buffers, such as the frequencies of rotary positions, are computed and not stored: they stay in float32.
     """
+    if stored == TYPES[precision]:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(stored)
+    return model
 
-    def __init__(self, precision: Precision) -> None:
-        self.fixed = precision != "fp16"
-        self.value, self.good = 1.0 if self.fixed else START, 0
 
-    def update(self, finite: bool) -> None:
-        """Take note of a step's gradient."""
-        if self.fixed:
-            return
-        self.good = self.good + 1 if finite else 0
-        if not finite:
-            self.value /= 2
-        elif self.good == GROWTH:
-            self.value, self.good = self.value * 2, 0
+def scaler(device: torch.device, precision: Precision) -> GradScaler:
+    """Return what the loss is multiplied by before the backward pass: 1, but for float16 (arXiv 1710.03740).
+
+    There it is halved by every gradient that is not finite, and doubled after 2000 steps without one.
+    """
+    return GradScaler(device.type, enabled=precision == "fp16")
+
+
+def scaler_state(some: GradScaler) -> Tensor:
+    """Return a scaler's scale, and the good steps since it last changed, as `restore_scaler` takes them."""
+    state = some.state_dict()
+    return torch.tensor([state.get("scale", 1.0), state.get("_growth_tracker", 0)], dtype=torch.float64)
+
+
+def restore_scaler(some: GradScaler, state: Tensor) -> None:
+    """Take up what `scaler_state` returned."""
+    if some.is_enabled():
+        some.load_state_dict(some.state_dict() | {"scale": float(state[0]), "_growth_tracker": int(state[1])})

@@ -21,7 +21,7 @@ from vlmc.toolchain.repair.board import board
 from vlmc.toolchain.repair.checkpoints import Checkpoints, State
 from vlmc.toolchain.repair.feeding import Feed
 from vlmc.toolchain.repair.losses import Losses, repair_loss, task_loss
-from vlmc.toolchain.repair.precision import LossScale
+from vlmc.toolchain.repair.precision import restore_scaler, scaler, scaler_state
 from vlmc.toolchain.repair.schedule import learning_rate, peak_rate
 from vlmc.toolchain.repair.stopping import Watch
 from vlmc.toolchain.repair.teachers import Teacher
@@ -73,7 +73,7 @@ class Trainer:
         self.parameters = list(adapters.parameters().values())
         self.peak = peak_rate(options, adapters)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.peak, weight_decay=0.0, fused=True)
-        self.scale, self.watch = LossScale(options.precision), Watch(options.patience)
+        self.scaler, self.watch = scaler(team.device, options.precision), Watch(options.patience)
         self.records: list[Record] = []
         if options.batch < team.size * options.accumulate:
             raise InputError(
@@ -86,7 +86,8 @@ class Trainer:
         The main process alone has checkpoints.
 
         Raises:
-            CheckFailed: ten steps in a row had a loss or a gradient that is not finite; the last good checkpoint stays.
+            CheckFailed: ten steps in a row, or all, had a loss or a gradient that is not finite; the last good checkpoint
+                stays.
             EnvironmentLacks: a background process was killed.
         """
         if (state := self.team.tell(checkpoints.open() if checkpoints else None)) is not None:
@@ -96,20 +97,21 @@ class Trainer:
         started, before = time.monotonic(), len(self.records)
         saved = started
         folder = self.options.tensorboard if self.team.is_main else None
-        title = f"repair, teacher {self.teacher.mode}" if self.teacher else "repair"
-        bars = progress.task(title, self.options.steps, done=before)
+        teaching = [f"teacher {self.teacher.mode}"] if self.teacher else []
+        bars = progress.task("repair", self.options.steps, done=before)
         with closing(self.feed), bars as bar, board(folder, before) as curves:
             while not self._finished():
                 record = self.step()
                 done = len(self.records)
                 curves.put(done, record._asdict())
                 pace = (done - before) * self.options.batch / (time.monotonic() - started)
-                bar.advance(f"loss {record.loss:.3f} kl {record.kl:.3f} {pace:.0f} samples/s")
+                bar.advance([f"loss {record.loss:.3f}", f"kl {record.kl:.3f}", f"{pace:.0f} samples/s", *teaching])
                 self._check_skips()
                 self._validate()
                 if checkpoints and self._is_due(saved):
                     checkpoints.save(self.state())
                     saved = time.monotonic()
+        self._check_some_moved()
         self.watch.restore_best(self.adapters.parameters())
         return self.records
 
@@ -126,7 +128,7 @@ class Trainer:
         finite = math.isfinite(losses[0]) and math.isfinite(norm)
         if finite:
             self._descend(rate)
-        self.scale.update(finite)
+        self.scaler.update()
         self.records.append(Record._make((rate, *losses, norm, float(not finite))))
         return self.records[-1]
 
@@ -134,7 +136,7 @@ class Trainer:
         """Return all that the next steps depend on: parameters, AdamW's moments and count, and the records so far."""
         state: State = {
             "records": torch.tensor(self.records, dtype=torch.float64),
-            "scale": torch.tensor([self.scale.value, self.scale.good], dtype=torch.float64),
+            "scale": scaler_state(self.scaler),
         }
         for name, parameter in self.adapters.parameters().items():
             state[name] = parameter.detach()
@@ -145,7 +147,7 @@ class Trainer:
     def restore(self, state: State) -> None:
         """Take up what `state` returned; the trainer must be built as that one was."""
         self.records = [Record(*row) for row in state["records"].tolist()]
-        self.scale.value, self.scale.good = float(state["scale"][0]), int(state["scale"][1])
+        restore_scaler(self.scaler, state["scale"])
         self.watch.restore(state)
         for name, parameter in self.adapters.parameters().items():
             parameter.data.copy_(state[name])
@@ -156,7 +158,7 @@ class Trainer:
     def _pass(self, batch: Batch, indices: Sequence[int], share: float) -> list[float]:
         """Add the gradient of some of a step's samples, with this share of its tokens; return their part of its losses."""
         losses = self._losses(batch, indices)
-        (losses.total * (share * self.scale.value)).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(losses.total * share).backward()  # type: ignore[no-untyped-call]
         return [float(loss.detach()) * share for loss in losses]
 
     def _losses(self, batch: Batch, indices: Sequence[int]) -> Losses:
@@ -168,10 +170,7 @@ class Trainer:
     def _gather_gradients(self) -> float:
         """Add up the processes' gradients and clip the sum; return its norm from before."""
         self.team.add_gradients(self.parameters)
-        if self.scale.value != 1.0:
-            for parameter in self.parameters:
-                if parameter.grad is not None:
-                    parameter.grad /= self.scale.value
+        self.scaler.unscale_(self.optimizer)
         return float(nn.utils.clip_grad_norm_(self.parameters, self.options.clip))
 
     def _descend(self, rate: float) -> None:
@@ -187,7 +186,16 @@ class Trainer:
         if len(last) == SKIPS and all(record.skipped for record in last):
             raise CheckFailed(
                 f"repair broke off at step {len(self.records)}: {SKIPS} steps in a row had a loss or a gradient that is not "
-                f"finite (loss {last[-1].loss:.4g}, gradient norm {last[-1].norm:.4g}); lower --lr or --alpha"
+                f"finite (loss {last[-1].loss:.4g}, gradient norm {last[-1].norm:.4g}); "
+                "lower --lr, --alpha, --hidden or --temperature"
+            )
+
+    def _check_some_moved(self) -> None:
+        if all(record.skipped for record in self.records):
+            last = self.records[-1]
+            raise CheckFailed(
+                f"repair trained nothing: all {len(self.records)} steps had a loss or a gradient that is not finite (loss "
+                f"{last.loss:.4g}, gradient norm {last.norm:.4g}); lower --lr, --alpha, --hidden or --temperature"
             )
 
     @torch.no_grad()
@@ -198,11 +206,15 @@ class Trainer:
         if self.validation is None or (done % every and done != self.options.steps):
             return
         tokens = loss = 0.0
-        mine = split(range(len(self.validation.samples)), self.team.size)[self.team.rank]
-        for start in range(0, len(mine), self.options.batch):
-            batch = self.validation.of(mine[start : start + self.options.batch]).to(self.team.device)
-            tokens += len(batch.answers_N)
-            loss += float(task_loss(self.view.of(self.adapters.model, batch), batch.answers_N).task) * len(batch.answers_N)
+        mine = split(range(len(self.validation.samples)), self.team.size)
+        for start in range(0, max(map(len, mine)), self.options.batch):
+            places = mine[self.team.rank][start : start + self.options.batch]
+            # a process that has none left runs along, for shards of weights come from all of them
+            batch = self.validation.of(places or [0]).to(self.team.device)
+            found = float(task_loss(self.view.of(self.adapters.model, batch), batch.answers_N).task)
+            if places:
+                tokens += len(batch.answers_N)
+                loss += found * len(batch.answers_N)
         loss, tokens = self.team.total([loss, tokens])
         self.watch.note(done, loss / tokens, self.adapters.parameters())
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,13 @@ from torch import Tensor
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
 from vlmc.runtime.artifact.folder import is_model
 from vlmc.runtime.errors import EnvironmentLacks, InputError
-from vlmc.toolchain import data
 from vlmc.toolchain.card import PRUNED
 from vlmc.toolchain.data.encode import Encoder
-from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.accuracy import evaluate
 from vlmc.toolchain.evaluate.batching import MAX_NEW_TOKENS
-from vlmc.toolchain.masks import load_masks
+from vlmc.toolchain.masks import load_packed
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.origin import find_dense
 from vlmc.toolchain.progress import Progress
@@ -30,9 +28,10 @@ from vlmc.toolchain.repair.batches import Batches, split
 from vlmc.toolchain.repair.board import writer_class
 from vlmc.toolchain.repair.carry import carry
 from vlmc.toolchain.repair.checkpoints import Checkpoints
+from vlmc.toolchain.repair.loading import Loading, Sharded, Whole, held_bytes, shards
 from vlmc.toolchain.repair.masked_linear_triton import MOST_RANKS, supports
+from vlmc.toolchain.repair.material import Material
 from vlmc.toolchain.repair.methods import METHODS, Method
-from vlmc.toolchain.repair.precision import narrow
 from vlmc.toolchain.repair.recompute import recompute
 from vlmc.toolchain.repair.reports import summary, write_reports
 from vlmc.toolchain.repair.teachers import Cached, Copy, Shared, Teacher, pruned_away
@@ -45,7 +44,17 @@ from vlmc.toolchain.team import Team
 from vlmc.toolchain.verify import ensure_sparsity
 from vlmc.toolchain.versions import versions
 
-_NO_RESULT = {"checkpoint_every", "checkpoint_minutes", "gradient_checkpointing", "max_bad", "tensorboard", "workers"}
+_NO_RESULT = {
+    *(
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "gradient_checkpointing",
+        "max_bad",
+        "sample_cache",
+        "tensorboard",
+        "workers",
+    ),
+}
 """Options that leave the result as it is."""
 
 
@@ -70,8 +79,9 @@ class Repair(Stage):
         progress: Progress | None = None,
     ) -> None:
         self.options, self.seed = options, seed
-        self.resume, self.dense, self.samples, self.validation = resume, dense, samples, validation
+        self.resume, self.dense = resume, dense
         self.progress = progress or Progress(quiet=True)
+        self.material = Material(options, seed, self.progress, samples, validation)
         self.team = Team()
 
     def settings(self) -> dict[str, Any]:
@@ -100,6 +110,20 @@ class Repair(Stage):
                 f"triton) and at most {MOST_RANKS} ranks; --kernel tiled runs everywhere"
             )
 
+    def _ensure_shards(self) -> None:
+        if not shards(self.team):
+            return
+        if self.options.method == "masked-full":
+            raise InputError(
+                "--method masked-full trains as much as there are weights, which every process would hold whole: "
+                "choose another method, or leave --use_fsdp out"
+            )
+        if self.method.distilled and self.options.teacher == "cached":
+            raise InputError(
+                "--teacher cached asks the dense model process by process, which weights in shards cannot answer: "
+                "choose shared or copy, or leave --use_fsdp out"
+            )
+
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact, folder = _opened(source), _checkpoints(draft.root)
         before = self._ask_pruned(source)
@@ -124,37 +148,30 @@ class Repair(Stage):
 
     def inputs(self) -> dict[str, str]:
         self._ensure_kernel()
+        self._ensure_shards()
         if self.options.tensorboard is not None:
             writer_class()
-        return self._digests
-
-    @cached_property
-    def _digests(self) -> dict[str, str]:
-        read = {"training": self._samples, "validation": self._validated}
-        return {use: fingerprint(samples) for use, samples in read.items() if samples is not None}
-
-    @cached_property
-    def _samples(self) -> Sequence[Sample]:
-        if self.samples is not None:
-            return self.samples
-        return data.load(self.options, "train", self.options.samples, seed=self.seed)
+        return self.material.digests
 
     def _trainer(self, source: Checkpoint, artifact: Artifact, folder: Path) -> Trainer:
-        model, masks = source.load(), load_masks(artifact.root, artifact.manifest)
+        loading, masks = self._loading(source), load_packed(artifact.root, artifact.manifest)
         rank, alpha, kernel = self.options.rank, self.options.alpha, self.options.kernel
-        plan = self.method.plan(masks, source.family.adaptable(model), rank, alpha, kernel)
-        adapters = attach(narrow(model, source.dtype, self.options.precision), plan, self.seed)
-        model.to(self.team.device)
+        plan = self.method.plan(masks, source.family.adaptable(loading.model), rank, alpha, kernel)
+        adapters = attach(loading.model, plan, self.seed)
+        model = loading.settle(adapters.parameters().values())
         if self.options.gradient_checkpointing:
             recompute(model, [name for tower in source.family.towers for name, _ in source.family.blocks(model, tower)])
         encoder = Encoder(source.load_processor(), source.family, model)
-        batches = Batches(self._samples, encoder, self.options.batch, self.seed)
+        train, check = self.material.batches(encoder)
         towers = [tower for tower in source.family.towers if tower.part is Part.LANGUAGE]
         blocks = [name for name, _ in source.family.blocks(model, towers[-1])] if self.options.hidden else []
         view = View(blocks, self.options.precision)
-        teacher = self._teacher(artifact, adapters, masks, batches, view, folder)
-        validation = self._validation(encoder)
-        return Trainer(adapters, teacher, batches, self.options, team=self.team, view=view, validation=validation)
+        teacher = self._teacher(artifact, adapters, masks, train, view, folder)
+        return Trainer(adapters, teacher, train, self.options, team=self.team, view=view, validation=check)
+
+    def _loading(self, source: Checkpoint) -> Loading:
+        kind = Sharded if shards(self.team) else Whole
+        return kind(source, self.options.precision, self.team)
 
     def _teacher(
         self,
@@ -171,7 +188,7 @@ class Repair(Stage):
         dense, mode = find_dense(artifact, self.dense), self.options.teacher
 
         def copy() -> Copy:
-            return Copy(narrow(dense.load(), dense.dtype, self.options.precision).to(self.team.device), view)
+            return Copy(self._loading(dense).settle(), view)
 
         if mode == "cached":
             steps = (batches.indices(step) for step in range(self.options.steps))
@@ -181,45 +198,22 @@ class Repair(Stage):
             return Cached(where, self.options, self.seed, batches=batches, places=mine, dense=copy, look=look)
         if mode == "copy":
             return copy()
-        pruned = pruned_away(artifact.root, dense.folder, artifact.manifest.layers, masks)
+        pruned = pruned_away(artifact.root, dense.folder, artifact.manifest.layers, masks, adapters)
         if pruned is None and mode == "shared":
             raise InputError(f"--teacher shared: pruning changed weights that {artifact.root} keeps: choose copy or cached")
         return copy() if pruned is None else Shared(adapters, pruned, view)
 
     def _cache(self, folder: Path) -> Path:
-        return folder / f"teacher-{self.team.rank}"
-
-    @cached_property
-    def _validated(self) -> Sequence[Sample] | None:
-        """What early stopping goes by, where there is any."""
-        options = self.options
-        if options.patience is None and options.validate_every is None:
-            return None
-        found = self._validation_samples()
-        if found is None:
-            raise InputError(f"there is nothing to validate {options.data} on: name a data set with --validation")
-        return [found[place] for place in range(min(options.validation_count, len(found)))]
-
-    def _validation(self, encoder: Encoder) -> Batches | None:
-        """Return the batches of what is validated on; their order is of no account."""
-        if self._validated is None:
-            return None
-        return Batches(self._validated, encoder, self.options.batch, self.seed)
-
-    def _validation_samples(self) -> Sequence[Sample] | None:
-        """Return what may be validated on, where there is any."""
-        name = self.options.validation or ("demo" if self.options.data == "demo" else None)
-        return self.validation if self.validation is not None or name is None else data.load(name, "validation")
+        return folder / f"teacher-{self.team.rank}-of-{self.team.size}"
 
     def _ask_pruned(self, source: Checkpoint) -> dict[str, Any]:
         """Return the pruned model's accuracy on the first validation questions with short answers, as a measure.
 
         Where there are none, and among several processes, nothing is measured.
         """
-        stand_in = self.samples is not None and self.validation is None
-        found = None if stand_in or self.team.size > 1 else self._validation_samples()
-        count = min(self.options.pruned_questions, len(found or ()))
-        if found is None or not count:
+        found = () if self.team.size > 1 else self.material.questions
+        count = min(self.options.pruned_questions, len(found))
+        if not count:
             return {}
         model = source.load().to(self.team.device)
         encoder = Encoder(source.load_processor(), source.family, model)
@@ -232,13 +226,17 @@ class Repair(Stage):
 
     def _identity(self, artifact: Artifact) -> dict[str, Any]:
         """Return all that decides the result."""
-        made_from = {"source": artifact.digest, "data": self._digests, "versions": versions()}
-        return {**deciding(self.settings()), **made_from, "processes": self.team.size}
+        made_from = {"source": artifact.digest, "data": self.material.digests, "versions": versions()}
+        return {**deciding(self.settings()), **made_from}
 
     def _measures(self, trainer: Trainer) -> dict[str, Any]:
         trained = sum(parameter.numel() for parameter in trainer.parameters)
         measures = {"parameters": trained, "peak_lr": trainer.peak, **summary(trainer.records, trainer.watch.losses)}
         measures |= trainer.teacher.measures() if trainer.teacher else {}
+        if held := len(self.material.parts.validation):
+            measures |= {"trained_on": len(self.material.parts.train), "held_out": held}
+        if shards(self.team):
+            measures |= {"shards": self.team.size, "weight_bytes_each": held_bytes(trainer.adapters.model)}
         if self.method.merged is None:
             measures["kept_apart"] = True
         return measures

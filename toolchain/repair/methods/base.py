@@ -30,6 +30,6 @@ class Method:
     def plan(
         self, masks: Mapping[str, Tensor], dense: Iterable[str], rank: int, alpha: float, kernel: Kernel = "tiled"
     ) -> dict[str, AdapterPlan]:
-        """Return what is trained: on every layer that has a boolean keep-mask (O, I), and on these dense ones."""
-        plan = {name: AdapterPlan(self.pruned, rank, alpha, mask_OI, kernel) for name, mask_OI in masks.items()}
+        """Return what is trained: on every layer that has a keep-mask, boolean or packed, and on these dense ones."""
+        plan = {name: AdapterPlan(self.pruned, rank, alpha, mask, kernel) for name, mask in masks.items()}
         return plan | {name: AdapterPlan(self.dense, rank, alpha) for name in dense}

@@ -21,8 +21,8 @@ class LowRank(Adapted, ABC):
 
     def begin(self, generator: torch.Generator) -> None:
         rows, columns = self.weight.shape
-        self.lora_A = nn.Parameter(self.weight.new_empty(self.rank, columns, dtype=wide(self.weight)))
-        self.lora_B = nn.Parameter(self.weight.new_zeros(rows, self.rank, dtype=wide(self.weight)))
+        self.lora_A = nn.Parameter(self.zeros(self.rank, columns))
+        self.lora_B = nn.Parameter(self.zeros(rows, self.rank))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5), generator=generator)
 
 

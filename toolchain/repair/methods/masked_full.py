@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmc.toolchain.repair.adapters import Adapted
-from vlmc.toolchain.repair.masked_linear import unpack, wide
+from vlmc.toolchain.repair.masked_linear import unpack
 
 
 class MaskedFull(Adapted):
@@ -17,7 +17,7 @@ class MaskedFull(Adapted):
     parts = ("delta",)
 
     def begin(self, generator: torch.Generator) -> None:
-        self.delta = nn.Parameter(torch.zeros_like(self.weight, dtype=wide(self.weight)))
+        self.delta = nn.Parameter(self.zeros(*self.weight.shape))
 
     def adapted(self, x: Tensor) -> Tensor:
         return F.linear(x, self._hat(), self.bias)

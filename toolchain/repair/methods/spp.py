@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmc.toolchain.repair.adapters import Adapted
-from vlmc.toolchain.repair.masked_linear import wide
 
 
 class SPP(Adapted):
@@ -23,8 +22,8 @@ class SPP(Adapted):
 
     def begin(self, generator: torch.Generator) -> None:
         rows, columns = self.weight.shape
-        self.spp_columns = nn.Parameter(self.weight.new_empty(self.rank, columns, dtype=wide(self.weight)))
-        self.spp_rows = nn.Parameter(self.weight.new_zeros(rows, 1, dtype=wide(self.weight)))
+        self.spp_columns = nn.Parameter(self.zeros(self.rank, columns))
+        self.spp_rows = nn.Parameter(self.zeros(rows, 1))
         nn.init.kaiming_uniform_(self.spp_columns, a=math.sqrt(5), generator=generator)
 
     def adapted(self, x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """The student as its own teacher: every adapter off, and what was pruned away put back for the moment.
 
 Only where pruning changed no kept weight, that is by magnitude or Wanda without refit: dense = pruned + pruned away. The
-values cost half of the pruned layers at 50 %, where a second copy costs the whole model.
-Shapes: O out features, I in features.
+values cost half of the pruned layers at 50 %, where a second copy costs the whole model; of weights in shards each process
+has those of its own rows. Masks stay packed: a byte per weight is there for one layer at a time, while it changes.
+Shapes: O out features, I in features, P bytes that hold the bits of I.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vlmc.runtime.artifact import Layer
 from vlmc.runtime.tensors import TensorFile, open_weights
 from vlmc.toolchain.repair.adapters import Adapters
 from vlmc.toolchain.repair.batches import Batch
+from vlmc.toolchain.repair.loading import own_part, own_rows
+from vlmc.toolchain.repair.masked_linear import unpack
 from vlmc.toolchain.repair.targets import Whole
 from vlmc.toolchain.repair.teachers.base import Teacher
 from vlmc.toolchain.repair.views import View
@@ -43,27 +47,28 @@ class Shared(Teacher):
     @contextmanager
     def _dense(self) -> Iterator[None]:
         """Put the pruned values in, and zeros again in the end."""
-        away = {name: ~self._mask(name) for name in self.pruned}
         try:
             for name, values in self.pruned.items():
-                self.adapters.layers[name].weight.data.masked_scatter_(away[name], values)
+                own_part(self.adapters.layers[name].weight).masked_scatter_(self._away(name), values)
             yield
         finally:
-            for name, away_OI in away.items():
-                self.adapters.layers[name].weight.data.masked_fill_(away_OI, 0.0)
+            for name in self.pruned:
+                own_part(self.adapters.layers[name].weight).masked_fill_(self._away(name), 0.0)
 
-    def _mask(self, name: str) -> Tensor:
-        mask_OI = self.adapters.layers[name].mask_OI
-        assert mask_OI is not None
-        return mask_OI
+    def _away(self, name: str) -> Tensor:
+        """Return which weights of a layer are pruned, in the rows that this process has."""
+        layer = self.adapters.layers[name]
+        assert layer.packed_OP is not None
+        return ~unpack(layer.packed_OP[own_rows(layer.weight)], layer.weight.shape[1], torch.bool)
 
 
 def pruned_away(
-    pruned: Path, dense: Path, layers: Mapping[str, Layer], masks: Mapping[str, Tensor]
+    pruned: Path, dense: Path, layers: Mapping[str, Layer], masks: Mapping[str, Tensor], adapters: Adapters | None = None
 ) -> dict[str, Tensor] | None:
-    """Return every layer's values that its mask (O, I) takes away, row by row; None where that is not all that differs.
+    """Return every layer's values that its mask, packed (O, P), takes away, row by row; None where more than that differs.
 
-    Both folders' weights are compared bit by bit, and one tensor of each is in memory at a time.
+    Both folders' weights are compared bit by bit, and one tensor of each is in memory at a time. Of the adapters' layers
+    whose weights lie in shards, the values are those of this process's rows.
     """
     ours, theirs = open_weights(pruned), open_weights(dense)
     of_layer = {layer.tensor: name for name, layer in layers.items()}
@@ -73,13 +78,19 @@ def pruned_away(
     for tensor in ours:
         one, other = ours[tensor][tensor], theirs[tensor][tensor]
         if tensor in of_layer:
-            mask_OI = masks[of_layer[tensor]].numpy()
-            found[of_layer[tensor]] = _values(theirs[tensor], tensor)[torch.from_numpy(~mask_OI)]
+            name = of_layer[tensor]
+            mask_OI = _unpacked(masks[name], one.shape[1])
+            rows = own_rows(adapters.layers[name].weight) if adapters else slice(None)
+            found[name] = _values(theirs[tensor], tensor, rows)[torch.from_numpy(~mask_OI[rows])]
             other = np.where(mask_OI, other, np.zeros_like(other))
         if ours[tensor].dtype(tensor) != theirs[tensor].dtype(tensor) or not np.array_equal(one, other):
             return None
     return found
 
 
-def _values(file: TensorFile, name: str) -> Tensor:
-    return torch.from_numpy(file[name].copy()).view(_TYPES[file.dtype(name)])
+def _unpacked(packed_OP: Tensor, columns: int) -> NDArray[np.bool_]:
+    return np.unpackbits(packed_OP.numpy(), axis=1, count=columns).astype(bool)
+
+
+def _values(file: TensorFile, name: str, rows: slice) -> Tensor:
+    return torch.from_numpy(file[name][rows].copy()).view(_TYPES[file.dtype(name)])
