@@ -22,7 +22,7 @@ from vlmc.toolchain.stages.repair import Repair
 def questions(count: int, each: int = 1) -> list[Sample]:
     """Return questions, `each` of them about one picture's file, which is never opened."""
     (one,) = material.samples(1)
-    return [replace(one, id=f"s{index}", image=Path(f"{index // each}.png")) for index in range(count)]
+    return [replace(one, id=f"s{index}", images=(Path(f"{index // each}.png"),)) for index in range(count)]
 
 
 def ids(samples: Sequence[Sample]) -> list[str]:
@@ -73,7 +73,7 @@ def test_all_of_the_data_is_never_held_out() -> None:
 
 def test_a_picture_is_on_one_side_with_all_its_questions() -> None:
     parts = hold_out(questions(100, each=3), "10", 0)
-    train, held = ({sample.image for sample in some} for some in (parts.train, parts.validation))
+    train, held = ({sample.images for sample in some} for some in (parts.train, parts.validation))
     assert not train & held
     assert (len(parts.train), len(parts.validation)) in {(91, 9), (90, 10)}
 
@@ -87,7 +87,7 @@ def test_pictures_that_have_too_many_questions_are_not_held_out() -> None:
 
 def test_a_sample_of_several_pictures_of_which_one_is_held_out_is_in_neither_part() -> None:
     samples = questions(60)
-    both = replace(samples[0], id="both", image=Path("elsewhere.png"), others=tuple(one.image for one in samples))
+    both = replace(samples[0], id="both", images=(Path("elsewhere.png"), *(one.images[0] for one in samples)))
     parts = hold_out([*samples, both], "5", 3)
     assert len(parts.validation) == 5
     assert "both" not in ids(parts.train)
@@ -102,7 +102,7 @@ def test_mixed_and_repeated_data_does_not_leak(tmp_path: Path) -> None:
     samples = data.load(DataSettings(data=mixed), "train")
     assert len(samples) > 70
     parts = hold_out(samples, "20%", 0)
-    train, held = ({sample.image for sample in some} for some in (parts.train, parts.validation))
+    train, held = ({sample.images for sample in some} for some in (parts.train, parts.validation))
     assert held
     assert not train & held
 
@@ -114,7 +114,7 @@ def test_a_picture_that_cannot_be_read_is_never_replaced_by_one_of_the_other_par
     assert 0 < len(parts.validation) < 20
     places = [origin_of(parts.validation, index)[1] for index in range(len(parts.validation))]
     assert not set(places) & set(bad)
-    assert not {sample.image for sample in parts.train} & {sample.image for sample in parts.validation}
+    assert not {sample.images for sample in parts.train} & {sample.images for sample in parts.validation}
 
 
 def test_repair_holds_own_data_out_by_itself_and_the_history_says_so(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_the_triton_kernels_need_a_gpu(llava: Checkpoint, tmp_path: Path) -> Non
 
 
 def test_the_pruned_models_accuracy_is_kept_in_the_history(llava: Checkpoint, tmp_path: Path) -> None:
-    long = replace(material.samples(1)[0], answer="seven " * 40)
+    long = replace(material.samples(1)[0], answer="seven " * 32)
     options = material.OPTIONS.model_copy(update={"steps": 1, "pruned_questions": 5})
     model, some = llava.load(), material.samples()
     alike = answer_all(model, material.encoder(llava), some, Progress(quiet=True), title="all")
