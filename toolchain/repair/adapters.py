@@ -107,7 +107,7 @@ def attach(model: nn.Module, plan: Mapping[str, AdapterPlan], seed: int = 0) -> 
     Raises:
         InputError: the plan names what is no Linear of this model, or a mask does not fit its weight.
     """
-    linears = {name: _linear(model, name, one) for name, one in plan.items()}
+    linears = {name: find_linear(model, name, one.mask_OI) for name, one in plan.items()}
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     layers = {name: one.kind(linears[name], one, generator) for name, one in plan.items()}
@@ -116,13 +116,18 @@ def attach(model: nn.Module, plan: Mapping[str, AdapterPlan], seed: int = 0) -> 
     return Adapters(model, linears, layers)
 
 
-def _linear(model: nn.Module, name: str, plan: AdapterPlan) -> nn.Linear:
+def find_linear(model: nn.Module, name: str, mask_OI: Tensor | None) -> nn.Linear:
+    """Return the Linear of that name that an adapter is for.
+
+    Raises:
+        InputError: there is none, or the mask (O, I) does not fit its weight.
+    """
     try:
         found = model.get_submodule(name)
     except AttributeError:
         raise InputError(f"the adapter is for a layer {name}, which this model lacks") from None
     if not isinstance(found, nn.Linear):
         raise InputError(f"the adapter is for {name}, which is no Linear in this model but a {type(found).__name__}")
-    if plan.mask_OI is not None and plan.mask_OI.shape != found.weight.shape:
-        raise InputError(f"the mask of {name} is {tuple(plan.mask_OI.shape)}, its weight {tuple(found.weight.shape)}")
+    if mask_OI is not None and mask_OI.shape != found.weight.shape:
+        raise InputError(f"the mask of {name} is {tuple(mask_OI.shape)}, its weight {tuple(found.weight.shape)}")
     return found

@@ -1,11 +1,14 @@
 """The type of the products in training, and the scale that keeps float16's gradients from vanishing."""
 
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
+from vlmc.toolchain.families.base import linears
 from vlmc.toolchain.settings import Precision
 
 TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -17,9 +20,21 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, TYPES[precision])
 
 
-def narrow(model: nn.Module, stored: torch.dtype, precision: Precision) -> nn.Module:
-    """Keep frozen weights in the type of the products where they are stored in it: no bit is lost, half the memory is."""
-    return model.to(stored) if stored == TYPES[precision] else model
+def narrow(model: nn.Module, stored: Mapping[str, torch.dtype | None], precision: Precision) -> nn.Module:
+    """Keep frozen weights in the type of the products where they are stored in it: no bit is lost, half the memory is.
+
+    `stored` are the types of the model's parameters on disk. Where they are of several types, the Linear layers stored in
+    that of the products are narrowed alone: autocast brings their inputs to it, and other modules take what they are given.
+    """
+    if precision == "fp32":
+        return model
+    if set(stored.values()) == {TYPES[precision]}:
+        return model.to(TYPES[precision])
+    uses = Counter(id(one) for _, one in model.named_parameters(remove_duplicate=False))
+    for name, linear in linears(model):
+        if stored.get(f"{name}.weight") == TYPES[precision] and uses[id(linear.weight)] == 1:
+            linear.weight.data = linear.weight.data.to(TYPES[precision])
+    return model
 
 
 class LossScale:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
 from vlmc.runtime.artifact.folder import is_model
@@ -100,7 +100,8 @@ class Repair(Stage):
         checkpoints = Checkpoints(folder, self._identity(artifact), resume=self.resume)
         trainer.train(checkpoints, self.progress)
         carry(artifact.root, draft.root, [path for path in artifact.manifest.files if is_model(path)])
-        save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest)
+        base = artifact.manifest.origin.model
+        save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest, base)
         write_reports(draft.root, trainer.records, trainer.watch.losses)
         return artifact.manifest.model_copy(update={"state": "adapted"}), self._measures(trainer)
 
@@ -125,7 +126,7 @@ class Repair(Stage):
         model, masks = source.load(), load_masks(artifact.root, artifact.manifest)
         rank, alpha, kernel = self.options.rank, self.options.alpha, self.options.kernel
         plan = self.method.plan(masks, source.family.adaptable(model), rank, alpha, kernel)
-        adapters = attach(narrow(model, source.dtype, self.options.precision), plan, self.seed)
+        adapters = attach(self._narrow(model, source), plan, self.seed)
         model.to(self.team.device)
         if self.options.gradient_checkpointing:
             recompute(model, [name for tower in source.family.towers for name, _ in source.family.blocks(model, tower)])
@@ -137,6 +138,11 @@ class Repair(Stage):
         teacher = self._teacher(artifact, adapters, masks, batches, view, folder)
         validation = self._validation(encoder)
         return Trainer(adapters, teacher, batches, self.options, team=self.team, view=view, validation=validation)
+
+    def _narrow(self, model: nn.Module, source: Checkpoint) -> nn.Module:
+        """Keep a checkpoint's frozen weights in half precision where nothing is lost by it."""
+        precision = self.options.precision
+        return model if precision == "fp32" else narrow(model, source.dtypes, precision)
 
     def _teacher(
         self,
@@ -153,7 +159,7 @@ class Repair(Stage):
         dense, mode = self._find_teacher(artifact), self.options.teacher
 
         def copy() -> Copy:
-            return Copy(narrow(dense.load(), dense.dtype, self.options.precision).to(self.team.device), view)
+            return Copy(self._narrow(dense.load(), dense).to(self.team.device), view)
 
         if mode == "cached":
             steps = (batches.indices(step) for step in range(self.options.steps))
