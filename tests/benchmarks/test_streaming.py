@@ -1,22 +1,26 @@
 """The benchmark of memory: its model is one that vlmc prunes, and its page's table comes from its results."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import streaming
-from large import Size, write_llava
+import streaming_merge
+from large import Size, write_adapted, write_llava
 from pages import with_table
+from processes import watch
 from report import RESULTS, Report
 
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.settings import PruneSettings
+from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 
 TINY = Size(hidden=64, inner=96, blocks=1, vision_blocks=1, rows=100)
 
 
-def test_the_large_model_is_sharded_and_can_be_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_large_model_is_sharded_and_can_be_pruned_and_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("large.SHARD", 100_000)
     total = write_llava(tmp_path / "dense", TINY)
     files = open_weights(tmp_path / "dense")
@@ -24,6 +28,10 @@ def test_the_large_model_is_sharded_and_can_be_pruned(tmp_path: Path, monkeypatc
     assert len({file.path for file in files.values()}) > 1
     assert {file.dtype(name) for name, file in files.items()} == {"BF16"}
     Prune(PruneSettings(calibration=1)).run(Checkpoint.find(str(tmp_path / "dense")), tmp_path / "out")
+    for method in streaming_merge.METHODS:
+        write_adapted(tmp_path / "out", tmp_path / method, method, rank=2)
+        result = Merge().run(Checkpoint.find(str(tmp_path / method)), tmp_path / f"{method}-merged")
+        assert result.manifest.history[-1].measures["logit_effect"] > 0
 
 
 def test_what_a_block_needs_is_counted() -> None:
@@ -38,14 +46,23 @@ def test_a_process_is_watched_to_its_end() -> None:
     import sys
 
     process = subprocess.Popen([sys.executable, "-c", "import time; x = bytearray(200_000_000); time.sleep(0.5)"])
-    assert 200e6 < streaming._watch(process) < 300e6
+    assert 200e6 < watch(process) < 300e6
     assert process.returncode == 0
 
 
-def test_the_page_shows_the_results() -> None:
-    page = streaming.PAGE.read_text(encoding="utf-8")
-    found = Report.read(RESULTS / "streaming.json")
-    assert with_table(page, "streaming", streaming.table(found)) == page, "run python benchmarks/streaming.py --table"
+@pytest.mark.parametrize("subject", [streaming, streaming_merge], ids=["prune", "merge"])
+def test_the_page_shows_the_results(subject: ModuleType) -> None:
+    page = subject.PAGE.read_text(encoding="utf-8")
+    found = Report.read(RESULTS / f"{subject.NAME}.json")
+    assert with_table(page, subject.NAME, subject.table(found)) == page, "run python benchmarks/streaming.py --table"
+
+
+def test_the_bar_of_a_merge_is_a_block_and_a_tenth_of_the_model() -> None:
+    size = Size(hidden=1000, inner=2000, blocks=1, vision_blocks=1, rows=1)
+    assert streaming_merge.block(size) == 40_000_000
+    kept, broken = (streaming_merge._bar("it", beyond, 100_000_000, size) for beyond in (50_000_000, 50_000_001))
+    assert kept.holds
+    assert not broken.holds
 
 
 def test_a_page_without_a_place_is_refused() -> None:

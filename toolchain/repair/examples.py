@@ -12,9 +12,11 @@ from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.places import is_hub_id
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.data.sources import parse_sources
+from vlmc.toolchain.repair.batches import Batch, find_answers
 from vlmc.toolchain.settings import DataSettings
 
 COUNT = 4
+ROOM = 8 << 20  # bytes of pictures and tokens that a batch may have: what a model makes of them grows with it
 
 
 def trained_on(manifest: Manifest) -> DataSettings | None:
@@ -39,8 +41,22 @@ def encode_examples(sources: Iterable[DataSettings], encoder: Encoder) -> list[E
 
 def encode(samples: Sequence[Sample], encoder: Encoder) -> list[Encoded]:
     """Return questions and answers as the model takes them, but for those that are too long for it."""
-    encoded, most = [encoder.feed(samples[place]) for place in range(len(samples))], encoder.max_positions
+    encoded, most = [encoder.answered(samples[place]) for place in range(len(samples))], encoder.max_positions
     return [one for one in encoded if most is None or one["input_ids"].shape[1] <= most]
+
+
+def in_batches(encoded: Sequence[Encoded], encoder: Encoder) -> list[Batch]:
+    """Stack samples into as few batches as `ROOM` allows: for each of them a model's weights are read from the disk."""
+    batches: list[list[Encoded]] = []
+    room = 0
+    for one in encoded:
+        size = sum(tensor.nbytes for tensor in one.values())
+        if size > room:
+            batches.append([])
+            room = ROOM
+        batches[-1].append(one)
+        room -= size
+    return [find_answers(encoder.collate(some), apart=encoder.family.encoder_decoder) for some in batches]
 
 
 def noise_samples(count: int) -> list[Sample]:

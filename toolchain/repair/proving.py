@@ -5,10 +5,10 @@
 2. `prove_logits`: the merged model's logits are near those of base + adapters, by the measure of what the adapters do to
    them. Where rounding to the stored type drowns the adapters, the merged model must be base + adapters rounded so.
 
-Shapes: O out features, I in features, T tokens, V words of the vocabulary; `*` any leading dimensions.
+Shapes: O out features, I in features, N answer tokens, V words of the vocabulary; `*` any leading dimensions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.tensors import TensorFile, open_weights
 from vlmc.toolchain.families.base import Family
 from vlmc.toolchain.repair.adapters import Adapted
+from vlmc.toolchain.repair.batches import Batch, answer_logits
 from vlmc.toolchain.repair.merging import Merging
 from vlmc.toolchain.streaming.weights import FLOATS, StreamedModel
 
@@ -33,7 +34,6 @@ EXACT = 1e-4
 LAYER_EXACT, PROBES = 64 * torch.finfo(torch.float32).eps, 8
 """Distance of two ways to compute one layer's outputs for so many random inputs, as a share of them: float32 explains it."""
 
-Feed = Mapping[str, Tensor]
 Way = Literal["base", "adapted", "rounded"]
 
 
@@ -101,8 +101,8 @@ class Proof:
 
 
 @torch.no_grad()
-def prove_logits(merging: Merging, merged: StreamedModel, family: Family, feeds: Sequence[Feed]) -> Proof:
-    """Compare the logits of the merged model, as it was saved, with those of base + adapters; block by block.
+def prove_logits(merging: Merging, merged: StreamedModel, family: Family, batches: Sequence[Batch]) -> Proof:
+    """Compare the merged model's logits of the answers' tokens with those of base + adapters; block by block.
 
     Raises:
         CheckFailed: they differ by more than a quarter of what the adapters do and by more than rounding explains.
@@ -111,15 +111,16 @@ def prove_logits(merging: Merging, merged: StreamedModel, family: Family, feeds:
     blocks = [name for tower in family.towers for name, _ in family.blocks(merged.module, tower)]
     found = []
     with merging.model.by_block(blocks), merged.by_block(blocks):
-        for feed in feeds:
-            base, adapted = source.logits("base", feed), source.logits("adapted", feed)
-            found.append(compare(base, adapted, _logits(merged.module, feed), partial(source.logits, "rounded", feed)))
+        for batch in batches:
+            base, adapted = source.logits("base", batch), source.logits("adapted", batch)
+            merged_NV = answer_logits(merged.module, batch)
+            found.append(compare(base, adapted, merged_NV, partial(source.logits, "rounded", batch)))
     scale = max(one[0] for one in found)
     return Proof(max(one[1] for one in found) / scale, max(one[2] for one in found) / scale)
 
 
 def compare(
-    base_TV: Tensor, adapted_TV: Tensor, merged_TV: Tensor, rounded: Callable[[], Tensor]
+    base_NV: Tensor, adapted_NV: Tensor, merged_NV: Tensor, rounded: Callable[[], Tensor]
 ) -> tuple[float, float, float]:
     """Return the greatest logit, and the greatest differences of merged and base from base + adapters.
 
@@ -129,12 +130,12 @@ def compare(
     Raises:
         CheckFailed: the merged model is neither near to base + adapters nor what rounding makes of them.
     """
-    scale = float(adapted_TV.abs().max())
-    apart, effect = merged_TV - adapted_TV, base_TV - adapted_TV
+    scale = float(adapted_NV.abs().max())
+    apart, effect = merged_NV - adapted_NV, base_NV - adapted_NV
     gap, moved = float(apart.abs().max()), float(effect.abs().max())
     if not float(apart.norm()) <= NEAR * float(effect.norm()):
-        rounded_TV = rounded()
-        if not float((merged_TV - rounded_TV).norm()) <= EXACT * float(rounded_TV.norm()):
+        rounded_NV = rounded()
+        if not float((merged_NV - rounded_NV).norm()) <= EXACT * float(rounded_NV.norm()):
             raise CheckFailed(
                 f"the merged model's logits differ from those of base and adapter by {gap / scale:.2g} of the greatest logit, "
                 f"where the adapter changes them by {moved / scale:.2g}, and rounding does not explain it"
@@ -152,10 +153,10 @@ class _Ways:
             assert isinstance(linear, nn.Linear)
             merging.model.put(name, _Place(linear, partial(self._run, name)))
 
-    def logits(self, way: Way, feed: Feed) -> Tensor:
-        """Return the logits (T, V) of one sample."""
+    def logits(self, way: Way, batch: Batch) -> Tensor:
+        """Return the logits (N, V) of a batch's answers."""
         self.way = way
-        return _logits(self.merging.model.module, feed)
+        return answer_logits(self.merging.model.module, batch)
 
     def _run(self, name: str, linear: nn.Linear, x: Tensor) -> Tensor:
         if self.way == "base":
@@ -177,8 +178,3 @@ class _Place(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Map (*, I) to (*, O)."""
         return self._run(self, x)
-
-
-def _logits(model: nn.Module, feed: Feed) -> Tensor:
-    found: Tensor = model(**feed, use_cache=False).logits[0]
-    return found

@@ -17,7 +17,7 @@ from vlmc.toolchain.masks import KeepMasks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.adapter_files import FOLDER, SavedAdapter, digest_of_adapter, load_adapter
 from vlmc.toolchain.repair.carry import carry
-from vlmc.toolchain.repair.examples import COUNT, encode, encode_examples, noise_samples, trained_on
+from vlmc.toolchain.repair.examples import COUNT, encode, encode_examples, in_batches, noise_samples, trained_on
 from vlmc.toolchain.repair.merging import Merging
 from vlmc.toolchain.repair.proving import check_saved, prove_logits
 from vlmc.toolchain.repair.reports import PLOT, TABLE
@@ -69,21 +69,22 @@ class Merge(Stage):
         save_model(source.folder, draft.root, merging.weights())
         carry(artifact.root, draft.root, [path for path in manifest.files if path in (MASKS, TABLE, PLOT)])
         check_saved(merging, draft.root)
-        feeds, noise = self._feeds(source, artifact, merging.model.module)
-        proof = prove_logits(merging, Checkpoint(source.name, draft.root).stream(cpu), source.family, feeds)
+        encoder = Encoder(source.load_processor(), source.family, merging.model.module)
+        examples, noise = self._examples(artifact, encoder)
+        merged = Checkpoint(source.name, draft.root).stream(cpu)
+        proof = prove_logits(merging, merged, source.family, in_batches(examples, encoder))
         told: dict[str, Any] = {"adapters": [one.method.name for one in saved]} if len(saved) > 1 else {}
         told |= {"noise": True} if noise else {}
-        return manifest.model_copy(update={"state": "merged"}), {**proof.measures(), "samples": len(feeds), **told}
+        return manifest.model_copy(update={"state": "merged"}), {**proof.measures(), "samples": len(examples), **told}
 
-    def _feeds(self, source: Checkpoint, artifact: Artifact, model: nn.Module) -> tuple[list[Encoded], bool]:
+    def _examples(self, artifact: Artifact, encoder: Encoder) -> tuple[list[Encoded], bool]:
         """Return what both models are run on, and whether that is noise."""
-        encoder = Encoder(source.load_processor(), source.family, model)
         if self.samples is not None and (found := encode(self.samples, encoder)):
             return found, False
         roots = [folder.parent for folder in self._adapters(artifact) if (folder.parent / MANIFEST).is_file()]
         told = [self.data, *(trained_on(Artifact.open(root).manifest) for root in roots)]
         found = encode_examples([one for one in told if one is not None], encoder)
-        return (found, False) if found else ([encoder.feed(sample) for sample in noise_samples(COUNT)], True)
+        return (found, False) if found else ([encoder.answered(sample) for sample in noise_samples(COUNT)], True)
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
