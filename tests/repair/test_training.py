@@ -237,8 +237,9 @@ def test_fp16_halves_its_scale_where_a_gradient_overflows_and_the_state_says_so(
 
 def test_weights_stored_in_the_products_type_are_kept_in_it() -> None:
     model = nn.Linear(4, 4)
-    assert narrow(model, torch.bfloat16, "fp16").weight.dtype == torch.float32
-    assert narrow(model, torch.bfloat16, "bf16").weight.dtype == torch.bfloat16
+    stored = {name: torch.bfloat16 for name, _ in model.named_parameters()}
+    assert narrow(model, stored, "fp16").weight.dtype == torch.float32
+    assert narrow(model, stored, "bf16").weight.dtype == torch.bfloat16
 
 
 def test_a_warm_up_is_a_tenth_at_most() -> None:

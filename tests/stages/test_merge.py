@@ -24,7 +24,7 @@ from vlmc.toolchain.repair.adapter_files import attach_saved, load_adapter, save
 from vlmc.toolchain.repair.adapters import attach
 from vlmc.toolchain.repair.examples import encode_examples, trained_on
 from vlmc.toolchain.repair.methods import METHODS
-from vlmc.toolchain.settings import DataSettings, Precision, PruneMethod
+from vlmc.toolchain.settings import DataSettings, PruneMethod
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
 
@@ -162,7 +162,13 @@ def test_a_base_that_breaks_its_mask_is_refused(adapt: Adapt, tmp_path: Path, mo
     assert not (tmp_path / "out").exists()
 
 
-SIZES = [(dtype, size) for dtype in (torch.float32, torch.float16, torch.bfloat16) for size in (1e-1, 1e-4)]
+SLOW = pytest.mark.slow
+SIZES = [
+    (torch.bfloat16, 1e-4),
+    pytest.param(torch.bfloat16, 1e-1, marks=SLOW),
+    pytest.param(torch.float16, 1e-3, marks=SLOW),
+    pytest.param(torch.float32, 1e-4, marks=SLOW),
+]
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +199,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype, fl
 
 
 @pytest.mark.parametrize(("dtype", "size"), SIZES)
-def test_adapters_of_any_effect_are_merged_and_none_is_lost(
+def test_adapters_of_any_effect_are_merged_and_one_that_is_lost_is_noticed(
     dtype: torch.dtype,
     size: float,
     small: Callable[[torch.dtype, float], Checkpoint],
@@ -204,23 +210,25 @@ def test_adapters_of_any_effect_are_merged_and_none_is_lost(
     measures = Merge(material.samples(2)).run(source, tmp_path / "true").manifest.history[-1].measures
     assert measures["logit_effect"] > 0
     assert measures["logit_difference"] < 0.25 * measures["logit_effect"] or dtype != torch.float32
-    lost = {
-        "toolchain.repair.methods.low_rank.MaskedLowRank.merged": (lambda self: self.weight, "is not what was trained"),
-        "toolchain.repair.merging.Merging.weights": (lambda self: iter(()), "is not base \\+ adapter in"),
-    }
-    for place, (change, message) in lost.items():
-        with monkeypatch.context() as patch, pytest.raises(CheckFailed, match=message):
-            patch.setattr(f"vlmc.{place}", change)
-            Merge(material.samples(2)).run(source, tmp_path / "lost")
-    monkeypatch.setattr("vlmc.toolchain.stages.merge.check_saved", lambda merging, folder: None)
-    monkeypatch.setattr("vlmc.toolchain.repair.merging.Merging.weights", lambda self: iter(()))
-    with pytest.raises(CheckFailed, match="merged model's logits differ"):  # the logits alone tell it too
+    monkeypatch.setattr("vlmc.toolchain.repair.methods.low_rank.MaskedLowRank.merged", lambda self: self.weight)
+    with pytest.raises(CheckFailed, match="merged weight of .* is not what was trained"):
         Merge(material.samples(2)).run(source, tmp_path / "lost")
     assert not (tmp_path / "lost").exists()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_checkpoint_of_mixed_types_goes_through_the_chain(precision: Precision, tmp_path: Path) -> None:
+def test_weights_that_are_not_written_are_noticed(
+    small: Callable[[torch.dtype, float], Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlmc.toolchain.repair.merging.Merging.weights", lambda self: iter(()))
+    with pytest.raises(CheckFailed, match=r"merged weight of .* is not base \+ adapter in model.safetensors"):
+        Merge(material.samples(2)).run(small(torch.bfloat16, 1e-2), tmp_path / "lost")
+    monkeypatch.setattr("vlmc.toolchain.stages.merge.check_saved", lambda merging, folder: None)
+    with pytest.raises(CheckFailed, match="merged model's logits differ"):  # the logits alone tell it too
+        Merge(material.samples(2)).run(small(torch.bfloat16, 1e-2), tmp_path / "lost")
+    assert not (tmp_path / "lost").exists()
+
+
+def test_a_checkpoint_of_mixed_types_goes_through_the_chain(tmp_path: Path) -> None:
     folder = pico.save("llava", tmp_path / "dense")
     config = json.loads((folder / "config.json").read_text())
     types = [torch.float16, torch.bfloat16, torch.float32]
@@ -228,7 +236,7 @@ def test_a_checkpoint_of_mixed_types_goes_through_the_chain(precision: Precision
     save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps({name: one for name, one in config.items() if name != "dtype"}))
     source = material.pruned(Checkpoint.find(str(folder)), tmp_path / "pruned")
-    options = material.OPTIONS.model_copy(update={"steps": 2, "precision": precision})
+    options = material.OPTIONS.model_copy(update={"steps": 2, "precision": "bf16"})
     adapted = Repair(options, samples=material.samples(4)).run(source, tmp_path / "adapted")
     merged = Merge(material.samples(2)).run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
     before, after = load_file(adapted.root / "model.safetensors"), load_file(merged.root / "model.safetensors")
