@@ -1,16 +1,27 @@
-"""A LLaVA of any size with random weights, which answers the demo's questions with nonsense; written shard by shard."""
+"""A LLaVA of any size with random weights, which answers the demo's questions with nonsense, and random adapters for it."""
 
 import json
 import shutil
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from vlmc.runtime.artifact import Artifact, write
+from vlmc.runtime.artifact.folder import is_model
 from vlmc.toolchain.demo.checkpoints import locate
+from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.repair.adapter_files import FOLDER
+from vlmc.toolchain.repair.carry import carry
+from vlmc.toolchain.repair.methods import METHODS, MaskedFull
+from vlmc.toolchain.settings import RepairMethod
 
 SHARD = 500_000_000  # bytes
 _KEPT = {".json", ".jinja"}  # the demo's tokenizer, processor and template
@@ -75,3 +86,51 @@ def _random(name: str, shape: tuple[int, ...], dtype: torch.dtype, draw: torch.G
         return torch.ones(shape, dtype=dtype) if name.endswith("weight") else torch.zeros(shape, dtype=dtype)
     tensor = torch.randn(shape, generator=draw) * torch.Size(shape[1:]).numel() ** -0.5
     return tensor.to(dtype)
+
+
+def write_adapted(pruned: Path, folder: Path, method: RepairMethod, rank: int = 16, seed: int = 0) -> int:
+    """Write a repaired artifact of a pruned one with a random adapter on every layer; return the adapter's bytes.
+
+    The update of a weight is about a tenth of it; masked-full's tensors are as large as the model, in float32.
+    """
+    source = Checkpoint.find(str(pruned))
+    artifact = Artifact.open(pruned)
+    model = source.stream(torch.device("cpu")).module
+    names = [*artifact.manifest.layers, *source.family.adaptable(model)]
+    shapes = {
+        f"base_model.model.{name}.{part}.weight": shape
+        for name in names
+        for part, shape in _parts(model, name, method, rank)
+    }
+    with write(folder) as draft:
+        carry(pruned, draft.root, [path for path in artifact.manifest.files if is_model(path)])
+        (draft.root / FOLDER).mkdir()
+        note = {"vlmc": json.dumps({"base_digest": artifact.digest, "method": method})}
+        _write_random(draft.root / FOLDER / "adapter_model.safetensors", shapes, note, torch.Generator().manual_seed(seed))
+        told = {"peft_type": METHODS[method].peft_type, "r": rank, "lora_alpha": 2.0 * rank, "target_modules": sorted(names)}
+        told |= {"rank_pattern": {}, "alpha_pattern": {}, "lora_dropout": 0.0, "bias": "none"}
+        (draft.root / FOLDER / "adapter_config.json").write_text(json.dumps(told), encoding="utf-8")
+        draft.seal(artifact.manifest.model_copy(update={"state": "adapted"}))
+    return 4 * sum(prod(shape) for shape in shapes.values())
+
+
+def _parts(model: nn.Module, name: str, method: RepairMethod, rank: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the names and the shapes of what a method trains on one layer."""
+    rows, columns = model.get_parameter(f"{name}.weight").shape
+    if METHODS[method].pruned is MaskedFull:
+        return [("delta", (rows, columns))]
+    return [("lora_A", (rank, columns)), ("lora_B", (rows, rank))]
+
+
+def _write_random(path: Path, shapes: Mapping[str, tuple[int, ...]], note: dict[str, str], draw: torch.Generator) -> None:
+    """Write random float32 tensors into one safetensors file, one after the other."""
+    ends = list(accumulate(4 * prod(shape) for shape in shapes.values()))
+    spans = zip(shapes.items(), [0, *ends[:-1]], ends, strict=True)
+    header: dict[str, Any] = {"__metadata__": note}
+    header |= {n: {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]} for (n, shape), start, end in spans}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for shape in shapes.values():
+            stream.write((0.1 * shape[1] ** -0.5 * torch.randn(shape, generator=draw)).numpy().tobytes())

@@ -1,30 +1,27 @@
-"""Memory of `vlmc prune` on a LLaVA with random weights in bfloat16, under a limit of half the model's size.
+"""Memory of `vlmc prune`, `merge` and `eval` on a LLaVA with random weights in bfloat16.
 
-The limit is a control group's and counts the page cache too. Where none can be made (it takes root on Linux), a row says
-that the run was not limited.
+`prune` runs under a limit of half the model's size: a control group's, which counts the page cache too. Where none can be
+made (it takes root on Linux), a row says that the run was not limited. The rows of `merge` and `eval` are in
+streaming_merge.py. Each of the two subjects has results and a table of its own; `--only` measures one.
 """
 
 import argparse
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import streaming_merge
 from large import Size, write_llava
 from pages import DOCS, fill
+from processes import Spent, spend
 from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
 
 from vlmc.toolchain.demo.dataset import write
 
 NAME, PAGE = "streaming", DOCS / "pruning.md"
 SHARE = 0.25  # of the model's size that may be resident beside what one block needs
-CGROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")  # versions 1 and 2
-LIMITS = {"memory.limit_in_bytes", "memory.max"}
 VARIANTS: dict[str, tuple[str, ...]] = {
     "Wanda": ("--method", "wanda"),
     "Wanda, activations on disk": ("--method", "wanda", "--spill"),
@@ -36,32 +33,43 @@ QUICK = Size(hidden=256, inner=704, blocks=3, vision_blocks=2, rows=2_000)
 QUICK_LIMIT = 2_000_000_000
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What one run took: seconds, greatest resident memory in bytes, and its limit, None where there was none."""
-
-    seconds: float
-    peak: int
-    limit: int | None
-
-
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
     parser.add_argument("--calibration", type=int, default=32, help="calibration samples [default: 32; 4 if --quick]")
     parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
+    parser.add_argument("--only", choices=["prune", "merge"], help="measure one subject [default: both]")
+    parser.add_argument("--blocks", type=int, help="language blocks of the model that is merged [default: 20]")
+    parser.add_argument("--scratch", type=Path, help="where to put the models [default: the system's folder for such]")
     chosen = parser.parse_args(given)
+    if chosen.out and not chosen.only:
+        parser.error("--out takes the results of one subject: add --only")
     prepare(chosen)
+    if chosen.only != "merge":
+        _measure(chosen, given, NAME, run, PAGE, table)
+    if chosen.only != "prune":
+        _measure(chosen, given, streaming_merge.NAME, streaming_merge.run, streaming_merge.PAGE, streaming_merge.table)
+
+
+def _measure(
+    chosen: argparse.Namespace,
+    given: Sequence[str],
+    name: str,
+    run: Callable[[argparse.Namespace, str], Report],
+    page: Path,
+    table: Callable[[Report], str],
+) -> None:
+    """Measure one subject and write its results; bring its page's table up to date."""
     if not chosen.table:
-        finish(run(chosen, command(NAME, given)), NAME, chosen)
+        finish(run(chosen, command(NAME, given)), name, chosen)
     if chosen.table or not (chosen.quick or chosen.out):
-        fill(PAGE, NAME, table(Report.read(RESULTS / f"{NAME}.json")))
+        fill(page, name, table(Report.read(RESULTS / f"{name}.json")))
 
 
 def run(chosen: argparse.Namespace, line: str) -> Report:
     """Write the model, then prune it in every way, each in a process of its own."""
     size, samples = (QUICK, 4) if chosen.quick else (FULL, chosen.calibration)
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=chosen.scratch) as scratch:
         folder = Path(scratch)
         total = write_llava(folder / "dense", size)
         data = write(folder / "data", "train", samples)
@@ -70,57 +78,10 @@ def run(chosen: argparse.Namespace, line: str) -> Report:
             print(f"{name} ...", file=sys.stderr, flush=True)
             given = [str(folder / "dense"), *options, "--data", str(data), "--calibration", str(samples)]
             limit = QUICK_LIMIT if chosen.quick else total // 2
-            spent = prune([*given, "--out", str(folder / "pruned"), "--force"], limit, chosen.threads)
+            spent = spend(["prune", *given, "--out", str(folder / "pruned"), "--force"], chosen.threads, limit)
             rows += _rows(name, spent, rows[0])
             bars.append(_bar(name, spent, total, needed(size, samples, hessian="SparseGPT" in name)))
     return report(line, rows, bars, {"model": asdict(size), "calibration": samples})
-
-
-def prune(arguments: Sequence[str], limit: int, threads: int | None) -> Spent:
-    """Run `vlmc prune` in a process whose memory is limited."""
-    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    command = [sys.executable, "-m", "vlmc.toolchain.cli", "prune", *arguments, "--quiet"]
-    with limited(limit) as group:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, env=environment)
-        if group is not None:
-            (group / "cgroup.procs").write_text(str(process.pid))
-        peak = _watch(process)
-    if process.returncode:
-        raise SystemExit(f"vlmc prune ended with status {process.returncode}")
-    return Spent(time.perf_counter() - start, peak, None if group is None else limit)
-
-
-def _watch(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the process; return the bytes that it had resident at most, by the system's own high-water mark."""
-    peak = 0
-    while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-        except OSError:
-            break
-        peak = max([peak, *(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
-        time.sleep(0.05)
-    process.wait()
-    return peak
-
-
-@contextmanager
-def limited(limit: int) -> Iterator[Path | None]:
-    """Yield a control group with that many bytes of memory, None where none can be made."""
-    for parent in CGROUPS:
-        group = parent / f"vlmc-benchmark-{os.getpid()}"
-        try:
-            group.mkdir()
-            next(group / name for name in LIMITS if (group / name).is_file()).write_text(str(limit))
-        except (OSError, StopIteration):
-            continue
-        try:
-            yield group
-        finally:
-            group.rmdir()
-        return
-    yield None
 
 
 def needed(size: Size, samples: int, *, hessian: bool) -> int:

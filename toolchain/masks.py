@@ -1,6 +1,6 @@
 """Keep-masks on disk: one bit per weight, in `masks.safetensors`, named like the weights that they belong to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,30 +29,48 @@ def load_masks(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing or damaged, or a mask does not fit its weight.
     """
-    weights, masks = open_weights(folder), {}
-    for name, bits_OP in load_packed(folder, manifest).items():
-        tensor = manifest.layers[name].tensor
-        columns = weights[tensor].shape(tensor)[1]
-        masks[name] = torch.from_numpy(np.unpackbits(bits_OP.numpy(), axis=1, count=columns).astype(bool))
-    return masks
+    return dict(KeepMasks(folder, manifest))
 
 
 def load_packed(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     """Read the same masks as they are stored, one bit per weight: bytes (O, ceil(I / 8)), high bit first.
 
     Raises:
+        InputError: as `load_masks`.
+    """
+    masks = KeepMasks(folder, manifest)
+    return {name: torch.from_numpy(np.array(masks.packed(name))) for name in masks}
+
+
+class KeepMasks(Mapping[str, Tensor]):
+    """The boolean masks (O, I) by their layers' names, each unpacked when it is asked for.
+
+    Raises:
         InputError: the file is missing or damaged, or a mask does not fit its weight.
     """
-    if not (folder / MASKS).is_file():
-        raise InputError(f"{folder / MASKS} is missing: prune the model again")
-    packed, weights = TensorFile(folder / MASKS), open_weights(folder)
-    masks = {}
-    for name, layer in manifest.layers.items():
-        if layer.tensor not in packed or layer.tensor not in weights:
-            raise InputError(f"{folder} has no mask or no weight called {layer.tensor}: prune the model again")
-        rows, columns = weights[layer.tensor].shape(layer.tensor)
-        bits_OP = packed[layer.tensor]
-        if bits_OP.shape != (rows, -(-columns // 8)):
-            raise InputError(f"{folder / MASKS}: the mask of {layer.tensor} does not fit its weight")
-        masks[name] = torch.from_numpy(np.array(bits_OP))
-    return masks
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        if not (folder / MASKS).is_file():
+            raise InputError(f"{folder / MASKS} is missing: prune the model again")
+        self._packed, weights = TensorFile(folder / MASKS), open_weights(folder)
+        self._layers = manifest.layers
+        self._columns: dict[str, int] = {}
+        for name, layer in manifest.layers.items():
+            if layer.tensor not in self._packed or layer.tensor not in weights:
+                raise InputError(f"{folder} has no mask or no weight called {layer.tensor}: prune the model again")
+            rows, self._columns[name] = weights[layer.tensor].shape(layer.tensor)
+            if self._packed.shape(layer.tensor) != (rows, -(-self._columns[name] // 8)):
+                raise InputError(f"{folder / MASKS}: the mask of {layer.tensor} does not fit its weight")
+
+    def packed(self, name: str) -> NDArray[np.uint8]:
+        """Return a layer's mask as it is stored: bytes (O, ceil(I / 8)), high bit first."""
+        return self._packed[self._layers[name].tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return torch.from_numpy(np.unpackbits(self.packed(name), axis=1, count=self._columns[name]).astype(bool))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)

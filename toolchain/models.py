@@ -85,11 +85,9 @@ class Checkpoint:
         return families.find(self.config, where=self.name)
 
     @cached_property
-    def dtype(self) -> torch.dtype:
-        """The type that the checkpoint's weights are stored in; float32 where its config does not say."""
-        name = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
-        found = getattr(torch, str(name), None)
-        return found if isinstance(found, torch.dtype) else torch.float32
+    def dtypes(self) -> dict[str, torch.dtype | None]:
+        """The types that the parameters are stored in, by their names in the model; None for those that are no floats."""
+        return self.stream(torch.device("cpu")).dtypes()
 
     def load(self) -> nn.Module:
         """Load the model in float32 on the CPU, in evaluation mode.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.tensors import open_weights, weight_files
+from vlmc.toolchain.streaming.weights import FLOATS
 
 _KEEP = {".json", ".txt", ".jinja", ".model"}  # configuration, tokenizer and processor files
 _INDEX = "model.safetensors.index.json"
@@ -31,9 +32,14 @@ def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]]
     files = open_weights(folder)
     for name, tensor in changed:
         begin, end = files[name].span(name)
+        kind, shape = files[name].dtype(name), files[name].shape(name)
+        if FLOATS.get(kind) != tensor.dtype or tuple(tensor.shape) != shape:
+            raise CheckFailed(
+                f"{name} is {tuple(tensor.shape)} {tensor.dtype}, but {shape} {kind} in "
+                f"{files[name].path}: nothing is written"
+            )
         raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
-        if raw.nbytes != end - begin or tuple(tensor.shape) != files[name].shape(name):
-            raise CheckFailed(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, which is not what {files[name].path} holds")
+        assert raw.nbytes == end - begin
         with files[name].path.open("r+b") as stream:
             stream.seek(begin)
             stream.write(raw.data)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,11 +120,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _follow_umask(root: Path) -> None:
-    """Give files the permissions that any new file has: safetensors makes its own readable to their owner alone."""
+    """Give new files the permissions that any new file has: safetensors makes its own readable to their owner alone.
+
+    A file that stands elsewhere too, as a hard link or behind a symbolic one, was not written here and stays as it is.
+    """
     umask = os.umask(0)
     os.umask(umask)
     for path in root.rglob("*"):
-        if path.is_file():
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
             path.chmod(0o666 & ~umask)
 
 

@@ -1,16 +1,20 @@
 """The benchmark of memory: its model is one that vlmc prunes, and its page's table comes from its results."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import streaming
-from large import Size, write_llava
+import streaming_merge
+from large import Size, write_adapted, write_llava
 from pages import with_table
+from processes import watch
 from report import RESULTS, Report
 
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.settings import PruneSettings
+from vlmc.toolchain.settings import PruneSettings, RepairMethod
+from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 
 TINY = Size(hidden=64, inner=96, blocks=1, vision_blocks=1, rows=100)
@@ -26,6 +30,17 @@ def test_the_large_model_is_sharded_and_can_be_pruned(tmp_path: Path, monkeypatc
     Prune(PruneSettings(calibration=1)).run(Checkpoint.find(str(tmp_path / "dense")), tmp_path / "out")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", streaming_merge.METHODS)
+def test_its_random_adapters_can_be_merged(method: RepairMethod, tmp_path: Path) -> None:
+    write_llava(tmp_path / "dense", TINY)
+    options = PruneSettings(method="magnitude", calibration=1)
+    Prune(options).run(Checkpoint.find(str(tmp_path / "dense")), tmp_path / "pruned")
+    write_adapted(tmp_path / "pruned", tmp_path / "adapted", method, rank=2)
+    result = Merge().run(Checkpoint.find(str(tmp_path / "adapted")), tmp_path / "merged")
+    assert result.manifest.history[-1].measures["logit_effect"] > 0
+
+
 def test_what_a_block_needs_is_counted() -> None:
     size = Size(hidden=10, inner=20, blocks=1, vision_blocks=1, rows=1)
     weights, activations = 4 * 100 + 3 * 200, 2 * 4 * 40 * 5 * 10
@@ -38,14 +53,26 @@ def test_a_process_is_watched_to_its_end() -> None:
     import sys
 
     process = subprocess.Popen([sys.executable, "-c", "import time; x = bytearray(200_000_000); time.sleep(0.5)"])
-    assert 200e6 < streaming._watch(process) < 300e6
+    assert 200e6 < watch(process) < 300e6
     assert process.returncode == 0
 
 
-def test_the_page_shows_the_results() -> None:
-    page = streaming.PAGE.read_text(encoding="utf-8")
-    found = Report.read(RESULTS / "streaming.json")
-    assert with_table(page, "streaming", streaming.table(found)) == page, "run python benchmarks/streaming.py --table"
+@pytest.mark.parametrize("subject", [streaming, streaming_merge], ids=["prune", "merge"])
+def test_the_page_shows_the_results(subject: ModuleType) -> None:
+    page = subject.PAGE.read_text(encoding="utf-8")
+    if not (RESULTS / f"{subject.NAME}.json").is_file():
+        assert with_table(page, subject.NAME, "not measured") != page
+        pytest.skip("not measured: run python benchmarks/streaming.py")
+    found = Report.read(RESULTS / f"{subject.NAME}.json")
+    assert with_table(page, subject.NAME, subject.table(found)) == page, "run python benchmarks/streaming.py --table"
+
+
+def test_the_bar_of_a_merge_is_a_block_and_a_tenth_of_the_model() -> None:
+    size = Size(hidden=1000, inner=2000, blocks=1, vision_blocks=1, rows=1)
+    assert streaming_merge.block(size) == 40_000_000
+    kept, broken = (streaming_merge._bar("it", beyond, 100_000_000, size) for beyond in (50_000_000, 50_000_001))
+    assert kept.holds
+    assert not broken.holds
 
 
 def test_a_page_without_a_place_is_refused() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from torch import nn
 
 from tests import pico
@@ -42,7 +42,8 @@ def test_peft_reads_the_interface_as_what_was_trained(family: str, tmp_path: Pat
     ours = model(**feed).logits
     with adapters.off():
         assert not torch.allclose(ours, model(**feed).logits, atol=1e-2)
-    save_adapter(tmp_path / "adapter", adapters, METHODS["ressa"], DIGEST)
+    save_adapter(tmp_path / "adapter", adapters, METHODS["ressa"], DIGEST, str(source.folder))
+    assert PeftConfig.from_pretrained(tmp_path / "adapter").base_model_name_or_path == "dense"
     theirs = PeftModel.from_pretrained(source.load(), tmp_path / "adapter")
     torch.testing.assert_close(theirs(**feed).logits, ours)
 
@@ -60,6 +61,32 @@ def test_an_adapter_comes_back_as_it_was(tmp_path: Path) -> None:
     for name, layer in again.layers.items():
         assert type(layer) is type(adapters.layers[name])
         assert torch.equal(layer.merged(), adapters.layers[name].merged())
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("demo", "demo"),
+        ("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-7b-hf"),
+        ("/home/someone/models/llava", "llava"),
+        ("./models/llava/", "llava"),
+        ("~/llava", "llava"),
+        ("some/models/llava", "llava"),
+        (None, None),
+    ],
+)
+def test_the_base_is_named_without_the_path_to_it(model: str | None, name: str | None, tmp_path: Path) -> None:
+    save_adapter(tmp_path, trained(small(), {"0": AdapterPlan(LoRA, 2, 6.0)}), METHODS["ressa"], DIGEST, model)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == name
+
+
+def test_tensors_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    save_adapter(tmp_path, trained(small(), {"0": AdapterPlan(LoRA, 2, 6.0)}), METHODS["ressa"], DIGEST)
+    saved = load_adapter(tmp_path)
+    (tmp_path / "adapter_model.safetensors").unlink()
+    assert len(saved.tensors) == 2
+    with pytest.raises(FileNotFoundError):
+        saved.tensors[next(iter(saved.tensors))]
 
 
 def test_equal_adapters_are_equal_bytes(tmp_path: Path) -> None:

@@ -237,9 +237,10 @@ def test_fp16_halves_its_scale_where_a_gradient_overflows_and_the_state_says_so(
 
 def test_weights_stored_in_the_products_type_are_kept_in_it() -> None:
     model = nn.Linear(4, 4)
+    stored = {name: torch.bfloat16 for name, _ in model.named_parameters()}
     model.register_buffer("frequencies", torch.ones(2))
-    assert narrow(model, torch.bfloat16, "fp16").weight.dtype == torch.float32
-    assert narrow(model, torch.bfloat16, "bf16").weight.dtype == torch.bfloat16
+    assert narrow(model, stored, "fp16").weight.dtype == torch.float32
+    assert narrow(model, stored, "bf16").weight.dtype == torch.bfloat16
     assert model.get_buffer("frequencies").dtype == torch.float32
 
 

@@ -163,3 +163,14 @@ def test_the_artifact_can_move(tmp_path: Path) -> None:
     shutil.move(artifact.root, tmp_path / "b")
     Artifact.open(tmp_path / "b").verify_files()
     assert str(tmp_path) not in (tmp_path / "b" / "manifest.json").read_text()
+
+
+def test_the_mode_of_a_file_that_is_shared_stays(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("weights")
+    source.chmod(0o640)
+    with write(tmp_path / "a") as draft:
+        (draft.root / "linked.safetensors").hardlink_to(source)
+        (draft.root / "behind.safetensors").symlink_to(source)
+        draft.seal(manifest())
+    assert source.stat().st_mode & 0o777 == 0o640

@@ -1,5 +1,6 @@
 """merge as a stage: the weights, the proof of equal logits, and what it refuses."""
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -13,14 +14,17 @@ from transformers import AutoModelForImageTextToText
 
 from tests import pico
 from tests.repair import material
-from vlmc.runtime.artifact import Artifact, write
+from vlmc.runtime.artifact import Artifact, Manifest, Step, write
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.masks import load_masks
 from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.repair.adapter_files import attach_saved, load_adapter
-from vlmc.toolchain.settings import PruneMethod
+from vlmc.toolchain.repair.adapter_files import attach_saved, load_adapter, save_adapter
+from vlmc.toolchain.repair.adapters import attach
+from vlmc.toolchain.repair.examples import encode_examples, trained_on
+from vlmc.toolchain.repair.methods import METHODS
+from vlmc.toolchain.settings import DataSettings, PruneMethod
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
 
@@ -158,12 +162,111 @@ def test_a_base_that_breaks_its_mask_is_refused(adapt: Adapt, tmp_path: Path, mo
     assert not (tmp_path / "out").exists()
 
 
-def test_a_merge_that_loses_the_adapter_is_noticed(adapt: Adapt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = adapt("blip-2")
-    monkeypatch.setattr("vlmc.toolchain.stages.merge.merge", lambda adapters, dtype: adapters.detach())
-    with pytest.raises(CheckFailed, match="merged model's logits differ"):
-        Merge().run(source, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+SLOW = pytest.mark.slow
+SIZES = [
+    (torch.bfloat16, 1e-4),
+    pytest.param(torch.bfloat16, 1e-1, marks=SLOW),
+    pytest.param(torch.float16, 1e-3, marks=SLOW),
+    pytest.param(torch.float32, 1e-4, marks=SLOW),
+]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype, float], Checkpoint]:
+    """Return pruned pico models with random adapters whose updates are about that part of the weights; each made once."""
+
+    @cache
+    def base(dtype: torch.dtype) -> Checkpoint:
+        folder = tmp_path_factory.mktemp("small")
+        pico.save("llava", folder / "dense", dtype)
+        return material.pruned(Checkpoint.find(str(folder / "dense")), folder / "pruned")
+
+    @cache
+    def made(dtype: torch.dtype, size: float) -> Checkpoint:
+        source = base(dtype)
+        artifact, model, folder = Artifact.open(source.folder), source.load(), source.folder.parent / str(size)
+        plan = METHODS["ressa"].plan(load_masks(artifact.root, artifact.manifest), source.family.adaptable(model), 4, 8.0)
+        adapters = attach(model, plan)
+        for layer in adapters.layers.values():
+            torch.nn.init.normal_(layer.lora_B, std=size, generator=torch.Generator().manual_seed(1))
+        with write(folder) as draft:
+            shutil.copytree(artifact.root, draft.root, dirs_exist_ok=True)
+            save_adapter(draft.root / "adapter", adapters, METHODS["ressa"], artifact.digest)
+            draft.seal(artifact.manifest.model_copy(update={"state": "adapted"}))
+        return Checkpoint.find(str(folder))
+
+    return made
+
+
+@pytest.mark.parametrize(("dtype", "size"), SIZES)
+def test_adapters_of_any_effect_are_merged_and_one_that_is_lost_is_noticed(
+    dtype: torch.dtype,
+    size: float,
+    small: Callable[[torch.dtype, float], Checkpoint],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = small(dtype, size)
+    measures = Merge(material.samples(2)).run(source, tmp_path / "true").manifest.history[-1].measures
+    assert measures["logit_effect"] > 0
+    assert measures["logit_difference"] < 0.25 * measures["logit_effect"] or dtype != torch.float32
+    monkeypatch.setattr("vlmc.toolchain.repair.methods.low_rank.MaskedLowRank.merged", lambda self: self.weight)
+    with pytest.raises(CheckFailed, match=r"merged weight of .* is not what was trained"):
+        Merge(material.samples(2)).run(source, tmp_path / "lost")
+    assert not (tmp_path / "lost").exists()
+
+
+def test_weights_that_are_not_written_are_noticed(
+    small: Callable[[torch.dtype, float], Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlmc.toolchain.repair.merging.Merging.weights", lambda self: iter(()))
+    with pytest.raises(CheckFailed, match=r"merged weight of .* is not base \+ adapter in model.safetensors"):
+        Merge(material.samples(2)).run(small(torch.bfloat16, 1e-2), tmp_path / "lost")
+    monkeypatch.setattr("vlmc.toolchain.stages.merge.check_saved", lambda merging, folder: None)
+    with pytest.raises(CheckFailed, match="merged model's logits differ"):  # the logits alone tell it too
+        Merge(material.samples(2)).run(small(torch.bfloat16, 1e-2), tmp_path / "lost")
+    assert not (tmp_path / "lost").exists()
+
+
+def test_a_checkpoint_of_mixed_types_goes_through_the_chain(tmp_path: Path) -> None:
+    folder = pico.save("llava", tmp_path / "dense")
+    config = json.loads((folder / "config.json").read_text())
+    types = [torch.float16, torch.bfloat16, torch.float32]
+    mixed = {
+        name: one.to(types[place % 3]) for place, (name, one) in enumerate(load_file(folder / "model.safetensors").items())
+    }
+    save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({name: one for name, one in config.items() if name != "dtype"}))
+    source = material.pruned(Checkpoint.find(str(folder)), tmp_path / "pruned")
+    options = material.OPTIONS.model_copy(update={"steps": 2, "precision": "bf16"})
+    adapted = Repair(options, samples=material.samples(4)).run(source, tmp_path / "adapted")
+    merged = Merge(material.samples(2)).run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
+    before, after = load_file(adapted.root / "model.safetensors"), load_file(merged.root / "model.safetensors")
+    assert {name: one.dtype for name, one in after.items()} == {name: one.dtype for name, one in mixed.items()}
+    tensors = [layer.tensor for layer in merged.manifest.layers.values()]
+    assert {mixed[name].dtype for name in tensors} == set(types)
+    moved = {after[name].dtype for name in tensors if not torch.equal(before[name], after[name])}
+    assert moved == set(types)
+
+
+def test_the_proof_takes_the_data_of_the_repair_where_they_are(adapt: Adapt, tmp_path: Path) -> None:
+    source, lost = adapt("llava"), DataSettings(data=str(tmp_path / "lost.jsonl"))
+    artifact = Artifact.open(source.folder)
+    assert trained_on(artifact.manifest) == DataSettings(data="demo")
+    found = encode_examples([lost, DataSettings(data="demo")], material.encoder(source))
+    assert len(found) == 4
+    assert encode_examples([lost, DataSettings(data="no-one/there")], material.encoder(source)) == []
+    history = [step.model_copy(update={"config": {"data": lost.data}}) for step in artifact.manifest.history]
+    step = noisy(source, tmp_path / "moved", artifact.manifest.model_copy(update={"history": tuple(history)}))
+    assert step.measures["noise"]
+
+
+def noisy(source: Checkpoint, folder: Path, manifest: Manifest) -> Step:
+    """Merge a copy of an artifact with another manifest; return the last line of the result's history."""
+    with write(folder) as draft:
+        shutil.copytree(source.folder, draft.root, dirs_exist_ok=True)
+        draft.seal(manifest)
+    return Merge().run(Checkpoint.find(str(folder)), folder.with_name("merged")).manifest.history[-1]
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +321,7 @@ def test_a_sum_that_loses_an_adapter_is_noticed(
     two: list[Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vlmc.toolchain.repair.adding.Sum.merged", lambda self: self.layers[0].merged())
-    with pytest.raises(CheckFailed, match="merged model's logits differ"):
+    with pytest.raises(CheckFailed, match=r"merged weight of .* is not what was trained"):
         Merge(others=[two[1].folder]).run(two[0], tmp_path / "out")
 
 

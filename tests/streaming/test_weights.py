@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import pico
+from tests.repair import material
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.models import Checkpoint
 
 CPU = torch.device("cpu")
@@ -51,6 +53,33 @@ def test_a_module_is_resident_while_it_is_asked_for(tmp_path: Path) -> None:
     with torch.no_grad():
         up = streamed.module.get_submodule(f"{name}.mlp.up_proj")(hidden)
         assert torch.equal(up, whole.get_submodule(f"{name}.mlp.up_proj")(hidden))
+
+
+def test_blocks_get_their_weights_when_they_run(tmp_path: Path) -> None:
+    source = checkpoint("llava", tmp_path)
+    streamed, whole = source.stream(CPU), source.load()
+    names = [name for tower in source.family.towers for name, _ in source.family.blocks(whole, tower)]
+    feed = Encoder(source.load_processor(), source.family, whole).feed(material.samples(1)[0])
+    seen = []
+    inside = streamed.module.get_submodule(f"{names[-1]}.mlp.up_proj")
+    streamed.module.get_submodule(names[-1]).mlp.register_forward_hook(lambda *_: seen.append(inside.weight.is_meta))
+    with torch.no_grad():
+        with streamed.by_block(names):
+            found = streamed.module(**feed).logits
+        assert torch.equal(found, whole(**feed).logits)
+        assert torch.equal(streamed.module(**feed).logits, found)  # by leaves again
+    assert seen == [False, True]
+    assert all(parameter.is_meta for parameter in streamed.module.parameters())
+
+
+def test_a_module_in_anothers_place_is_given_its_weights(tmp_path: Path) -> None:
+    streamed = checkpoint("llava", tmp_path).stream(CPU)
+    name = "model.language_model.layers.0.mlp.up_proj"
+    weight, linear = streamed.weight(f"{name}.weight"), torch.nn.Linear(pico.WIDTH, pico.INNER, bias=False, device="meta")
+    streamed.put(name, linear)
+    with torch.no_grad():
+        assert torch.equal(linear(torch.eye(pico.WIDTH)), weight.t())
+    assert linear.weight.is_meta
 
 
 def test_a_replaced_weight_is_read_from_its_new_place(tmp_path: Path) -> None:

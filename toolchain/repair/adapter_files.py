@@ -7,7 +7,7 @@ safetensors file's metadata says the method, and the digest of the pruned model 
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from vlmc.runtime.artifact import digest_of_files, sha256_file
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.repair.adapters import AdapterPlan, Adapters, attach
-from vlmc.toolchain.repair.checkpoints import State
+from vlmc.toolchain.repair.adapters import Adapted, AdapterPlan, Adapters, attach
 from vlmc.toolchain.repair.methods import METHODS, Method
 from vlmc.toolchain.saving import write_tensors
 
@@ -30,21 +29,51 @@ _PREFIX, _NOTE = "base_model.model.", "vlmc"  # one key alone: safetensors write
 
 @dataclass(frozen=True)
 class SavedAdapter:
-    """An adapter as it was read: its method, rank and alpha of every layer, its tensors, and the digest of its base."""
+    """An adapter on disk: its method, rank and alpha of every layer, its tensors, and the digest of its base.
+
+    Its tensors are read when they are asked for: those of masked-full are as large as the model.
+    """
 
     method: Method
     ranks: dict[str, tuple[int, float]]
-    tensors: State
+    tensors: Mapping[str, Tensor]
     base_digest: str
 
+    def plan(self, name: str, mask_OI: Tensor | None) -> AdapterPlan:
+        """Return what is put on one of its layers to be merged: masked where it has a mask (O, I).
 
-def save_adapter(folder: Path, adapters: Adapters, method: Method, base_digest: str) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors` into the folder."""
+        One that is never merged is put on as it was trained.
+        """
+        kind = self.method.dense if mask_OI is None else self.method.merged or self.method.pruned
+        rank, alpha = self.ranks[name]
+        return AdapterPlan(kind, rank, alpha, mask_OI)
+
+    def fill(self, name: str, layer: Adapted) -> None:
+        """Read one layer's tensors.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        for part, parameter in layer.trained().items():
+            if (tensor := self.tensors.get(_key(f"{name}.{part}"))) is None:
+                raise InputError(f"the adapter has no {name}.{part}, which {self.method.name} needs: repair the model again")
+            if tensor.shape != parameter.shape:
+                shapes = f"{tuple(tensor.shape)}, this model needs {tuple(parameter.shape)}"
+                raise InputError(f"the adapter's {name}.{part} is {shapes}")
+            parameter.data.copy_(tensor)
+
+
+def save_adapter(folder: Path, adapters: Adapters, method: Method, base_digest: str, base: str | None = None) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors` into the folder.
+
+    `base_digest` is that of the pruned model; `base` is what the model is called that was pruned. Of a path only the last
+    name is written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {_key(name): parameter.detach() for name, parameter in adapters.parameters().items()}
     note = {"base_digest": base_digest, "method": method.name}
     write_tensors(folder / _WEIGHTS, tensors, {_NOTE: json.dumps(note, sort_keys=True)})
-    write_text(folder / _CONFIG, json.dumps(_config(adapters, method), indent=2, sort_keys=True) + "\n")
+    write_text(folder / _CONFIG, json.dumps(_config(adapters, method, base), indent=2, sort_keys=True) + "\n")
 
 
 def load_adapter(folder: Path) -> SavedAdapter:
@@ -58,7 +87,7 @@ def load_adapter(folder: Path) -> SavedAdapter:
             raise InputError(f"{folder / name} is missing: repair the model again")
     try:
         with safe_open(folder / _WEIGHTS, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = _Tensors(folder / _WEIGHTS, list(file.keys()))
             note = json.loads((file.metadata() or {}).get(_NOTE, "{}"))
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / _WEIGHTS} is damaged ({error}): repair the model again") from None
@@ -77,26 +106,35 @@ def digest_of_adapter(folder: Path) -> str:
 
 
 def attach_saved(model: nn.Module, saved: SavedAdapter, masks: Mapping[str, Tensor]) -> Adapters:
-    """Put a saved adapter on its model as it is merged: masked on every layer that has a mask (O, I).
-
-    One that is never merged is put on as it was trained.
+    """Put a saved adapter on its whole model as it is merged: masked on every layer that has a mask (O, I).
 
     Raises:
         InputError: the adapter does not fit the model.
     """
-    pruned, dense = saved.method.merged or saved.method.pruned, saved.method.dense
-    plan = {
-        name: AdapterPlan(pruned if name in masks else dense, rank, alpha, masks.get(name))
-        for name, (rank, alpha) in saved.ranks.items()
-    }
-    adapters = attach(model, plan)
-    for name, parameter in adapters.parameters().items():
-        if (tensor := saved.tensors.get(_key(name))) is None:
-            raise InputError(f"the adapter has no {name}, which {saved.method.name} needs: repair the model again")
-        if tensor.shape != parameter.shape:
-            raise InputError(f"the adapter's {name} is {tuple(tensor.shape)}, this model needs {tuple(parameter.shape)}")
-        parameter.data.copy_(tensor)
+    adapters = attach(model, {name: saved.plan(name, masks.get(name)) for name in saved.ranks})
+    for name, layer in adapters.layers.items():
+        saved.fill(name, layer)
     return adapters
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """A safetensors file's tensors; the file is closed between any two, so that what was read may leave the memory."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._path, self._names = path, dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        with safe_open(self._path, "pt") as file:
+            found: Tensor = file.get_tensor(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _key(name: str) -> str:
@@ -108,7 +146,7 @@ def _layer(key: str) -> str:
     return key.removeprefix(_PREFIX).rsplit(".", 2)[0]
 
 
-def _config(adapters: Adapters, method: Method) -> dict[str, Any]:
+def _config(adapters: Adapters, method: Method, base: str | None) -> dict[str, Any]:
     """Return peft's LoraConfig: the commonest rank and alpha as defaults, the others by layer."""
     ranks = {name: layer.rank for name, layer in adapters.layers.items()}
     alphas = {name: layer.alpha for name, layer in adapters.layers.items()}
@@ -116,7 +154,7 @@ def _config(adapters: Adapters, method: Method) -> dict[str, Any]:
     return {
         "peft_type": method.peft_type,
         "task_type": None,
-        "base_model_name_or_path": None,
+        "base_model_name_or_path": None if base is None else _name_only(base),
         "inference_mode": True,
         "r": rank,
         "lora_alpha": alpha,
@@ -127,6 +165,13 @@ def _config(adapters: Adapters, method: Method) -> dict[str, Any]:
         "bias": "none",
         "fan_in_fan_out": False,
     }
+
+
+def _name_only(model: str) -> str:
+    """Return a demo's name or a hub id as it is, and of a path its last name."""
+    path = Path(model).expanduser()
+    is_path = path.is_absolute() or path.is_dir() or model.startswith(".") or model.count("/") > 1
+    return path.absolute().name if is_path else model
 
 
 def _commonest(values: Mapping[str, Any]) -> Any:

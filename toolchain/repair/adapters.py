@@ -116,7 +116,7 @@ def attach(model: nn.Module, plan: Mapping[str, AdapterPlan], seed: int = 0) -> 
     Raises:
         InputError: the plan names what is no Linear of this model, or a mask does not fit its weight.
     """
-    linears = {name: _linear(model, name, one) for name, one in plan.items()}
+    linears = {name: find_linear(model, name, one.mask) for name, one in plan.items()}
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     layers = {name: one.kind(linears[name], one, generator) for name, one in plan.items()}
@@ -125,7 +125,12 @@ def attach(model: nn.Module, plan: Mapping[str, AdapterPlan], seed: int = 0) -> 
     return Adapters(model, linears, layers)
 
 
-def _linear(model: nn.Module, name: str, plan: AdapterPlan) -> nn.Linear:
+def find_linear(model: nn.Module, name: str, mask: Tensor | None) -> nn.Linear:
+    """Return the Linear of that name that an adapter is for.
+
+    Raises:
+        InputError: there is none, or the mask, boolean (O, I) or packed (O, P), does not fit its weight.
+    """
     try:
         found = model.get_submodule(name)
     except AttributeError:
@@ -133,6 +138,6 @@ def _linear(model: nn.Module, name: str, plan: AdapterPlan) -> nn.Linear:
     if not isinstance(found, nn.Linear):
         raise InputError(f"the adapter is for {name}, which is no Linear in this model but a {type(found).__name__}")
     rows, columns = found.weight.shape
-    if plan.mask is not None and plan.mask.shape != (rows, columns if plan.mask.dtype == torch.bool else -(-columns // 8)):
-        raise InputError(f"the mask of {name} is {tuple(plan.mask.shape)}, its weight {(rows, columns)}")
+    if mask is not None and mask.shape != (rows, columns if mask.dtype == torch.bool else -(-columns // 8)):
+        raise InputError(f"the mask of {name} is {tuple(mask.shape)}, its weight {(rows, columns)}")
     return found

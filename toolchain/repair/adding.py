@@ -1,4 +1,4 @@
-"""Several adapters on one model: what each of them does to a layer is added up, each at its own scale.
+"""Several adapters on one layer: what each of them does is added up, each at its own scale.
 
 Shapes: O out features, I in features; `*` any leading dimensions.
 """
@@ -9,18 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.adapters import Adapted, AdapterPlan, Adapters
-
-
-def add_up(model: nn.Module, several: Sequence[Adapters]) -> Adapters:
-    """Put several adapters, made for this model and off it by now, on it together; one alone is put on as it is."""
-    originals = {name: linear for adapters in several for name, linear in adapters.originals.items()}
-    found: dict[str, Adapted] = {}
-    for name, linear in originals.items():
-        layers = [adapters.layers[name] for adapters in several if name in adapters.layers]
-        found[name] = layers[0] if len(layers) == 1 else Sum.of(linear, layers)
-        model.set_submodule(name, found[name])
-    return Adapters(model, originals, found)
+from vlmc.toolchain.repair.adapters import Adapted, AdapterPlan
 
 
 class Sum(Adapted):

@@ -41,7 +41,8 @@ class Whole(Loading):
     """The whole model in this process."""
 
     def __init__(self, source: Checkpoint, precision: Precision, team: Team) -> None:
-        self.model, self.team = narrow(source.load(), source.dtype, precision), team
+        stored = {} if precision == "fp32" else source.dtypes
+        self.model, self.team = narrow(source.load(), stored, precision), team
 
     def settle(self, trained: Collection[nn.Parameter] = ()) -> nn.Module:
         return self.model.to(self.team.device)
@@ -60,7 +61,7 @@ class Sharded(Loading):
             _give_memory_back()
         self._streamed = source.stream(team.device)
         remove_hook_from_submodules(self._streamed.module)
-        self.model = narrow(self._streamed.module, source.dtype, precision).requires_grad_(False)
+        self.model = narrow(self._streamed.module, self._streamed.dtypes(), precision).requires_grad_(False)
         self._mesh = init_device_mesh(team.device.type, (team.size,))
 
     def settle(self, trained: Collection[nn.Parameter] = ()) -> nn.Module:

@@ -1,5 +1,7 @@
 """The type of the products in training, and the scale that keeps float16's gradients from vanishing."""
 
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from vlmc.toolchain.families.base import linears
 from vlmc.toolchain.settings import Precision
 
 TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -17,14 +20,24 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, TYPES[precision])
 
 
-def narrow(model: nn.Module, stored: torch.dtype, precision: Precision) -> nn.Module:
+def narrow(model: nn.Module, stored: Mapping[str, torch.dtype | None], precision: Precision) -> nn.Module:
     """Keep frozen weights in the type of the products where they are stored in it: no bit is lost, half the memory is.
 
+    `stored` are the types of the model's parameters on disk. Where they are of several types, the Linear layers stored in
+    that of the products are narrowed alone: autocast brings their inputs to it, and other modules take what they are given.
     Buffers, such as the frequencies of rotary positions, are computed and not stored: they stay in float32.
     """
-    if stored == TYPES[precision]:
+    kind = TYPES[precision]
+    if precision == "fp32":
+        return model
+    if set(stored.values()) == {kind}:
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(stored)
+            parameter.data = parameter.data.to(kind)
+        return model
+    uses = Counter(id(one) for _, one in model.named_parameters(remove_duplicate=False))
+    for name, linear in linears(model):
+        if stored.get(f"{name}.weight") == kind and uses[id(linear.weight)] == 1:
+            linear.weight.data = linear.weight.data.to(kind)
     return model
 
 

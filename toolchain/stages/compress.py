@@ -78,7 +78,7 @@ class Compress:
         if self.options.repair == "none":
             return [prune]
         repair = Repair(self.options.of(RepairSettings), seed=self.seed, resume=True, progress=self.progress)
-        return [prune, repair, Merge()] if repair.method.merged else [prune, repair]
+        return [prune, repair, Merge(data=repair.options)] if repair.method.merged else [prune, repair]
 
 
 def _identity(source: Checkpoint, stages: list[Stage]) -> dict[str, Any]:

@@ -5,38 +5,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, digest_of_files
 from vlmc.runtime.artifact.folder import MANIFEST, is_model
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.tensors import MASKS
-from vlmc.toolchain.data.encode import Encoder
+from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.masks import load_masks
+from vlmc.toolchain.masks import KeepMasks
 from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.repair.adapter_files import FOLDER, SavedAdapter, attach_saved, digest_of_adapter, load_adapter
-from vlmc.toolchain.repair.adding import add_up
+from vlmc.toolchain.repair.adapter_files import FOLDER, SavedAdapter, digest_of_adapter, load_adapter
 from vlmc.toolchain.repair.carry import carry
-from vlmc.toolchain.repair.merging import check_masks, greatest_difference, logits_of, merge, noise_samples
+from vlmc.toolchain.repair.examples import COUNT, encode, encode_examples, in_batches, noise_samples, trained_on
+from vlmc.toolchain.repair.merging import Merging
+from vlmc.toolchain.repair.proving import check_saved, prove_logits
 from vlmc.toolchain.repair.reports import PLOT, TABLE
 from vlmc.toolchain.saving import save_model
+from vlmc.toolchain.settings import DataSettings
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.verify import ensure_sparsity
 
 
 class Merge(Stage):
-    """Merge in float32, re-mask, round to the checkpoint's type; then prove that the saved model gives the same logits.
+    """Merge in float32, re-mask, round to each tensor's stored type, layer by layer; then prove what was written.
 
     What is merged is the source's own adapter, where it has one, and `others`: folders of repaired artifacts, or of adapters
     alone, that were trained on the same pruned model. `samples` are what base + adapters and the merged model are compared
-    on; pictures of noise where none are given.
+    on; where none are given, some of `data`, else of what the history says the adapters were trained on, else noise.
     """
 
     name = "merge"
 
-    def __init__(self, samples: Sequence[Sample] | None = None, others: Sequence[Path] = ()) -> None:
-        self.samples = noise_samples(4) if samples is None else samples
+    def __init__(
+        self, samples: Sequence[Sample] | None = None, others: Sequence[Path] = (), data: DataSettings | None = None
+    ) -> None:
+        self.samples, self.data = samples, data
         self.others = [_adapter_of(folder) for folder in others]
 
     def settings(self) -> dict[str, Any]:
@@ -58,16 +61,29 @@ class Merge(Stage):
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact = source.artifact
         assert artifact is not None
-        model = source.load()
-        encoder = Encoder(source.load_processor(), source.family, model)
-        saved = [load_adapter(folder) for folder in self._adapters(artifact)]
-        before = self._merge(model, source, artifact, saved, encoder, draft)
-        carry(artifact.root, draft.root, [path for path in artifact.manifest.files if path in (MASKS, TABLE, PLOT)])
-        merged = Checkpoint(source.name, draft.root).load()
-        found = greatest_difference(before, logits_of(merged, encoder, self.samples), source.dtype)
-        measures = {"logit_difference": float(f"{found:.3g}"), "samples": len(self.samples)}
-        told = {"adapters": [one.method.name for one in saved]} if len(saved) > 1 else {}
-        return artifact.manifest.model_copy(update={"state": "merged"}), measures | told
+        manifest, saved = artifact.manifest, [load_adapter(folder) for folder in self._adapters(artifact)]
+        masks, cpu = KeepMasks(artifact.root, manifest), torch.device("cpu")
+        merging = Merging(source.stream(cpu), manifest.layers, masks, saved)
+        merging.check_masks()
+        save_model(source.folder, draft.root, merging.weights())
+        carry(artifact.root, draft.root, [path for path in manifest.files if path in (MASKS, TABLE, PLOT)])
+        check_saved(merging, draft.root)
+        encoder = Encoder(source.load_processor(), source.family, merging.model.module)
+        examples, noise = self._examples(artifact, encoder)
+        merged = Checkpoint(source.name, draft.root).stream(cpu)
+        proof = prove_logits(merging, merged, source.family, in_batches(examples, encoder))
+        told: dict[str, Any] = {"adapters": [one.method.name for one in saved]} if len(saved) > 1 else {}
+        told |= {"noise": True} if noise else {}
+        return manifest.model_copy(update={"state": "merged"}), {**proof.measures(), "samples": len(examples), **told}
+
+    def _examples(self, artifact: Artifact, encoder: Encoder) -> tuple[list[Encoded], bool]:
+        """Return what both models are run on, and whether that is noise."""
+        if self.samples is not None and (found := encode(self.samples, encoder)):
+            return found, False
+        roots = [folder.parent for folder in self._adapters(artifact) if (folder.parent / MANIFEST).is_file()]
+        told = [self.data, *(trained_on(Artifact.open(root).manifest) for root in roots)]
+        found = encode_examples([one for one in told if one is not None], encoder)
+        return (found, False) if found else ([encoder.answered(sample) for sample in noise_samples(COUNT)], True)
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
@@ -77,31 +93,6 @@ class Merge(Stage):
     def _adapters(self, artifact: Artifact) -> list[Path]:
         own = [artifact.root / FOLDER] if artifact.manifest.state == "adapted" else []
         return own + self.others
-
-    def _merge(
-        self,
-        model: nn.Module,
-        source: Checkpoint,
-        artifact: Artifact,
-        saved: Sequence[SavedAdapter],
-        encoder: Encoder,
-        draft: Draft,
-    ) -> list[torch.Tensor]:
-        """Merge in place and write the model; return the logits of base and adapters, from before."""
-        layers = artifact.manifest.layers
-        masks = load_masks(artifact.root, artifact.manifest)
-        check_masks(model, masks, layers)
-        several = []
-        for one in saved:
-            several.append(attach_saved(model, one, masks))
-            several[-1].detach()
-        adapters = add_up(model, several)
-        before = logits_of(model, encoder, self.samples)
-        merge(adapters, source.dtype)
-        files = source.stream(torch.device("cpu"))
-        changed = {name: model.get_parameter(f"{name}.weight").to(source.dtype) for name in adapters.originals}
-        save_model(source.folder, draft.root, ((files.stored(f"{name}.weight"), weight) for name, weight in changed.items()))
-        return before
 
 
 def _adapter_of(folder: Path) -> Path:

@@ -131,7 +131,8 @@ class Repair(Stage):
         checkpoints = Checkpoints(folder, self._identity(artifact), resume=self.resume)
         trainer.train(checkpoints, self.progress)
         carry(artifact.root, draft.root, [path for path in artifact.manifest.files if is_model(path)])
-        save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest)
+        base = artifact.manifest.origin.model
+        save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest, base)
         write_reports(draft.root, trainer.records, trainer.watch.losses)
         return artifact.manifest.model_copy(update={"state": "adapted"}), before | self._measures(trainer)
 

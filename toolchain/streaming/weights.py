@@ -5,7 +5,7 @@ The hooks that do it are accelerate's.
 
 import ctypes
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class StreamedModel:
             set_module_tensor_to_device(self.module, name, "meta")
         self._read_buffers({name: stored for name, stored in state.items() if name not in self._names})
         _say_device(self.module, device)
-        attach_align_device_hook(self.module, execution_device=device, offload=True, weights_map=self._weights)
+        self._hook(self.module)
 
     def stored(self, parameter: str) -> str:
         """Return the name of a parameter, such as `model.layers.0.mlp.up_proj.weight`, in the checkpoint's files."""
@@ -67,6 +67,34 @@ class StreamedModel:
         if stored not in FLOATS:
             raise InputError(f"{parameter} is stored as {stored}: give a checkpoint in {', '.join(FLOATS)}")
         return FLOATS[stored]
+
+    def dtypes(self) -> dict[str, torch.dtype | None]:
+        """Return the types that all parameters are stored in; None for those that are not in `FLOATS`."""
+        return {name: FLOATS.get(self._files[stored].dtype(stored)) for name, stored in self._names.items()}
+
+    def weight(self, parameter: str) -> Tensor:
+        """Read one parameter, in float32 on the CPU."""
+        found: Tensor = self._weights[parameter]
+        return found
+
+    def put(self, name: str, module: nn.Module) -> None:
+        """Put a module in another's place; its parameters, called like those of the other, are read when it runs."""
+        self.module.set_submodule(name, module)
+        self._hook(module, name)
+
+    @contextmanager
+    def by_block(self, names: Sequence[str]) -> Iterator[None]:
+        """Inside, these modules, which lie apart, get all their weights when they run and give them back after it."""
+        with ExitStack() as undo:
+            for name in names:
+                block = self.module.get_submodule(name)
+                remove_hook_from_submodules(block)
+                undo.callback(self._hook, block, name)
+                enter = block.register_forward_pre_hook(lambda block, _, name=name: self._fill(block, name))
+                leave = block.register_forward_hook(lambda block, *_: self._empty(block), always_call=True)
+                undo.callback(enter.remove)
+                undo.callback(leave.remove)
+            yield
 
     @contextmanager
     def ready(self, run: Callable[[], object]) -> Iterator[None]:
@@ -110,18 +138,27 @@ class StreamedModel:
         """Yield a module with all its weights on the device, in float32; after the block they are dropped."""
         module = self.module.get_submodule(name)
         remove_hook_from_submodules(module)
-        inside = [inner for inner, _ in module.named_parameters(remove_duplicate=False)]
-        for inner in inside:
-            set_module_tensor_to_device(module, inner, self.device, value=self._weights[f"{name}.{inner}"])
         try:
+            self._fill(module, name)
             yield module
         finally:
-            for inner in inside:
-                set_module_tensor_to_device(module, inner, "meta")
-            attach_align_device_hook(
-                module, execution_device=self.device, offload=True, weights_map=self._weights, module_name=name
-            )
-            _return_memory()
+            self._empty(module)
+            self._hook(module, name)
+
+    def _fill(self, module: nn.Module, name: str) -> None:
+        for inner, _ in list(module.named_parameters(remove_duplicate=False)):
+            set_module_tensor_to_device(module, inner, self.device, value=self._weights[f"{name}.{inner}"])
+
+    def _empty(self, module: nn.Module) -> None:
+        for inner, _ in list(module.named_parameters(remove_duplicate=False)):
+            set_module_tensor_to_device(module, inner, "meta")
+        _return_memory()
+
+    def _hook(self, module: nn.Module, name: str = "") -> None:
+        """Let a module's weights be read when it runs and dropped after it, leaf by leaf."""
+        attach_align_device_hook(
+            module, execution_device=self.device, offload=True, weights_map=self._weights, module_name=name
+        )
 
 
 def _say_device(model: nn.Module, device: torch.device) -> None:

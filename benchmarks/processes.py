@@ -1,0 +1,69 @@
+"""A `vlmc` command in a process of its own: how long it takes and what it has resident at most, with or without a limit."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")  # versions 1 and 2
+LIMITS = {"memory.limit_in_bytes", "memory.max"}
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one run took: seconds, greatest resident memory in bytes, and its limit, None where there was none."""
+
+    seconds: float
+    peak: int
+    limit: int | None
+
+
+def spend(arguments: Sequence[str], threads: int | None, limit: int | None = None) -> Spent:
+    """Run `vlmc` with these arguments, in a process whose memory is limited to so many bytes."""
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    command = [sys.executable, "-m", "vlmc.toolchain.cli", *arguments, "--quiet"]
+    with limited(limit) as group:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        if group is not None:
+            (group / "cgroup.procs").write_text(str(process.pid))
+        peak = watch(process)
+    if process.returncode:
+        raise SystemExit(f"vlmc {arguments[0]} ended with status {process.returncode}")
+    return Spent(time.perf_counter() - start, peak, None if group is None else limit)
+
+
+def watch(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the process; return the bytes that it had resident at most, by the system's own high-water mark."""
+    peak = 0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+        except OSError:
+            break
+        peak = max([peak, *(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+        time.sleep(0.05)
+    process.wait()
+    return peak
+
+
+@contextmanager
+def limited(limit: int | None) -> Iterator[Path | None]:
+    """Yield a control group with that many bytes of memory, None where none is asked for or can be made."""
+    for parent in CGROUPS if limit is not None else ():
+        group = parent / f"vlmc-benchmark-{os.getpid()}"
+        try:
+            group.mkdir()
+            next(group / name for name in LIMITS if (group / name).is_file()).write_text(str(limit))
+        except (OSError, StopIteration):
+            continue
+        try:
+            yield group
+        finally:
+            group.rmdir()
+        return
+    yield None
