@@ -38,7 +38,7 @@ def test_a_run_that_saved_nothing_starts_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"lr": 0.2}, {"rank": 4}, {"source": {"model": "abd"}}])
 def test_another_run_is_refused_by_the_name_of_the_difference(change: dict[str, object], tmp_path: Path) -> None:
     folder = saved(tmp_path)
-    with pytest.raises(InputError, match=f"another run: its {next(iter(change))} was"):
+    with pytest.raises(InputError, match=f"another run: its {next(iter(change))}\\b.* was"):
         Checkpoints(folder, IDENTITY | change, resume=True).open()
     assert (folder / "state.safetensors").is_file()
 
