@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Artifact, write
-from vlmc.runtime.artifact.folder import is_model
+from vlmc.runtime.artifact.folder import model_files
 from vlmc.toolchain.demo.checkpoints import locate
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.adapter_files import FOLDER
@@ -103,7 +103,7 @@ def write_adapted(pruned: Path, folder: Path, method: RepairMethod, rank: int = 
         for part, shape in _parts(model, name, method, rank)
     }
     with write(folder) as draft:
-        carry(pruned, draft.root, [path for path in artifact.manifest.files if is_model(path)])
+        carry(pruned, draft.root, model_files(artifact.manifest.files))
         (draft.root / FOLDER).mkdir()
         note = {"vlmc": json.dumps({"base_digest": artifact.digest, "method": method})}
         _write_random(draft.root / FOLDER / "adapter_model.safetensors", shapes, note, torch.Generator().manual_seed(seed))

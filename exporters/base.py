@@ -6,26 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from vlmc.exporters.backend import Backend
 from vlmc.exporters.graphs import GraphSpec
 
 Precision = Literal["fp32", "fp16"]
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
+"""Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
+
 Progress = Callable[[str], None]
 """Is told the name of each graph that is done."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose: the type of the weights and the GPUs to build for; None and (): the backend's own choice."""
+    """What the user may choose: the type of the weights, and the GPUs to build for; (): the backend's own choice."""
 
-    precision: Precision | None = None
+    precision: Precision = "fp32"
     gpus: tuple[str, ...] = ()
 
 
 class Exporter(ABC):
     """A backend, such as ONNX; stateless."""
 
-    name: ClassVar[str]  # also the artifact's subfolder
-    report: ClassVar[str]  # the file in it that holds what `export` returns
+    backend: ClassVar[Backend]
 
     @abstractmethod
     def requires(self) -> None:

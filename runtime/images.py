@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from vlmc.runtime.artifact import ImagePipeline
+from vlmc.runtime.deployment import ImagePipeline
 from vlmc.runtime.errors import InputError
 
 Picture = str | Path | bytes | Image.Image

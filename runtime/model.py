@@ -1,7 +1,4 @@
-"""Model: a loaded artifact that answers questions about pictures.
-
-Shapes: S new tokens, T tokens in all, D hidden size, N image tokens, V vocabulary; the batch is always 1.
-"""
+"""Model: a loaded artifact that answers questions about images; text in, text out."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +8,22 @@ from typing import Literal, Self, final
 
 import numpy as np
 
-from vlmc.runtime.artifact import Artifact, Serving
+from vlmc.runtime import processing
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.deployment import Deployment
+from vlmc.runtime.engine import Engine
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import Picture, preprocess
+from vlmc.runtime.images import Picture, open_picture
+from vlmc.runtime.processing import Batch, Processing, Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.runtime.sampling import Sampler
 from vlmc.runtime.sessions import CPU, Array, OnnxSession, Session
 from vlmc.runtime.text import Text
 
-GRAPHS = ("vision_encoder", "embed_tokens", "decoder_model_merged")
+FOLDER = "onnx"
+
+Images = Picture | Sequence[Picture]
+"""One image, or several that the question is about."""
 
 
 @dataclass(frozen=True)
@@ -47,35 +51,36 @@ def load(path: Path | str, *, providers: Sequence[str] = CPU, threads: int = 0) 
         EnvironmentLacks: ONNX Runtime has no such execution provider here.
     """
     artifact = Artifact.open(path)
-    serving = artifact.manifest.need_serving("run")
-    missing = [name for name in GRAPHS if f"onnx/{name}.onnx" not in artifact.manifest.files]
-    if missing:
+    deployment = artifact.deployment(FOLDER)
+    graphs = () if deployment is None else deployment.graphs.names
+    if deployment is None or any(f"{FOLDER}/{name}.onnx" not in artifact.manifest.files for name in graphs):
         raise InputError(f"{path} has no ONNX graphs yet: run 'vlmc export {path} --backend onnx'")
-    return Model.from_graphs(artifact.root, serving, artifact.root / "onnx", providers, threads)
+    return Model.from_graphs(artifact.root, deployment, artifact.root / FOLDER, providers, threads)
 
 
 @final
 class Model:
-    """A vision-language model in three graphs. It keeps no state between calls: several threads may share it."""
+    """A vision-language model in its graphs. It keeps no state between calls: several threads may share it."""
 
-    def __init__(self, serving: Serving, text: Text, sessions: Mapping[str, Session]) -> None:
-        self._serving = serving
-        self._text = text
-        self._sessions = dict(sessions)
-        self._vision, self._embedding, self._decoder = (self._sessions[name] for name in GRAPHS)
+    def __init__(self, deployment: Deployment, text: Text, process: Processing, engine: Engine) -> None:
+        self._deployment, self._text, self._process, self._engine = deployment, text, process, engine
 
     @classmethod
     def from_graphs(
-        cls, root: Path, serving: Serving, graphs: Path, providers: Sequence[str] = CPU, threads: int = 0
+        cls, root: Path, deployment: Deployment, graphs: Path, providers: Sequence[str] = CPU, threads: int = 0
     ) -> "Model":
-        """Load graphs from any folder, with the tokenizer in `root`."""
-        text = Text(root, serving)
-        sessions = {name: OnnxSession(graphs / f"{name}.onnx", providers, threads) for name in GRAPHS}
-        return cls(serving, text, sessions)
+        """Load graphs from any folder, with the tokenizer, and the processor where it is run, in `root`."""
+        sessions = {name: OnnxSession(graphs / f"{name}.onnx", providers, threads) for name in deployment.graphs.names}
+        return cls.from_sessions(root, deployment, sessions)
+
+    @classmethod
+    def from_sessions(cls, root: Path, deployment: Deployment, sessions: Mapping[str, Session]) -> "Model":
+        """Take graphs that are loaded already, by the names that the deployment gives them."""
+        return cls(deployment, Text(root), processing.find(root, deployment), Engine(deployment, sessions))
 
     def generate(
         self,
-        image: Picture,
+        image: Images,
         prompt: str,
         *,
         raw: bool = False,
@@ -84,13 +89,14 @@ class Model:
         top_p: float = 1.0,
         seed: int | None = None,
     ) -> Answer:
-        """Answer a question about a picture.
+        """Answer a question about an image, or about several.
 
-        The prompt goes into the model's own template; with `raw` it is the whole input, with a slot for the picture.
+        The prompt goes into the model's own template; with `raw` it is the whole input, with a slot for each image.
         Temperature 0 takes the likeliest token each time; above it tokens are drawn, the same ones for the same seed.
 
         Raises:
-            InputError: the picture cannot be read, the prompt is empty or too long, an option is out of range.
+            InputError: an image cannot be read, there are too many, the prompt is empty or too long, an option is out of
+                range.
         """
         pieces = self.stream(
             image, prompt, raw=raw, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
@@ -104,7 +110,7 @@ class Model:
 
     def stream(
         self,
-        image: Picture,
+        image: Images,
         prompt: str,
         *,
         raw: bool = False,
@@ -121,15 +127,14 @@ class Model:
         sampler, random = Sampler(temperature, top_p), np.random.default_rng(seed)
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {max_new_tokens}: give at least 1")
-        ids = self._text.encode(fill_prompt(self._serving, prompt, raw=raw))
-        limit = min(max_new_tokens, self._room(ids))
-        choices = self._choose(self._embed(ids, image), limit, lambda logits_V: sampler.choose(logits_V, random))
-        return self._show(choices, len(ids))
+        batch = self._process([self._request(image, prompt, raw=raw)])
+        limit = min(max_new_tokens, self._room(int(batch.lengths_B[0])) or max_new_tokens)
+        choices = self._choose(batch, limit, lambda logits_V: sampler.choose(logits_V, random))
+        return self._show(choices, int(batch.lengths_B[0]))
 
     def close(self) -> None:
         """Free the graphs; the model cannot answer any more."""
-        for session in self._sessions.values():
-            session.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,15 +142,25 @@ class Model:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _room(self, ids: list[int]) -> int:
-        """Return how many tokens may follow the prompt."""
-        room = self._serving.max_positions - len(ids)
-        if room < 1:
+    def _request(self, image: Images, prompt: str, *, raw: bool) -> Request:
+        given = [image] if isinstance(image, Picture) else list(image)
+        most = self._deployment.max_images
+        if most is not None and len(given) > most:
+            raise InputError(f"{len(given)} images were given, and this model looks at {most} at a time")
+        text = fill_prompt(self._deployment.prompt, prompt, images=len(given), raw=raw)
+        return Request(text, tuple(open_picture(one) for one in given))
+
+    def _room(self, prompt_tokens: int) -> int | None:
+        """Return how many tokens may follow the prompt; None where there is no limit."""
+        most = self._deployment.max_positions
+        if most is None:
+            return None
+        if prompt_tokens >= most:
             raise InputError(
-                f"the prompt and its picture take {len(ids)} tokens, and this model has room for "
-                f"{self._serving.max_positions}: ask a shorter question"
+                f"the prompt and its images take {prompt_tokens} tokens, and this model has room for {most}: "
+                "ask a shorter question"
             )
-        return room
+        return most - prompt_tokens
 
     def _show(self, choices: Iterator[int], prompt_tokens: int) -> Generator[str, None, Answer]:
         """Yield the text of the tokens as soon as no later token can change it; return the whole answer."""
@@ -160,39 +175,20 @@ class Model:
         text = self._text.decode(tokens)
         if len(text) > len(shown):
             yield text[len(shown) :]
-        stopped = tokens[-1] in self._serving.eos_token_ids
+        stopped = tokens[-1] in self._deployment.stop_ids
         return Answer(text, tuple(tokens), prompt_tokens, "stop" if stopped else "length")
 
-    def _embed(self, ids: list[int], image: Picture) -> Array:
-        """Return the input's embeddings (S, D), the picture's features (N, D) in the places of its tokens."""
-        features_ND = self._vision.run({"pixel_values": preprocess(image, self._serving.image)})["image_features"][0]
-        embeds_SD: Array = self._embedding.run({"input_ids": np.array([ids])})["inputs_embeds"][0].copy()
-        embeds_SD[np.array(ids) == self._serving.image_token_id] = features_ND
-        return embeds_SD
+    def _choose(self, batch: Batch, limit: int, choose: Callable[[Array], int]) -> Iterator[int]:
+        """Return the tokens of the answer: the prompt is run now, each token that was chosen when the next is asked for."""
+        logits_BV, state = self._engine.prefill(batch)
 
-    def _choose(self, embeds_SD: Array, limit: int, choose: Callable[[Array], int]) -> Iterator[int]:
-        """Yield the tokens of the answer: run the decoder on the prompt, then on each token that was chosen."""
-        cache = self._empty_cache()
-        total = 0
-        for _ in range(limit):
-            total += len(embeds_SD)
-            feeds = {
-                "inputs_embeds": embeds_SD[None],
-                "attention_mask": np.ones((1, total), np.int64),
-                "position_ids": np.arange(total - len(embeds_SD), total)[None],
-            }
-            outputs = self._decoder.run(feeds | cache)
-            token = choose(outputs.pop("logits")[0, -1].astype(np.float32))
-            yield token
-            if token in self._serving.eos_token_ids:
-                return
-            cache = {name.replace("present.", "past_key_values."): value for name, value in outputs.items()}
-            embeds_SD = self._embedding.run({"input_ids": np.array([[token]])})["inputs_embeds"][0]
+        def tokens() -> Iterator[int]:
+            logits, standing = logits_BV, state
+            for count in range(1, limit + 1):
+                token = choose(logits[0].astype(np.float32))
+                yield token
+                if token in self._deployment.stop_ids or count == limit:
+                    return
+                logits, standing = self._engine.step(np.array([token]), standing)
 
-    def _empty_cache(self) -> dict[str, Array]:
-        """Return keys and values (1, heads, 0, head size) for every layer, as the decoder's inputs want them."""
-        return {
-            name: np.zeros([size if isinstance(size, int) else int(axis == 0) for axis, size in enumerate(shape)], kind)
-            for name, (kind, shape) in self._decoder.inputs.items()
-            if name.startswith("past_key_values.")
-        }
+        return tokens()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from vlmc.runtime.artifact import Serving
 from vlmc.runtime.errors import InputError
 
 _UNFINISHED = "\ufffd"  # what a part of a character decodes to
@@ -17,27 +16,22 @@ class Text:
     """A model's tokenizer.
 
     Raises:
-        InputError: `tokenizer.json` is missing or unreadable, or knows the picture's token under another number.
+        InputError: `tokenizer.json` is missing or unreadable.
     """
 
-    def __init__(self, folder: Path, serving: Serving) -> None:
-        self._serving = serving
-        self._tokenizer = _read(folder / "tokenizer.json")
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "tokenizer.json"
+        self._tokenizer = _read(self.path)
         self._tidies = _tidies(folder / "tokenizer_config.json", self._tokenizer)
-        known = self._tokenizer.token_to_id(serving.image_slot)
-        if serving.image_position == "inline" and known != serving.image_token_id:
-            raise InputError(
-                f"{folder / 'tokenizer.json'} has {serving.image_slot} as token {known}, "
-                f"the manifest says {serving.image_token_id}: make the artifact anew"
-            )
+
+    def number(self, token: str) -> int | None:
+        """Return the id of a token, None where the tokenizer has none of that name."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a whole input text, special tokens included, the picture's tokens in the slot's place."""
-        serving = self._serving
-        if serving.image_position == "front":
-            ids = list(self._tokenizer.encode(text.replace(serving.image_slot, "", 1)).ids)
-            return [serving.image_token_id] * serving.image_tokens + ids
-        return list(self._tokenizer.encode(text.replace(serving.image_slot, serving.image_slot * serving.image_tokens)).ids)
+        """Return the ids of a whole input text, special tokens included."""
+        return list(self._tokenizer.encode(text).ids)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of an answer: without special tokens and without space around it."""

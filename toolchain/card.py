@@ -109,7 +109,13 @@ def _step(number: int, step: Step) -> str:
 def _how_to_run(manifest: Manifest) -> str:
     if manifest.state == "adapted":
         return _WAITS + (_PEFT if manifest.history[-1].measures.get("kept_apart") else _MERGE)
-    return _ON_GRAPHS if manifest.serving is not None else _ON_TRANSFORMERS
+    return _ON_GRAPHS if _exportable(manifest) else _ON_TRANSFORMERS
+
+
+def _exportable(manifest: Manifest) -> bool:
+    from vlmc.toolchain.families import exported_names  # it needs torch, which those who only read a card do without
+
+    return manifest.family in exported_names()
 
 
 def _measured(manifest: Manifest, evaluation: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import packages_distributions
 from typing import Any
 
+from vlmc.exporters import BACKENDS
 from vlmc.runtime import __version__
 from vlmc.runtime.errors import EnvironmentLacks
 from vlmc.runtime.sessions import import_onnxruntime
@@ -15,20 +16,15 @@ from vlmc.toolchain.packages import PACKAGES, remedy
 from vlmc.toolchain.tables import show_table
 from vlmc.toolchain.versions import version_of
 
-TENSORRT = {
-    "tensorrt": "TensorRT engines, with a GPU",
-    "tensorrt-rtx": "TensorRT-RTX engines, built without a GPU",
-}
-
-
 def examine() -> dict[str, Any]:
     """Return versions, ONNX Runtime's providers, the GPU, what is missing and what is amiss, with what mends it."""
     runtimes = sorted(set(packages_distributions().get("onnxruntime", [])))  # onnxruntime, onnxruntime-gpu, both or none
-    others = (name for name in PACKAGES if name != "onnxruntime")
-    packages = {name: version_of(name) for name in (*others, *(runtimes or ["onnxruntime"]), *TENSORRT)}
+    names = [name for name in _uses() if name != "onnxruntime"]
+    packages = {name: version_of(name) for name in (*names, *(runtimes or ["onnxruntime"]))}
     missing = {name: remedy(name) for name in PACKAGES if packages.get(name, "") is None}
-    if not any(packages[name] for name in TENSORRT):
-        missing["tensorrt-rtx"] = "pip install 'vlmc[tensorrt-rtx]'"
+    for backend in BACKENDS.values():
+        if backend.alternatives and not any(packages[name] for name in backend.alternatives):
+            missing[backend.extra] = backend.remedy
     return {
         "vlmc": __version__,
         "python": platform.python_version(),
@@ -45,7 +41,7 @@ def examine() -> dict[str, Any]:
 def show_findings(found: dict[str, Any]) -> None:
     """Print the findings."""
     print(f"vlmc {found['vlmc']}, Python {found['python']}, {found['platform']}, {found['disk_free_gb']} GB free here")
-    uses = {name: use for name, (use, _) in PACKAGES.items()} | TENSORRT
+    uses = _uses()
     onnxruntime = uses["onnxruntime"]  # its packages have several names
     rows = [(name, version or "-", uses.get(name, onnxruntime)) for name, version in found["packages"].items()]
     show_table(("package", "version", "for"), rows)
@@ -57,6 +53,12 @@ def show_findings(found: dict[str, Any]) -> None:
         print(f"warning: {warning}")
     if not found["missing"]:
         print("nothing is missing")
+
+
+def _uses() -> dict[str, str]:
+    """Map every package that something here needs to what it is for."""
+    certain = {name: use for name, (use, _) in PACKAGES.items()}
+    return certain | {name: use for backend in BACKENDS.values() for name, use in backend.alternatives.items()}
 
 
 def _warnings(runtimes: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vlmc.exporters import BACKENDS
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import open_weights
@@ -63,8 +64,7 @@ def overview(artifact: Artifact) -> dict[str, Any]:
                 size for path, size in sizes.items() if path.startswith("model") and path.endswith(".safetensors")
             ),
             "packed": _packed_bytes(artifact),
-            "onnx": sum(size for path, size in sizes.items() if path.startswith("onnx/")),
-            "tensorrt": sum(size for path, size in sizes.items() if path.startswith("tensorrt/")),
+            **{name: sum(size for path, size in sizes.items() if path.startswith(f"{name}/")) for name in BACKENDS},
         },
         "card": artifact.card_note,
         "pruned": pruned_accuracy(manifest),
@@ -82,7 +82,7 @@ def show_overview(found: dict[str, Any]) -> None:
         ("sparsity of those layers", percent(found["sparsity"])),
         ("weights, dense layout", megabytes(count["weights"])),
         ("weights, packed (computed)", megabytes(count["packed"])),
-        *((f"{name} graphs", megabytes(count[name])) for name in ("onnx", "tensorrt") if count[name]),
+        *((backend.title, megabytes(count[name])) for name, backend in BACKENDS.items() if count[name]),
     ]
     show_table(("artifact", "value"), rows)
     if found["pruned"]:

@@ -1,7 +1,9 @@
-"""What vlmc needs beside itself, and the command that brings it."""
+"""What vlmc needs beside itself, and the command that brings it; what a backend needs stands in its descriptor."""
+
+from vlmc.exporters import BACKENDS
 
 # package -> (what it is for, the extra that brings it)
-PACKAGES = {
+_OWN = {
     "torch": ("prune, repair, export", "toolchain"),
     "transformers": ("prune, repair, export", "toolchain"),
     "accelerate": ("repair", "toolchain"),
@@ -10,12 +12,13 @@ PACKAGES = {
     "pyyaml": ("recipes", "toolchain"),
     "pyarrow": ("Parquet data", "data"),
     "datasets": ("data of the hub", "data"),
-    "onnx": ("export", "onnx"),
-    "onnxscript": ("export", "onnx"),
     "matplotlib": ("the figures of sweep", "all"),
     "onnxruntime": ("run, export", "cpu"),
     "tokenizers": ("run", ""),
 }
+_OF_BACKENDS = [(name, use, backend.extra) for backend in BACKENDS.values() for name, use in backend.packages.items()]
+
+PACKAGES = {name: (use, extra) for name, use, extra in reversed(_OF_BACKENDS)} | _OWN
 
 
 def remedy(package: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlmc.exporters import BACKENDS, resolve
 from vlmc.runtime.reports import LayerReport
 
 
@@ -78,31 +79,13 @@ def show_study(found: Mapping[str, Any], folder: Path) -> None:
 
 
 def show_export(found: Mapping[str, Any]) -> None:
-    """Print what was exported, one graph a line."""
-    rows = [
-        (
-            graph["graph"],
-            graph["precision"],
-            megabytes(graph["bytes"]),
-            f"{graph['max_error']:.1e} of {graph['tolerance']:.0e}",
-            f"{sum(layer['violation'] is None for layer in graph['layers'])} of {len(graph['layers'])}",
-        )
-        for graph in found["graphs"]
-    ]
-    show_table(("graph", "type", "size", "error against torch", "layers that hold"), rows)
-    engines = found.get("engines", [])
-    if engines:
-        print()
-        show_table(
-            ("engine", "gpu", "size", "eligible layers", "chosen sparse"),
-            [(e["file"], e["gpu"], megabytes(e["bytes"]), len(e["eligible"]), _chosen(e["log_chosen"])) for e in engines],
-        )
-        for note in dict.fromkeys(engine["note"] for engine in engines if engine["note"]):
+    """Print what was exported, as its backend lays it out."""
+    for number, table in enumerate(resolve(BACKENDS[found["backend"]].tables)(found)):
+        if number:
+            print()
+        show_table(table.header, table.rows)
+        for note in table.notes:
             print(note)
-
-
-def _chosen(layers: Sequence[str] | None) -> str:
-    return "not known" if layers is None else str(len(layers))
 
 
 def percent(fraction: float) -> str:

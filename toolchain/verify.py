@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmc import exporters
 from vlmc.runtime.artifact import Artifact, Layer
 from vlmc.runtime.artifact.folder import MANIFEST
 from vlmc.runtime.errors import CheckFailed, InputError
@@ -26,7 +27,7 @@ DENSE = 0.01
 
 
 def verify_path(path: Path, target: str | None) -> list[LayerReport]:
-    """Return the reports of an artifact's folder, of an ONNX file, or of any folder that transformers loads a model from.
+    """Return the reports of an artifact's folder, of a graph's file, or of any folder that transformers loads a model from.
 
     `target` is the pattern, where vlmc did not write what is there.
 
@@ -34,10 +35,10 @@ def verify_path(path: Path, target: str | None) -> list[LayerReport]:
         InputError: the path is none of these, cannot be read, or no pattern is given where it is needed.
     """
     pattern = SparsityPattern.parse(target) if target else None
-    if path.suffix == ".onnx" and not path.is_dir():
-        from vlmc.exporters.onnx.sparsity import check_onnx
-
-        return check_onnx(path, pattern)
+    backend = None if path.is_dir() else exporters.of_file(path)
+    if backend is not None and backend.verifier is not None:
+        reports: list[LayerReport] = exporters.resolve(backend.verifier)(path, pattern)
+        return reports
     if (path / MANIFEST).is_file() or not (path / "config.json").is_file():
         return verify_artifact(Artifact.open(path))
     if pattern is None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar
 
-from vlmc.exporters.base import Exporter, Options, Precision, Progress
+from vlmc.exporters.backend import Backend
+from vlmc.exporters.base import TOLERANCE, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
-from vlmc.exporters.onnx.parity import TOLERANCE, largest_error
+from vlmc.exporters.onnx import BACKEND
+from vlmc.exporters.onnx.parity import largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.tracing import OPSET, trace
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks
@@ -34,25 +36,24 @@ class GraphReport:
 class OnnxExporter(Exporter):
     """Writes `<graph>.onnx`."""
 
-    name: ClassVar[str] = "onnx"
-    report: ClassVar[str] = "export.json"
+    backend: ClassVar[Backend] = BACKEND
 
     def requires(self) -> None:
-        missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
+        missing = [package for package in BACKEND.packages if find_spec(package) is None]
         if missing:
-            raise EnvironmentLacks(f"{' and '.join(missing)} not installed: pip install 'vlmc[onnx]'")
+            raise EnvironmentLacks(f"{' and '.join(missing)} not installed: {BACKEND.remedy}")
         import_onnxruntime()  # graphs are proven on it
 
     def check(self, options: Options) -> None:
-        """Every option can be served; GPUs are not asked for."""
+        """Every option can be served."""
 
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
-        precision = options.precision or "fp32"
+        precision = options.precision
         reports = []
         for spec in specs:
             reports.append(asdict(export(spec, folder / f"{spec.name}.onnx", precision)))
             progress(spec.name)
-        return {"backend": self.name, "opset": OPSET, "precision": precision, "graphs": reports}
+        return {"backend": BACKEND.name, "opset": OPSET, "precision": precision, "graphs": reports}
 
 
 def export(spec: GraphSpec, path: Path, precision: Precision = "fp32") -> GraphReport:

@@ -8,15 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlmc.exporters.base import Precision
+from vlmc.exporters.base import TOLERANCE, Precision
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx.tracing import cast_tensor
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.sessions import OnnxSession
-
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
-"""Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
-
 
 def largest_error(spec: GraphSpec, path: Path, precision: Precision) -> float:
     """Run the example and every case through both; return the largest difference relative to the output's scale.

@@ -42,8 +42,18 @@ def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
 
 
 def cast_module(module: nn.Module, precision: Precision) -> nn.Module:
-    """Return the module itself in fp32, or a copy of it in fp16."""
-    return module if precision == "fp32" else copy.deepcopy(module).half()
+    """Return the module itself in fp32, or a copy of it in fp16, as loading it in that type would give.
+
+    Buffers that are computed rather than stored keep their type: frequencies of rotary positions would be lost in fp16.
+    """
+    if precision == "fp32":
+        return module
+    found = copy.deepcopy(module)
+    stored = found.state_dict(keep_vars=True)
+    for tensor in stored.values():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.half()
+    return found
 
 
 def cast_tensor(tensor: Tensor, precision: Precision) -> Tensor:

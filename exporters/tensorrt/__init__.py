@@ -1,1 +1,19 @@
 """TensorRT engines, by `tensorrt` on a machine with a GPU or by `tensorrt_rtx` anywhere, with an honest build report."""
+
+from vlmc.exporters.backend import Backend
+
+BACKEND = Backend(
+    name="tensorrt",
+    title="tensorrt engines",
+    extra="tensorrt-rtx",
+    exporter="vlmc.exporters.tensorrt.exporter:TensorrtExporter",
+    suffix=".engine",
+    report="build.json",
+    tables="vlmc.exporters.tensorrt.report:tables",
+    packages={"onnx": "export", "onnxscript": "export"},
+    alternatives={
+        "tensorrt": "TensorRT engines, with a GPU",
+        "tensorrt-rtx": "TensorRT-RTX engines, built without a GPU",
+    },
+    options={"precision": "fp16", "gpu": "sm86,sm89"},
+)

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from vlmc.exporters.tensorrt import BACKEND
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 
 LOCAL = "local"  # the GPU at hand, where torch cannot say which it is
-DEFAULT_GPUS = ("sm86", "sm89")
+DEFAULT_GPUS = tuple(BACKEND.options["gpu"].split(","))
 Trt = Any  # neither package has type stubs of its own
 
 

@@ -7,10 +7,12 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, ClassVar
 
+from vlmc.exporters.backend import Backend
 from vlmc.exporters.base import Exporter, Options, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx.exporter import GraphReport, OnnxExporter, export
 from vlmc.exporters.onnx.sparsity import check_onnx
+from vlmc.exporters.tensorrt import BACKEND
 from vlmc.exporters.tensorrt.binding import Binding, bind
 from vlmc.exporters.tensorrt.building import build, describe_axis
 from vlmc.exporters.tensorrt.log import parse
@@ -48,8 +50,7 @@ class EngineReport:
 class TensorrtExporter(Exporter):
     """Writes `<graph>.<gpu>.engine`."""
 
-    name: ClassVar[str] = "tensorrt"
-    report: ClassVar[str] = "build.json"
+    backend: ClassVar[Backend] = BACKEND
 
     def requires(self) -> None:
         OnnxExporter().requires()
@@ -66,14 +67,14 @@ class TensorrtExporter(Exporter):
         for spec in specs:
             with TemporaryDirectory() as scratch:
                 path = Path(scratch) / f"{spec.name}.onnx"
-                graphs.append(export(spec, path, options.precision or "fp16"))
+                graphs.append(export(spec, path, options.precision))
                 engines += [_engine(binding, spec, path, gpu, folder) for gpu in gpus]
             progress(spec.name)
         return {
-            "backend": self.name,
+            "backend": BACKEND.name,
             "package": binding.package,
             "version": binding.version,
-            "precision": options.precision or "fp16",
+            "precision": options.precision,
             "flags": list(FLAGS),
             "profiles": {spec.name: _profile(spec) for spec in specs},
             "graphs": [asdict(graph) for graph in graphs],

@@ -2,20 +2,17 @@
 
 from vlmc.runtime.artifact.digest import digest_of_files, sha256_file
 from vlmc.runtime.artifact.folder import CARD, Artifact
-from vlmc.runtime.artifact.manifest import Layer, Manifest, Origin, Part, Serving, Step
-from vlmc.runtime.artifact.pixels import ImagePipeline
+from vlmc.runtime.artifact.manifest import Layer, Manifest, Origin, Part, Step
 from vlmc.runtime.artifact.writing import Draft, extend, put_texts, write
 
 __all__ = [
     "CARD",
     "Artifact",
     "Draft",
-    "ImagePipeline",
     "Layer",
     "Manifest",
     "Origin",
     "Part",
-    "Serving",
     "Step",
     "digest_of_files",
     "extend",

@@ -1,7 +1,7 @@
 """Opening an artifact: the manifest is read, every file is there in full, and nothing is trusted before that."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,19 +10,27 @@ from pydantic import ValidationError
 
 from vlmc.runtime.artifact.digest import digest_of_files, sha256_file
 from vlmc.runtime.artifact.manifest import SCHEMA_VERSION, File, Manifest, checksum
+from vlmc.runtime.artifact.version_1 import upgrade
+from vlmc.runtime.deployment import DEPLOYMENT, Deployment
 from vlmc.runtime.errors import InputError
 
 MANIFEST = "manifest.json"
 CARD = "README.md"  # the model card: people write in it too, so its bytes are never held against the manifest
-EXTRAS = ("onnx/", "tensorrt/", "reports/", CARD)  # what later steps add: no part of the model's digest
+_AT_THE_ROOT = {".safetensors", ".json", ".txt", ".jinja", ".model"}  # weights, masks, configuration, tokenizer, processor
+_ADAPTER = "adapter/"
+_TOKENIZER = "tokenizer_config.json"  # a folder with one is a second tokenizer
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact on disk; `root` is its folder."""
+    """A finished artifact on disk; `root` is its folder.
+
+    `inherited` is what a manifest of version 1 said about serving; since version 2 it stands beside the graphs.
+    """
 
     root: Path
     manifest: Manifest
+    inherited: Deployment | None = None
 
     @classmethod
     def open(cls, root: Path | str) -> "Artifact":
@@ -36,14 +44,25 @@ class Artifact:
             raise InputError(f"no artifact at {root}: make one with 'vlmc compress --out {root}'")
         if not (root / MANIFEST).is_file():
             raise InputError(f"{root} is no vlmc artifact: it has no {MANIFEST}")
-        artifact = cls(root, _read_manifest(root / MANIFEST))
+        artifact = cls(root, *_read_manifest(root / MANIFEST))
         artifact._check_sizes()
         return artifact
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the model's files as the manifest lists them; graphs, reports and the card do not count."""
-        return digest_of_files({path: file.sha256 for path, file in self.manifest.files.items() if is_model(path)})
+        """SHA-256 over the files of `model_files`, as the manifest lists them."""
+        files = self.manifest.files
+        return digest_of_files({path: files[path].sha256 for path in model_files(files)})
+
+    def deployment(self, folder: str) -> Deployment | None:
+        """Return how the graphs in that folder of the artifact are fed; None where there are no such graphs.
+
+        Raises:
+            InputError: `deployment.json` is damaged, or a newer vlmc wrote it.
+        """
+        if f"{folder}/{DEPLOYMENT}" in self.manifest.files:
+            return Deployment.read(self.root / folder / DEPLOYMENT)
+        return self.inherited if any(path.startswith(f"{folder}/") for path in self.manifest.files) else None
 
     @property
     def card_note(self) -> str | None:
@@ -82,12 +101,21 @@ class Artifact:
                 )
 
 
-def is_model(path: str) -> bool:
-    """Whether the file belongs to the model itself rather than to what was added around it."""
-    return not path.startswith(EXTRAS)
+def model_files(paths: Iterable[str]) -> list[str]:
+    """Return those files that make up the model: at the root all but the card, its adapter, and tokenizers in folders."""
+    known = set(paths)
+    return sorted(path for path in known if _is_model(path, known))
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _is_model(path: str, known: set[str]) -> bool:
+    folder, slash, _ = path.partition("/")
+    if not slash:
+        return Path(path).suffix in _AT_THE_ROOT
+    return path.startswith(_ADAPTER) or f"{folder}/{_TOKENIZER}" in known
+
+
+def _read_manifest(path: Path) -> tuple[Manifest, Deployment | None]:
+    """Return the manifest, and what one of version 1 says about serving."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -101,7 +129,8 @@ def _read_manifest(path: Path) -> Manifest:
     if promised != checksum(content):
         raise InputError(f"{path} was changed after it was written (checksum differs): restore it or make the artifact anew")
     try:
-        return Manifest.model_validate(content)
+        fields, inherited = upgrade(content) if version == 1 else (content, None)
+        return Manifest.model_validate(fields), inherited
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "top level"

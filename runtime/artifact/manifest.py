@@ -9,11 +9,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from vlmc.runtime.artifact.pixels import ImagePipeline
-from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class Part(StrEnum):
@@ -80,50 +78,19 @@ class Step(_Strict):
     versions: dict[str, str] = {}
 
 
-class Serving(_Strict):
-    """All that the runtime needs to turn a picture and a question into tokens and tokens into an answer.
-
-    `prompt` is the template of the model's input, with `{prompt}` for the question and `image_slot` once for the picture
-    (None: the model has no template, the user writes the whole input). `image_position` says where the picture's
-    `image_tokens` copies of `image_token_id` go: `inline`, in the place of the slot, or `front`, before the whole text
-    with its special tokens (BLIP-2).
-    """
-
-    image: ImagePipeline
-    image_slot: str = "<image>"
-    image_token_id: int
-    image_tokens: int = Field(gt=0)
-    image_position: Literal["inline", "front"]
-    prompt: str | None
-    eos_token_ids: tuple[int, ...]
-    max_positions: int = Field(gt=0)
-
-
 class Manifest(_Strict):
     """`manifest.json`; see docs/format.md.
 
-    `state` is the furthest step done: `pruned`, `adapted` (an adapter waits to be merged) or `merged`. `serving` is None
-    where the runtime cannot run such a model.
+    `state` is the furthest step done: `pruned`, `adapted` (an adapter waits to be merged) or `merged`.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     family: str
     state: Literal["pruned", "adapted", "merged"]
     origin: Origin
     layers: dict[str, Layer]
-    serving: Serving | None
     history: tuple[Step, ...]
     files: dict[RelativePath, File] = {}
-
-    def need_serving(self, verb: str) -> Serving:
-        """Return the serving data.
-
-        Raises:
-            InputError: there are none; the message says that vlmc cannot `verb` such a model.
-        """
-        if self.serving is None:
-            raise InputError(f"vlmc cannot {verb} a {self.family} model yet: load it with transformers")
-        return self.serving
 
     def to_json(self) -> str:
         """Return the text of `manifest.json`: the fields, then a checksum of them; the same for equal content."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from vlmc.runtime.artifact.digest import sha256_file
 from vlmc.runtime.artifact.folder import MANIFEST, Artifact
 from vlmc.runtime.artifact.manifest import File, Manifest
+from vlmc.runtime.artifact.version_1 import GRAPHS
+from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError
 
 
@@ -85,8 +87,19 @@ def put_texts(artifact: Artifact, texts: Mapping[str, str]) -> Artifact:
 
 
 def update_manifest(artifact: Artifact, manifest: Manifest) -> None:
-    """Replace the artifact's manifest in one step."""
-    write_text(artifact.root / MANIFEST, manifest.to_json())
+    """Replace the artifact's manifest in one step; what one of version 1 said about serving goes to its graphs."""
+    write_text(artifact.root / MANIFEST, _with_inherited(artifact, manifest).to_json())
+
+
+def _with_inherited(artifact: Artifact, manifest: Manifest) -> Manifest:
+    """Return the manifest with a `deployment.json` beside the ONNX graphs of an artifact that was of version 1."""
+    path = f"{GRAPHS}/{DEPLOYMENT}"
+    has_graphs = any(name.startswith(f"{GRAPHS}/") for name in manifest.files)
+    if artifact.inherited is None or not has_graphs or path in manifest.files:
+        return manifest
+    write_text(artifact.root / path, artifact.inherited.to_json())
+    files = {**manifest.files, path: _describe(artifact.root / path)}
+    return manifest.model_copy(update={"files": dict(sorted(files.items()))})
 
 
 def check_destination(destination: Path, *, force: bool) -> None:

@@ -32,7 +32,7 @@ def test_score_counts_by_kind_and_folds_case_space_and_full_stop() -> None:
     assert (found.overall, found.count) == (0.5, 4)
 
 
-@pytest.mark.parametrize("family", sorted(pico.DEPLOYABLE))
+@pytest.mark.parametrize("family", sorted(pico.USUAL))
 def test_batches_answer_as_single_questions_do(tmp_path: Path, family: str) -> None:
     checkpoint = Checkpoint.find(str(pico.save(family, tmp_path / "m", torch.float32)))
     model = checkpoint.load()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import pico
-from tests.artifacts import pruned
+from tests.artifacts import DEPLOYABLE, pruned
 from tests.exporters.material import TWO_FOUR, Small, small
 from vlmc import exporters
 from vlmc.exporters.base import Options
@@ -21,6 +21,7 @@ from vlmc.exporters.tensorrt.exporter import AHEAD_OF_TIME
 from vlmc.exporters.tensorrt.log import SparsityLog, parse
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
+from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.settings import ExportSettings
@@ -60,16 +61,16 @@ def test_profiles_take_every_axis(tmp_path: Path) -> None:
     assert profile_shapes(small(axes=axes)) == {"x": ((1, 16), (4, 16), (8, 16))}
 
 
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
+@pytest.mark.parametrize("family", DEPLOYABLE)
 def test_profiles_agree_in_each_of_their_shapes(family: str, tmp_path: Path) -> None:
     checkpoint = Checkpoint.find(str(pico.save(family, tmp_path)))
-    model = checkpoint.load()
-    serving = checkpoint.family.serving(model, checkpoint.load_processor())
-    shapes = profile_shapes(checkpoint.family.graphs(model, serving)[2])
+    vision, _, decoder = deploy(checkpoint, checkpoint.load(), {}).specs
+    shapes = profile_shapes(decoder)
     for which in range(3):
         sequence, past = shapes["inputs_embeds"][which][1], shapes["past_key_values.0.key"][which][2]
         assert shapes["attention_mask"][which][1] == sequence + past
-        assert shapes["position_ids"][which][1] == sequence
+        assert shapes["position_ids"][which][-1] == sequence
+    assert all(len({shape[which][0] for shape in profile_shapes(vision).values()}) == 1 for which in range(3))
 
 
 def test_without_any_tensorrt_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +166,7 @@ def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
+@pytest.mark.parametrize("family", DEPLOYABLE)
 def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> None:
     made = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
     report = export(made, ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True))

@@ -47,7 +47,6 @@ def test_the_notice_is_shown_and_the_model_pruned(
     assert "language_model.layers (language, 2 blocks)" in " ".join(shown.err.split())
     assert shown.out == ""
     assert artifact.manifest.family == "llava"
-    assert artifact.manifest.serving is None
     assert all(report.violation is None for report in verify_artifact(artifact))
     assert {layer.part for layer in artifact.manifest.layers.values()} == {"vision", "language"}
 

@@ -24,7 +24,7 @@ from tests.pico import (
 )
 from tests.pico.base import IDS, INNER, SIDE, WIDTH, Pico, draw_weights, picture
 
-__all__ = ["DEPLOYABLE", "FAMILIES", "INNER", "QUESTIONS", "SIDE", "WIDTH", "picture", "save"]
+__all__ = ["DEPLOYABLE", "FAMILIES", "INNER", "QUESTIONS", "SIDE", "USUAL", "WIDTH", "picture", "save"]
 
 QUESTIONS = ("what is the largest digit ?", "how many red digits are there ?", "which colour is the digit in the top left ?")
 
@@ -45,8 +45,11 @@ FAMILIES: dict[str, Pico] = {
 }
 """Pico models by the family's name."""
 
-DEPLOYABLE = ("llava", "blip-2")
-"""The families that are exported and run; the tests of the whole chain take these."""
+DEPLOYABLE = ("llava", "blip-2", "internvl", "idefics3", "smolvlm", "qwen2_5_vl")
+"""The families that are exported and run; the tests of that take all of them."""
+
+USUAL = ("llava", "blip-2")
+"""Two of them that are quick and unlike each other; the tests of pruning, repairing and merging take these."""
 
 
 def save(family: str, folder: Path, dtype: torch.dtype = torch.float16, seed: int = 0) -> Path:

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import GotOcr2ImageProcessorPil, InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor
 
 from tests.pico.base import CHAT, SIDE, SIZES, TEXT, Pico, number, tokenizer
-from vlmc.toolchain.families.processors import for_pictures
+from vlmc.runtime.processing.own import without_videos
 
 SPECIAL = ("<turn>", "<end>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>")
 PATCH = 8
@@ -35,7 +35,7 @@ def _processor() -> Any:
     images = GotOcr2ImageProcessorPil(size={"height": SIDE, "width": SIDE}, crop_to_patches=True, max_patches=4)
     template = CHAT.replace("PICTURE", "<IMG_CONTEXT>")
     words = tokenizer(SPECIAL, extra_special_tokens=names)
-    return for_pictures(InternVLProcessor)(images, words, image_seq_length=TOKENS, chat_template=template)
+    return without_videos(InternVLProcessor)(images, words, image_seq_length=TOKENS, chat_template=template)
 
 
 PICO = Pico(_model, _processor, (2, number("<end>", SPECIAL)))

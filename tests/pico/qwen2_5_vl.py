@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from tests.pico.base import CHAT, HEADS, INNER, TEXT, WIDTH, Pico, number, tokenizer
-from vlmc.toolchain.families.processors import for_pictures
+from vlmc.runtime.processing.own import without_videos
 
 SPECIAL = ("<turn>", "<end>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 ENDS = (2, number("<end>", SPECIAL))
@@ -39,7 +39,7 @@ def processor(kind: Any, patch: int) -> Any:
     """Return a Qwen-VL processor of that kind, for pictures of 32 x 32 to 64 x 64 or the like."""
     images = Qwen2VLImageProcessorPil(patch_size=patch, size={"shortest_edge": 32 * 32, "longest_edge": 64 * 64})
     template = CHAT.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>")
-    return for_pictures(kind)(images, tokenizer(SPECIAL), chat_template=template)
+    return without_videos(kind)(images, tokenizer(SPECIAL), chat_template=template)
 
 
 PICO = Pico(_model, lambda: processor(Qwen2_5_VLProcessor, 8), ENDS)

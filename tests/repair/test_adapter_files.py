@@ -30,7 +30,7 @@ def small() -> nn.Module:
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks for it
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
+@pytest.mark.parametrize("family", pico.USUAL)
 def test_peft_reads_the_interface_as_what_was_trained(family: str, tmp_path: Path) -> None:
     source = material.dense(family, tmp_path / "dense")
     model = source.load()

@@ -93,7 +93,7 @@ def test_hidden_states_are_those_of_the_answers_in_the_blocks_asked_for(tmp_path
     torch.testing.assert_close(seen.logits_NV, answer_logits(model, batch))
 
 
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
+@pytest.mark.parametrize("family", pico.USUAL)
 def test_only_answers_count(family: str, tmp_path: Path) -> None:
     source = material.dense(family, tmp_path / "dense")
     model, encoder, samples = source.load(), material.encoder(source), material.samples(4)

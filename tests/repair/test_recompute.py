@@ -38,7 +38,7 @@ def test_less_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", [name if name in pico.DEPLOYABLE else pytest.param(name, marks=pytest.mark.slow) for name in pico.FAMILIES]
+    "family", [name if name in pico.USUAL else pytest.param(name, marks=pytest.mark.slow) for name in pico.FAMILIES]
 )
 def test_the_result_has_the_same_bytes(family: str, tmp_path: Path) -> None:
     source = material.pruned(material.dense(family, tmp_path / "dense"), tmp_path / "pruned")

@@ -28,7 +28,7 @@ from vlmc.toolchain.stages.repair import Repair
 QUIET = Progress(quiet=True)
 
 
-@pytest.fixture(scope="module", params=pico.DEPLOYABLE)
+@pytest.fixture(scope="module", params=pico.USUAL)
 def pruned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp(request.param)
     return material.pruned(material.dense(request.param, folder / "dense"), folder / "pruned", "wanda")

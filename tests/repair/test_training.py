@@ -66,7 +66,7 @@ def answers(model: nn.Module, source: Checkpoint) -> Tensor:
     return logits
 
 
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
+@pytest.mark.parametrize("family", pico.USUAL)
 def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(family: str, tmp_path: Path) -> None:
     source = material.dense(family, tmp_path / "dense")
     some = trainer(source, material.OPTIONS.model_copy(update={"steps": 50}))

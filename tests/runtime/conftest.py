@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from tests import pico
-from tests.artifacts import exported
-from vlmc.runtime.artifact import Serving
+from tests.artifacts import DEPLOYABLE, exported
+from vlmc.runtime.deployment import Deployment
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.models import Checkpoint
 
@@ -20,13 +19,27 @@ class Reference:
     folder: Path
     model: nn.Module
     encoder: Encoder
-    serving: Serving
+    deployment: Deployment
 
 
-@pytest.fixture(scope="session", params=list(pico.DEPLOYABLE))
+@pytest.fixture(scope="session", params=["llava", "blip-2", "internvl"])
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    checkpoint = Checkpoint.find(str(exported(request.param, tmp_path_factory.getbasetemp())))
+    """One with images before the text, one with images in it, one that is asked through its own processor."""
+    return refer(request.param, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session", params=DEPLOYABLE)
+def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """Every family that is exported."""
+    return refer(request.param, tmp_path_factory.getbasetemp())
+
+
+def refer(family: str, base: Path) -> Reference:
+    """Load a family's exported pico artifact in torch, too."""
+    checkpoint = Checkpoint.find(str(exported(family, base)))
     assert checkpoint.artifact is not None
     model = checkpoint.load()
     encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
-    return Reference(checkpoint.folder, model, encoder, checkpoint.artifact.manifest.need_serving("run"))
+    deployment = checkpoint.artifact.deployment("onnx")
+    assert deployment is not None
+    return Reference(checkpoint.folder, model, encoder, deployment)

@@ -4,23 +4,15 @@ from typing import Any
 
 import pytest
 
-from vlmc.runtime.artifact import Artifact, ImagePipeline, Layer, Manifest, Origin, Part, Serving, extend, put_texts, write
+from vlmc.runtime.artifact import Artifact, Layer, Manifest, Origin, Part, extend, put_texts, write
+from vlmc.runtime.artifact.folder import model_files
 from vlmc.runtime.errors import InputError
 
 
 def manifest(**changes: Any) -> Manifest:
-    serving = Serving(
-        image=ImagePipeline(),
-        image_token_id=4,
-        image_tokens=16,
-        image_position="inline",
-        prompt="<image> {prompt}",
-        eos_token_ids=(2,),
-        max_positions=64,
-    )
     layers = {"a": Layer(tensor="a.weight", pattern="2:4", part=Part.VISION)}
     fields: dict[str, Any] = {"family": "llava", "state": "merged", "origin": Origin(model="demo", digest="0" * 64)}
-    return Manifest(**(fields | {"layers": layers, "serving": serving, "history": ()} | changes))
+    return Manifest(**(fields | {"layers": layers, "history": ()} | changes))
 
 
 def make(folder: Path, text: str = "weights") -> Artifact:
@@ -106,7 +98,7 @@ def test_notices_a_file_that_is_missing_short_or_changed(tmp_path: Path) -> None
         (lambda text: "[]", "holds no object"),
         (lambda text: text.replace("2:4", "1:4"), "checksum differs"),
         (lambda text: text.replace('"merged"', '"pruned"'), "checksum differs"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "upgrade vlmc"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "upgrade vlmc"),
     ],
 )
 def test_notices_a_manifest_edited_by_hand(tmp_path: Path, edit: Any, message: str) -> None:
@@ -131,6 +123,13 @@ def test_extending_adds_a_folder_and_keeps_the_digest(tmp_path: Path) -> None:
     extended.verify_files()
     assert (artifact.root / "onnx" / "graph.onnx").read_text() == "second"
     assert extended.digest == artifact.digest
+
+
+def test_the_digest_is_over_the_files_that_make_up_the_model() -> None:
+    model = ["model.safetensors", "config.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "masks.safetensors"]
+    model += ["adapter/adapter_config.json", "qformer_tokenizer/tokenizer_config.json", "qformer_tokenizer/vocab.txt"]
+    added = ["README.md", "onnx/deployment.json", "openvino/graph.xml", "reports/eval.json", "tensorrt/build.json", "plot.png"]
+    assert model_files([*added, *model]) == sorted(model)
 
 
 def test_a_failed_extension_changes_nothing(tmp_path: Path) -> None:

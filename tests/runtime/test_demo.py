@@ -9,10 +9,11 @@ from vlmc.runtime import load
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.demo.dataset import samples
+from vlmc.toolchain.deploy.agreement import greedy
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export, greedy
+from vlmc.toolchain.stages.export import export
 
 
 @pytest.mark.slow
@@ -26,6 +27,6 @@ def test_greedy_tokens_are_those_of_transformers(name: str, tmp_path: Path) -> N
     encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
     with load(made.root, threads=1) as runtime:
         for sample in samples("test", 200):
-            expected, _ = greedy(model, encoder, sample)
+            expected, _ = greedy(model, encoder, sample, 16)
             found = runtime.generate(sample.load_image(), sample.question, max_new_tokens=16)
             assert list(found.tokens) == expected, sample.id

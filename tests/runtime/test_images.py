@@ -10,10 +10,10 @@ from packaging.version import Version
 from PIL import Image
 from transformers import BlipImageProcessorPil, CLIPImageProcessorPil
 
-from vlmc.runtime.artifact import ImagePipeline
+from vlmc.runtime.deployment import ImagePipeline
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.images import open_picture, preprocess
-from vlmc.toolchain.families.prompting import image_pipeline
+from vlmc.toolchain.deploy.describe import image_pipeline
 
 PROCESSORS = {
     "clip": CLIPImageProcessorPil(size={"shortest_edge": 30}, crop_size={"height": 28, "width": 28}),

@@ -3,33 +3,27 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from tests import pico
 from tests.runtime.conftest import Reference
-from vlmc.runtime.artifact import ImagePipeline, Serving
+from vlmc.runtime import processing
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.processing import Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.runtime.text import Text
-from vlmc.toolchain.data.sample import Sample
-
-SERVING = Serving(
-    image=ImagePipeline(),
-    image_token_id=0,
-    image_tokens=2,
-    image_position="front",
-    prompt=None,
-    eos_token_ids=(1,),
-    max_positions=64,
-)
-
+from vlmc.toolchain.deploy.probes import asked
 
 @pytest.mark.parametrize("question", [*pico.QUESTIONS, "two\nlines  and   spaces", "unknown wörds 漢字 <s> </s>"])
 def test_ids_are_those_of_the_processor(reference: Reference, question: str) -> None:
-    expected = reference.encoder.question(Sample("", (pico.picture(0),), question, "", ""))["input_ids"][0].tolist()
-    assert Text(reference.folder, reference.serving).encode(fill_prompt(reference.serving, question)) == expected
+    image = pico.picture(0)
+    expected = reference.encoder.question(asked("", question, image))["input_ids"].numpy()
+    process = processing.find(reference.folder, reference.deployment)
+    found = process([Request(fill_prompt(reference.deployment.prompt, question), (image,))])
+    np.testing.assert_array_equal(found.ids_BS, expected)
 
 
 def byte_level(folder: Path) -> Path:
@@ -60,8 +54,8 @@ def streamed(text: Text, ids: list[int]) -> list[str]:
 
 @pytest.mark.parametrize("answer", ["a café 🙂 naïve", " 漢字", "🏳️‍🌈 flag", "x"])
 def test_parts_of_characters_wait(tmp_path: Path, answer: str) -> None:
-    text = Text(byte_level(tmp_path), SERVING)
-    ids = text.encode(answer)[2:]
+    text = Text(byte_level(tmp_path))
+    ids = text.encode(answer)
     shown = streamed(text, ids)
     assert all(text.decode(ids).startswith(part) and "\ufffd" not in part for part in shown)
     assert shown[-1] == text.decode(ids) == answer.strip()
@@ -69,21 +63,15 @@ def test_parts_of_characters_wait(tmp_path: Path, answer: str) -> None:
 
 def test_spaces_before_punctuation_go_as_in_transformers(tmp_path: Path) -> None:
     answer = "<unk> it does n't move , it 's ' red ' ."
-    text = Text(word_level(tmp_path, answer), SERVING)
-    ids = text.encode(answer)[2:]
+    text = Text(word_level(tmp_path, answer))
+    ids = text.encode(answer)
     assert text.decode(ids) == AutoTokenizer.from_pretrained(tmp_path).decode(ids)
     assert all(text.decode(ids).startswith(part) for part in streamed(text, ids))
 
 
-def test_picture_token_under_another_number_is_told(reference: Reference) -> None:
-    wrong = reference.serving.model_copy(update={"image_position": "inline", "image_token_id": 9})
-    with pytest.raises(InputError, match="has <image> as token 4, the manifest says 9"):
-        Text(reference.folder, wrong)
-
-
 def test_missing_and_damaged_tokenizers_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tokenizer\.json is missing"):
-        Text(tmp_path, SERVING)
+        Text(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"tokenizer\.json cannot be read"):
-        Text(tmp_path, SERVING)
+        Text(tmp_path)

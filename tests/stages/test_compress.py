@@ -15,7 +15,7 @@ from vlmc.toolchain.settings import CompressSettings
 from vlmc.toolchain.stages.compress import Compress
 
 OPTIONS = CompressSettings(calibration=3, steps=6, batch=2, rank=2, checkpoint_every=2, pruned_questions=2)
-FAMILIES = sorted(pico.DEPLOYABLE)
+FAMILIES = sorted(pico.USUAL)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 
 from tests import pico
-from tests.artifacts import exported, pruned
+from tests.artifacts import DEPLOYABLE, exported, pruned
 from vlmc.runtime import Artifact, InputError, load
 from vlmc.runtime.artifact.writing import update_manifest
+from vlmc.runtime.deployment import DEPLOYMENT, Deployment
 from vlmc.runtime.errors import CheckFailed
-from vlmc.toolchain.demo.dataset import samples
+from vlmc.runtime.sessions import OnnxSession
+from vlmc.toolchain.deploy import agreement
+from vlmc.toolchain.deploy.agreement import Exported
+from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages import export as stage
 from vlmc.toolchain.stages.export import export
 
 QUIET = Progress(quiet=True)
@@ -28,7 +31,7 @@ def made(tmp_path: Path) -> Artifact:
     return pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "artifact")
 
 
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
+@pytest.mark.parametrize("family", DEPLOYABLE)
 def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
     family: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -36,12 +39,12 @@ def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
     with_graphs.verify_files()
     added = {path for path in with_graphs.manifest.files if path.startswith("onnx/")}
     graphs = ("vision_encoder", "embed_tokens", "decoder_model_merged")
-    assert added == {"onnx/export.json", *(f"onnx/{graph}.onnx" for graph in graphs)}
+    assert added == {"onnx/export.json", "onnx/deployment.json", *(f"onnx/{graph}.onnx" for graph in graphs)}
     plain = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
     assert with_graphs.digest == plain.digest
 
 
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
+@pytest.mark.parametrize("family", DEPLOYABLE)
 def test_transformers_loads_the_artifact_as_it_is(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     checkpoint = Checkpoint.find(str(exported(family, tmp_path_factory.getbasetemp())))
     assert {type(checkpoint.load()).__name__} == {checkpoint.config["architectures"][0]}
@@ -66,26 +69,26 @@ def test_unknown_backend_and_gpu_are_told_and_leave_nothing(made: Artifact) -> N
 
 def compare(folder: Path, graphs: Path) -> dict[str, Any]:
     checkpoint = Checkpoint.find(str(folder))
-    assert checkpoint.artifact is not None
-    return stage.compare_answers(checkpoint.load(), checkpoint, checkpoint.artifact.manifest.serving, graphs, 1e-4)
+    exported = Exported(Deployment.read(graphs / DEPLOYMENT), graphs, ".onnx", OnnxSession)
+    return agreement.compare_answers(checkpoint.load(), checkpoint, exported, probes(2), 1e-4)
 
 
 def test_graphs_of_another_model_are_found_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = exported("llava", tmp_path_factory.getbasetemp())
-    assert compare(folder, folder / "onnx")["questions"] == stage.QUESTIONS + 1
+    assert compare(folder, folder / "onnx")["questions"] == 2
     other = pruned(pico.save("llava", tmp_path / "dense", seed=1), tmp_path / "artifact")
     with pytest.raises(CheckFailed, match=r"the exported graphs answer .* with tokens .*, the model with"):
         compare(other.root, folder / "onnx")
 
 
 def test_answers_may_part_only_at_a_tie() -> None:
-    sample = samples("test", 1)[0]
+    sample = probes(1)[0]
     clear, tied = (np.array(logits, np.float32) for logits in ([0.0, 1.0, 5.0], [0.0, 4.9999, 5.0]))
-    assert stage._check_same(sample, [2, 0], [2, 0], [clear, clear], 1e-4) == 0
-    assert stage._check_same(sample, [2, 2], [2, 1], [clear, tied], 1e-4) == 1
+    assert agreement._check_same(sample, [2, 0], [2, 0], [clear, clear], 1e-4) == 0
+    assert agreement._check_same(sample, [2, 2], [2, 1], [clear, tied], 1e-4) == 1
     for expected, found in (([2, 2], [2, 1]), ([2], [2, 2]), ([2, 2], [2])):
         with pytest.raises(CheckFailed):
-            stage._check_same(sample, expected, found, [clear, clear], 1e-4)
+            agreement._check_same(sample, expected, found, [clear, clear], 1e-4)
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def test_the_merged_model_is_base_and_adapter(family: str, method: PruneMethod, 
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-2 * float(expected.detach().abs().max()))
 
 
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
+@pytest.mark.parametrize("family", pico.USUAL)
 def test_pruned_weights_are_positive_zeros_and_names_stay(family: str, adapt: Adapt, tmp_path: Path) -> None:
     source = adapt(family)
     result = Merge().run(source, tmp_path / "merged")

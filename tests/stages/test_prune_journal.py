@@ -21,7 +21,7 @@ from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.streaming.stack import Stack
 
-FAMILIES = (*pico.DEPLOYABLE, "gemma3")
+FAMILIES = (*pico.USUAL, "gemma3")
 
 
 class Stopped(Exception):

@@ -32,7 +32,7 @@ def repair(source: Checkpoint, destination: Path, **options: object) -> Artifact
     return stage.run(source, destination)
 
 
-@pytest.fixture(scope="module", params=pico.DEPLOYABLE)
+@pytest.fixture(scope="module", params=pico.USUAL)
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp(request.param)
     return material.pruned(material.dense(request.param, folder / "dense"), folder / "pruned")

@@ -233,7 +233,7 @@ def test_rows_are_what_the_steps_alone_come_to(source: Checkpoint, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", sorted(pico.DEPLOYABLE))
+@pytest.mark.parametrize("family", sorted(pico.USUAL))
 def test_the_order_of_the_shares_changes_no_row(tmp_path: Path, family: str) -> None:
     source = Checkpoint.find(str(pico.save(family, tmp_path / "dense")))
     options = real(source, tmp_path)

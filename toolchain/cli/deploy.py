@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vlmc.exporters import BACKENDS
 from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
 from vlmc.toolchain.settings import DemoDataSettings, ExportSettings, RunSettings
@@ -14,7 +15,7 @@ def export(
     options: ExportSettings,
     terminal: Terminal,
     artifact: ArtifactArgument = ARTIFACT,
-    backend: Annotated[str, typer.Option("--backend", help="onnx or tensorrt.", metavar="onnx|tensorrt")] = "onnx",
+    backend: Annotated[str, typer.Option("--backend", help=" or ".join(BACKENDS) + ".", metavar="|".join(BACKENDS))] = "onnx",
 ) -> None:
     """Write graphs or engines into the artifact; parity and sparsity are checked before it is called done."""
     from vlmc.runtime.artifact import Artifact
@@ -29,7 +30,7 @@ def export(
 def run(
     options: RunSettings,
     terminal: Terminal,
-    image: Annotated[Path, typer.Option("--image", help="Picture file.")],
+    image: Annotated[list[Path], typer.Option("--image", help="Image file; may be repeated, where the model looks at several.")],
     prompt: Annotated[str, typer.Option("--prompt", help="Question about the picture.")],
     artifact: ArtifactArgument = ARTIFACT,
     raw: Annotated[
@@ -37,7 +38,7 @@ def run(
         typer.Option("--raw", metavar=NO_VALUE, help="The prompt is the model's whole input, with a slot for the picture."),
     ] = False,
 ) -> None:
-    """Answer one question about one picture, on the exported graphs, without torch."""
+    """Answer one question about an image, or several, on the exported graphs, without torch."""
     from vlmc.runtime import load
 
     with load(artifact) as model:

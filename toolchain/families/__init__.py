@@ -40,8 +40,8 @@ FAMILIES: dict[str, Family] = {family.name: family for family in _KNOWN}
 
 
 def exported_names() -> list[str]:
-    """Return the names of the families that vlmc exports and runs: those that know graphs."""
-    return [name for name, family in FAMILIES.items() if type(family).graphs is not Family.graphs]
+    """Return the names of the families that vlmc exports and runs."""
+    return [name for name, family in FAMILIES.items() if family.exportable]
 
 
 def find(config: dict[str, Any], where: str) -> Family:

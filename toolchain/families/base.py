@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlmc.exporters.graphs import GraphSpec
-from vlmc.runtime.artifact import Part, Serving
+from vlmc.runtime.artifact import Part
+from vlmc.runtime.deployment import OwnProcessor
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.families import processors, prompting
-from vlmc.toolchain.families.processors import Processor as Processor
+from vlmc.runtime.processing.own import load_processor
+from vlmc.toolchain.deploy.wiring import Wiring
+from vlmc.toolchain.families import prompting
+from vlmc.toolchain.families.prompting import Processor as Processor
 
 SLOT = "<image>"
 
@@ -43,11 +45,12 @@ class Family(ABC):
     documented: str | None = None  # the model cards' prompt, for checkpoints that bring no chat template
     needs_image: bool = False  # the processor takes no text alone
     answer_type: int = 0  # of the answer's tokens, in `token_type_ids`
+    own_processor: OwnProcessor = OwnProcessor()  # how transformers loads its processor: for images, and without torch
     notice: str | None = None  # what the user must be told before such a model is pruned
 
     def load_processor(self, folder: Path) -> Processor:
         """Load the model's own processor: its tokenizer and its picture pipeline."""
-        return processors.load(folder)
+        return load_processor(folder, self.own_processor)
 
     def picture_token(self, processor: Processor) -> str:
         """Return what stands for an image in the processor's text."""
@@ -121,17 +124,14 @@ class Family(ABC):
         found: Tensor = feed["input_ids"] == some.config.image_token_id
         return found
 
-    def serving(self, model: nn.Module, processor: Processor) -> Serving | None:
-        """Return what the runtime must know to feed this model; None where it cannot repeat the model's processing."""
+    def wiring(self, model: nn.Module) -> Wiring | None:
+        """Return how the model becomes graphs; None where vlmc cannot export it yet."""
         return None
 
-    def graphs(self, model: nn.Module, serving: Serving) -> list[GraphSpec]:
-        """Return the graphs to export: vision_encoder, embed_tokens and decoder_model_merged.
-
-        Raises:
-            InputError: no graphs are known for this family.
-        """
-        raise InputError(f"vlmc cannot export a {self.name} model yet: load it with transformers")
+    @property
+    def exportable(self) -> bool:
+        """Whether vlmc can export such a model."""
+        return type(self).wiring is not Family.wiring
 
     def blocks(self, model: nn.Module, tower: Tower) -> list[tuple[str, nn.Module]]:
         """Return the tower's blocks with their full names, in order."""

@@ -1,6 +1,13 @@
 """Idefics3, and the first SmolVLM: a SigLIP vision tower over a picture's tiles, a pixel shuffle, a Llama language model."""
 
+from typing import Any
+
+from torch import nn
+
 from vlmc.runtime.artifact import Part
+from vlmc.runtime.deployment import Tiles
+from vlmc.toolchain.deploy.vision import ConnectedTower
+from vlmc.toolchain.deploy.wiring import Wiring
 from vlmc.toolchain.families.base import Family, Tower
 
 
@@ -10,3 +17,7 @@ class Idefics3(Family):
     name = model_type = "idefics3"
     towers = (Tower(Part.VISION, "*vision_model.encoder.layers"), Tower(Part.LANGUAGE, "*text_model.layers"))
     interface = ("*connector.*",)
+
+    def wiring(self, model: nn.Module) -> Wiring:
+        idefics: Any = model
+        return Wiring(ConnectedTower(idefics), idefics.model.text_model, idefics.lm_head, layout=Tiles(padded=True))

@@ -1,10 +1,14 @@
-"""InternVL as transformers has it: InternViT over a picture's tiles, a pixel shuffle, a Qwen or Llama language model."""
+"""InternVL: a ViT over a picture's tiles and a thumbnail, a pixel shuffle with an MLP, a Qwen or Llama language model."""
 
-from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from vlmc.runtime.artifact import Part
-from vlmc.toolchain.families import processors
-from vlmc.toolchain.families.base import Family, Processor, Tower
+from vlmc.runtime.deployment import OwnProcessor
+from vlmc.toolchain.deploy.vision import ShuffledTower
+from vlmc.toolchain.deploy.wiring import Wiring
+from vlmc.toolchain.families.base import Family, Tower
 
 
 class InternVL(Family):
@@ -16,8 +20,8 @@ class InternVL(Family):
         Tower(Part.LANGUAGE, "*language_model.*layers"),
     )
     interface = ("*multi_modal_projector.*",)
+    own_processor = OwnProcessor(name="InternVLProcessor", images_only=True)
 
-    def load_processor(self, folder: Path) -> Processor:
-        from transformers import InternVLProcessor
-
-        return processors.load(folder, processors.for_pictures(InternVLProcessor))
+    def wiring(self, model: nn.Module) -> Wiring:
+        internvl: Any = model
+        return Wiring(ShuffledTower(internvl), internvl.model.language_model, internvl.lm_head)

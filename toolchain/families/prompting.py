@@ -1,38 +1,18 @@
-"""Prompts and serving data that all families read from transformers' processors in the same way."""
+"""Prompts that all families read from transformers' processors in the same way."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from vlmc.runtime.artifact import ImagePipeline
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.sample import MARK
-from vlmc.toolchain.families.processors import Processor
+
+Processor = Any  # transformers' processors share no typed base
 
 QUESTION = "{prompt}"
 _ANSWER = "{answer}"
 IMAGE = {"type": "image"}
 Piece = dict[str, str]
 """A part of a turn, as chat templates take them: `IMAGE`, or {"type": "text", "text": ...}."""
-
-
-def image_pipeline(images: Any) -> ImagePipeline:
-    """Read the steps of a PIL image processor.
-
-    Raises:
-        InputError: it does what the runtime cannot repeat.
-    """
-    settings = images.to_dict()
-    if settings.get("do_pad"):
-        raise InputError("the model's picture processor pads pictures, which vlmc cannot repeat")
-    size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
-    return ImagePipeline(
-        resize=_resize(size) if settings.get("do_resize") else None,
-        resample=int(settings.get("resample", 3)),
-        crop=(crop["height"], crop["width"]) if settings.get("do_center_crop") else None,
-        rescale=settings.get("rescale_factor") if settings.get("do_rescale") else None,
-        mean=tuple(settings["image_mean"]) if settings.get("do_normalize") else None,
-        std=tuple(settings["image_std"]) if settings.get("do_normalize") else None,
-    )
 
 
 def pieces_of(question: str, images: int, token: str) -> list[Piece]:
@@ -110,14 +90,6 @@ def _render(processor: Processor, turns: list[dict[str, Any]], *, add_generation
         return str(processor.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
     except Exception as error:  # templates are programs: jinja raises whatever they raise
         raise InputError(f"the model's chat template cannot be rendered: {' '.join(str(error).split())[:200]}") from None
-
-
-def _resize(size: dict[str, int]) -> tuple[int, int] | tuple[int]:
-    if {"height", "width"} <= {name for name, value in size.items() if value}:
-        return size["height"], size["width"]
-    if size.get("shortest_edge") and not size.get("longest_edge"):
-        return (size["shortest_edge"],)
-    raise InputError(f"the model's picture processor resizes to {size}, which vlmc cannot repeat")
 
 
 def _without_bos(tokenizer: Any, text: str) -> str:

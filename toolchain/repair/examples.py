@@ -1,9 +1,6 @@
-"""What a merge is proven on: samples of the data that the adapter was trained on, or pictures of noise."""
+"""What a merge is proven on: samples of the data that the adapter was trained on, or probes."""
 
 from collections.abc import Iterable, Sequence
-
-import numpy as np
-from PIL import Image
 
 from vlmc.runtime.artifact import Manifest
 from vlmc.runtime.errors import EnvironmentLacks, InputError
@@ -57,10 +54,3 @@ def in_batches(encoded: Sequence[Encoded], encoder: Encoder) -> list[Batch]:
         batches[-1].append(one)
         room -= size
     return [find_answers(encoder.collate(some), apart=encoder.family.encoder_decoder) for some in batches]
-
-
-def noise_samples(count: int) -> list[Sample]:
-    """Return questions about pictures of coarse noise: enough to compare two models that should be one."""
-    blocks = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(block).resize((256, 256), Image.Resampling.BILINEAR) for block in blocks]
-    return [Sample(f"noise-{index}", (one,), "what is shown ?", "noise", "noise") for index, one in enumerate(pictures)]

@@ -7,16 +7,17 @@ from typing import Any
 import torch
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, digest_of_files
-from vlmc.runtime.artifact.folder import MANIFEST, is_model
+from vlmc.runtime.artifact.folder import MANIFEST, model_files
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.tensors import MASKS
 from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.masks import KeepMasks
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.adapter_files import FOLDER, SavedAdapter, digest_of_adapter, load_adapter
 from vlmc.toolchain.repair.carry import carry
-from vlmc.toolchain.repair.examples import COUNT, encode, encode_examples, in_batches, noise_samples, trained_on
+from vlmc.toolchain.repair.examples import COUNT, encode, encode_examples, in_batches, trained_on
 from vlmc.toolchain.repair.merging import Merging
 from vlmc.toolchain.repair.proving import check_saved, prove_logits
 from vlmc.toolchain.repair.reports import PLOT, TABLE
@@ -83,7 +84,7 @@ class Merge(Stage):
         roots = [folder.parent for folder in self._adapters(artifact) if (folder.parent / MANIFEST).is_file()]
         told = [self.data, *(trained_on(Artifact.open(root).manifest) for root in roots)]
         found = encode_examples([one for one in told if one is not None], encoder)
-        return (found, False) if found else ([encoder.answered(sample) for sample in noise_samples(COUNT)], True)
+        return (found, False) if found else ([encoder.answered(sample) for sample in probes(COUNT)], True)
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
@@ -117,6 +118,5 @@ def _check(folder: Path, saved: SavedAdapter, base: str) -> None:
 def _base_digest(artifact: Artifact) -> str:
     """Return the digest of the model without its adapter: that of the pruned artifact."""
     files = artifact.manifest.files
-    return digest_of_files(
-        {path: file.sha256 for path, file in files.items() if is_model(path) and not path.startswith(f"{FOLDER}/")}
-    )
+    base = [path for path in model_files(files) if not path.startswith(f"{FOLDER}/")]
+    return digest_of_files({path: files[path].sha256 for path in base})

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vlmc.runtime.artifact import Artifact, Draft, Layer, Manifest, Origin, Part, Serving
+from vlmc.runtime.artifact import Artifact, Draft, Layer, Manifest, Origin, Part
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
@@ -116,7 +116,6 @@ class Prune(Stage):
             state="pruned",
             origin=Origin(model=source.title, digest=source.digest),
             layers={one.name: Layer(tensor=one.tensor, pattern=one.pattern, part=parts[one.name]) for one in layers},
-            serving=pruned.serving,
             history=(),
         )
         raised = {one.name: one.raised_damping for one in layers if one.raised_damping is not None}
@@ -140,7 +139,6 @@ class Prune(Stage):
         patterns = by_layer(parts, self.patterns, self.options.layers)
         odd = left_dense(patterns, widths(model.module, patterns), allowed=self.options.allow_dense)
         patterns = {name: pattern for name, pattern in patterns.items() if name not in odd}
-        serving = family.serving(model.module, processor)
         feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), team)
         run = RunFolder(_blocks(folder), self._identity(source) if team.is_main else {}, resume=self.resume)
         if team.is_main:
@@ -152,7 +150,7 @@ class Prune(Stage):
         plan = Plan(self.pruner, patterns, self.options.reconstruct_epochs if self.options.reconstruct else 0, self.seed)
         journal = Journal(run)
         blocks = prune_blocks(plan, sweep, journal, tokens, self.progress)
-        return _Pruned(journal, blocks, parts, odd, serving)
+        return _Pruned(journal, blocks, parts, odd)
 
     def _allotted(
         self,
@@ -210,7 +208,6 @@ class _Pruned:
     blocks: list[str]
     parts: dict[str, Part]
     odd: dict[str, int]
-    serving: Serving | None
 
     def layers(self) -> list[PrunedLayer]:
         """Return the layers that were pruned, in order of execution."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
-from vlmc.runtime.artifact.folder import is_model
+from vlmc.runtime.artifact.folder import model_files
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.card import PRUNED
 from vlmc.toolchain.data.encode import Encoder
@@ -130,7 +130,7 @@ class Repair(Stage):
         trainer = self._trainer(source, artifact, folder)
         checkpoints = Checkpoints(folder, self._identity(artifact), resume=self.resume)
         trainer.train(checkpoints, self.progress)
-        carry(artifact.root, draft.root, [path for path in artifact.manifest.files if is_model(path)])
+        carry(artifact.root, draft.root, model_files(artifact.manifest.files))
         base = artifact.manifest.origin.model
         save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest, base)
         write_reports(draft.root, trainer.records, trainer.watch.losses)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmc.toolchain.families.graphs import Decoder
+from vlmc.toolchain.deploy.causal import Decoder
 
 
 def answer(inputs_embeds: Tensor, cache: Any) -> SimpleNamespace:

@@ -1,0 +1,21 @@
+"""The export's report for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vlmc.exporters.backend import Table
+
+
+def tables(report: Mapping[str, Any]) -> list[Table]:
+    """Return what was exported, one graph a line."""
+    rows = [
+        (
+            graph["graph"],
+            graph["precision"],
+            f"{graph['bytes'] / 1e6:.2f} MB",
+            f"{graph['max_error']:.1e} of {graph['tolerance']:.0e}",
+            f"{sum(layer['violation'] is None for layer in graph['layers'])} of {len(graph['layers'])}",
+        )
+        for graph in report["graphs"]
+    ]
+    return [Table(("graph", "type", "size", "error against torch", "layers that hold"), rows)]

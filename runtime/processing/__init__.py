@@ -1,0 +1,25 @@
+"""Processing: requests in, arrays out. What the graphs are fed, made without torch."""
+
+from pathlib import Path
+
+from vlmc.runtime.deployment import Deployment, OwnProcessor
+from vlmc.runtime.processing.base import Batch, Processing, Request
+from vlmc.runtime.text import Text
+
+__all__ = ["Batch", "Processing", "Request", "find"]
+
+
+def find(folder: Path, deployment: Deployment) -> Processing:
+    """Return the processing that a deployment asks for; `folder` holds the tokenizer and, where it is run, the processor.
+
+    Raises:
+        InputError: a file of them is missing or cannot be read.
+        EnvironmentLacks: transformers is needed and not installed.
+    """
+    if isinstance(deployment.processor, OwnProcessor):
+        from vlmc.runtime.processing.own import Own
+
+        return Own(folder, deployment, deployment.processor)
+    from vlmc.runtime.processing.fixed import Fixed
+
+    return Fixed(deployment, deployment.processor, Text(folder))

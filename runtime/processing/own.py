@@ -1,0 +1,155 @@
+"""A family's own processor, by transformers' PIL backend: the one module of the runtime that may load transformers."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from vlmc.runtime.deployment import Deployment, OwnProcessor, Patches
+from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.processing.base import Array, Batch, Processing, Request
+from vlmc.runtime.processing.positions import m_rope, patch_places, sequential
+
+_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+
+
+class Own(Processing):
+    """Whatever the processor gives, in the form that the graphs declare.
+
+    Raises:
+        InputError: the folder holds no usable processor.
+        EnvironmentLacks: transformers is not installed, or lacks a package.
+    """
+
+    def __init__(self, folder: Path, deployment: Deployment, processor: OwnProcessor) -> None:
+        self._deployment, self._lock = deployment, Lock()  # its tokenizer changes while it pads
+        try:
+            self._processor = load_processor(folder, processor)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{folder} holds no usable processor: {_one_line(error)}") from None
+        except ImportError as error:
+            needs = _one_line(error).split(". ")[0]
+            raise EnvironmentLacks(f"the processor in {folder} lacks a package: {needs}; pip install -U transformers") from None
+        if self._processor.tokenizer.pad_token is None:
+            self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
+
+    def __call__(self, requests: Sequence[Request]) -> Batch:
+        made = self._process(requests)
+        ids_BS, mask_BS = made["input_ids"], made["attention_mask"]
+        extras = {name: array for name, array in made.items() if name in _TEXT - {"input_ids", "attention_mask"}}
+        return Batch(ids_BS, mask_BS, self._positions(made), self._vision(made), extras)
+
+    def _process(self, requests: Sequence[Request]) -> dict[str, Array]:
+        prompt = self._deployment.prompt
+        front = prompt.place == "front"  # the processor itself puts the images' tokens before the text
+        texts = [request.text.replace(prompt.slot, "") if front else request.text for request in requests]
+        nested = [list(request.images) for request in requests]
+        flat = [image for images in nested for image in images]
+        images = nested if self._padded else flat
+        try:
+            with self._lock:
+                made = self._processor(
+                    images=images if flat else None, text=texts, padding=True, padding_side="right", return_tensors="np"
+                )
+        except (ValueError, TypeError, IndexError, KeyError, StopIteration) as error:
+            raise InputError(f"the model's processor refuses the request: {_one_line(error)}") from None
+        return {name: np.asarray(array) for name, array in made.items()}
+
+    def _positions(self, made: Mapping[str, Array]) -> Array:
+        mask_BS, layout = made["attention_mask"], self._deployment.vision
+        if self._deployment.positions == "sequential":
+            return sequential(mask_BS)
+        grids_G3 = made.get("image_grid_thw", np.zeros((0, 3), np.int64))
+        merge = layout.merge if isinstance(layout, Patches) else 1
+        return m_rope(made["input_ids"] == self._deployment.image_token_id, mask_BS, grids_G3, merge)
+
+    def _vision(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        layout = self._deployment.vision
+        arrays = {name: array for name, array in made.items() if name not in _TEXT}
+        if "pixel_values" not in arrays:
+            return {}
+        if isinstance(layout, Patches):
+            return arrays | patch_places(made["image_grid_thw"], layout.merge, layout.window)
+        if self._padded:
+            real = arrays["pixel_attention_mask"].any((-2, -1))
+            return {name: array[real] for name, array in arrays.items()}
+        return arrays
+
+    @property
+    def _padded(self) -> bool:
+        layout = self._deployment.vision
+        return not isinstance(layout, Patches) and layout.padded
+
+
+def load_processor(folder: Path, processor: OwnProcessor) -> Any:
+    """Load a checkpoint's processor, with images by Pillow and numpy.
+
+    Raises:
+        OSError, ValueError, TypeError: there is none, or it is damaged.
+        EnvironmentLacks: transformers is not installed.
+        ImportError: a package is not installed that the processor needs.
+    """
+    try:
+        with _unadvised():
+            import transformers
+
+            kind = getattr(transformers, processor.name or "AutoProcessor")
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise EnvironmentLacks("this model's own processor needs transformers: pip install 'vlmc[processors]'") from None
+    kind = without_videos(kind) if processor.images_only else kind
+    loaded = kind.from_pretrained(folder, local_files_only=True, backend="pil")
+    template = folder / "chat_template.jinja"
+    if loaded.chat_template is None and template.is_file():  # Blip2Processor saves its template and forgets it
+        loaded.chat_template = template.read_text(encoding="utf-8")
+    return loaded
+
+
+def without_videos(kind: Any) -> Any:
+    """Return a kind of processor without its part for videos, which needs torchvision.
+
+    transformers reads from the arguments of a processor's constructor which parts and settings it has: this one's takes no
+    video processor.
+    """
+
+    class ForImages(kind):  # type: ignore[misc]
+        def __init__(
+            self, image_processor: Any, tokenizer: Any, image_seq_length: int | None = None, chat_template: Any = None
+        ) -> None:
+            settings = {} if image_seq_length is None else {"image_seq_length": image_seq_length}
+            super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **settings)
+
+        def __reduce__(self) -> tuple[Any, ...]:  # a class inside a function cannot be found by its name
+            return _unpickled, (kind,), vars(self)
+
+    ForImages.__name__ = kind.__name__  # it is what a saved processor is called
+    return ForImages
+
+
+@contextmanager
+def _unadvised() -> Iterator[None]:
+    """Keep transformers from saying, while it is loaded, that models need PyTorch."""
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _unpickled(kind: Any) -> Any:
+    made = without_videos(kind)
+    return made.__new__(made)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

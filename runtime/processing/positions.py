@@ -1,0 +1,90 @@
+"""Where tokens and patches stand.
+
+Shapes: B requests, S tokens, G images, N patches of all images; a grid is (time, height, width) in patches.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.processing.base import Array
+
+
+def sequential(mask_BS: Array) -> Array:
+    """Return the positions (B, S) of tokens that are counted one by one; what is masked out counts for nothing."""
+    positions_BS: Array = (mask_BS.cumsum(1) - 1).clip(min=0)
+    return positions_BS
+
+
+def m_rope(image_BS: Array, mask_BS: Array, grids_G3: Array, merge: int) -> Array:
+    """Return M-RoPE's positions (3, B, S): Qwen2-VL (arXiv 2409.12191), section 2.1.
+
+    A token of text has one number three times. The tokens of an image count its rows and columns, from where the text
+    before it ended, and the text after it goes on from the largest of them. `image_BS` is true on the images' tokens,
+    `grids_G3` are the images' sizes in patches, of which `merge` x `merge` become a token.
+
+    Raises:
+        InputError: an image has more or fewer tokens than its size asks for.
+    """
+    positions = np.zeros((3, *mask_BS.shape), np.int64)
+    grids = iter(grids_G3)
+    for row, (is_image_S, mask_S) in enumerate(zip(image_BS, mask_BS.astype(bool), strict=True)):
+        parts, start = [], 0
+        for is_image, count in _runs(is_image_S[mask_S]):
+            if not is_image:
+                parts.append(np.arange(start, start + count)[None].repeat(3, 0))
+                start += count
+                continue
+            while count > 0:
+                time, height, width = _sides(next(grids, None), merge)
+                parts.append(np.indices((time, height, width)).reshape(3, -1) + start)
+                start, count = start + max(height, width), count - time * height * width
+            if count:
+                raise InputError("an image's tokens do not fit its size: the processor and the graphs are of two models")
+        positions[:, row, mask_S] = np.concatenate(parts, 1)
+    return positions
+
+
+def patch_places(grids_G3: Array, merge: int, window: int | None) -> dict[str, Array]:
+    """Return for each patch its row and column (N, 2), its image's number (N) and its attention window's (N).
+
+    Patches come image by image, frame by frame, and those of one token together. A window is `window` x `window` tokens;
+    None: it is the whole image.
+    """
+    places: list[Array] = []
+    images: list[Array] = []
+    windows: list[Array] = []
+    for grid in grids_G3:
+        time, height, width = (int(side) for side in grid)
+        rows, columns = (_by_token(axis, merge) for axis in np.indices((height, width)))
+        across = 1 if window is None else -(-width // (merge * window))
+        cells = np.zeros_like(rows) if window is None else rows // (merge * window) * across + columns // (merge * window)
+        for _ in range(time):
+            places.append(np.stack([rows, columns], -1))
+            images.append(np.full(rows.shape, len(images), np.int64))
+            windows.append(cells + (1 + windows[-1].max() if windows else 0))
+    return {
+        "patch_places": np.concatenate(places).astype(np.int64),
+        "patch_images": np.concatenate(images),
+        "patch_windows": np.concatenate(windows).astype(np.int64),
+    }
+
+
+def _runs(flags_S: Array) -> Iterator[tuple[bool, int]]:
+    """Yield the runs of equal flags, and how long they are."""
+    edges = [0, *(np.flatnonzero(np.diff(flags_S)) + 1).tolist(), len(flags_S)]
+    for begin, end in zip(edges, edges[1:], strict=False):
+        yield bool(flags_S[begin]), end - begin
+
+
+def _sides(grid: Array | None, merge: int) -> tuple[int, int, int]:
+    if grid is None:
+        raise InputError("there are more images' tokens than images: the processor and the graphs are of two models")
+    return int(grid[0]), int(grid[1]) // merge, int(grid[2]) // merge
+
+
+def _by_token(values: Array, merge: int) -> Array:
+    """Order the patches (height, width) so that the `merge` x `merge` ones of a token follow each other: (N,)."""
+    height, width = values.shape
+    return values.reshape(height // merge, merge, width // merge, merge).transpose(0, 2, 1, 3).reshape(-1)

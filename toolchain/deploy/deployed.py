@@ -1,0 +1,79 @@
+"""A model made ready for a backend: its graphs described, with the sparsity that they promise, and how they are fed."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from vlmc.exporters.graphs import GraphSpec
+from vlmc.runtime import processing
+from vlmc.runtime.artifact import Layer
+from vlmc.runtime.deployment import Deployment
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.processing import Request
+from vlmc.runtime.prompts import fill_prompt
+from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.deploy.describe import describe
+from vlmc.toolchain.deploy.graphs import Sources, describe_graphs
+from vlmc.toolchain.deploy.probes import pair, probes
+from vlmc.toolchain.deploy.reached import reached
+from vlmc.toolchain.families import exported_names
+from vlmc.toolchain.models import Checkpoint
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Graph descriptions, what the runtime must know to feed them, and the pruned layers that no graph runs.
+
+    `questions` are the probes that the model can be asked: about one image, and about two where it looks at several.
+    """
+
+    deployment: Deployment
+    specs: list[GraphSpec]
+    unreached: list[str]
+    questions: list[Sample]
+
+
+def deploy(checkpoint: Checkpoint, model: nn.Module, layers: Mapping[str, Layer]) -> Deployed:
+    """Describe a model's graphs, with example inputs from its own processor on probe images of several shapes.
+
+    Raises:
+        InputError: vlmc cannot export such a model, or its prompt or processor cannot be used.
+    """
+    family = checkpoint.family
+    wiring = family.wiring(model)
+    if wiring is None:
+        raise InputError(
+            f"vlmc cannot export a {family.name} model yet: it exports {', '.join(exported_names())}; "
+            f"transformers loads {checkpoint.folder} as any other model"
+        )
+    deployment = describe(family, wiring, model, checkpoint.load_processor())
+    process = processing.find(checkpoint.folder, deployment)
+    several = deployment.max_images != 1
+    questions = [*probes(), *([pair()] if several else [])]
+    batches = [process([_request(deployment, sample) for sample in some]) for some in (questions[:1], questions[1:])]
+    specs = describe_graphs(Sources(model, wiring, deployment, batches))
+    return _with_promises(deployment, specs, model, layers, questions)
+
+
+def _request(deployment: Deployment, sample: Sample) -> Request:
+    images = tuple(sample.load_images())
+    return Request(fill_prompt(deployment.prompt, sample.question, images=len(images)), images)
+
+
+def _with_promises(
+    deployment: Deployment,
+    specs: Iterable[GraphSpec],
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    questions: list[Sample],
+) -> Deployed:
+    """Add to each graph the patterns of those pruned layers that it runs."""
+    unreached, promising = set(layers), []
+    for spec in specs:
+        names = reached(spec, model, layers)
+        unreached -= set(names.values())
+        promised = {inside: layers[name].sparsity for inside, name in names.items()}
+        promising.append(dataclasses.replace(spec, sparse=promised))
+    return Deployed(deployment, promising, sorted(unreached), questions)
