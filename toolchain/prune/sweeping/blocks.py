@@ -5,6 +5,7 @@ Shapes: O out features, I in features.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -133,8 +134,16 @@ class _PruneBlocks(Visitor):
             if self.need is not Need.NOTHING and inner not in statistics:
                 raise InputError(f"{full} never ran on the calibration data: leave it dense with --layers '{full}=none'")
             seen = statistics.get(inner) or Statistics(layer.in_features, Need.NOTHING, layer.weight.device)
-            jobs[tensor] = _Job(full, tensor, layer, seen, self.plan.patterns[full], self.model.dtype(f"{full}.weight"))
+            weight_OI = partial(self._dense, f"{full}.weight", layer)
+            stored = self.model.dtype(f"{full}.weight")
+            jobs[tensor] = _Job(full, tensor, layer, weight_OI, seen, self.plan.patterns[full], stored)
         return list(jobs.values())
+
+    def _dense(self, parameter: str, layer: nn.Linear) -> Tensor:
+        """Return a layer's weight (O, I) in float32, just as it is stored: the block may compute in a narrower type."""
+        weight_OI, stored = layer.weight.detach(), self.model.dtype(parameter)
+        whole = torch.promote_types(stored, weight_OI.dtype) is weight_OI.dtype or weight_OI.dtype is torch.float32
+        return weight_OI.float() if whole else self.model.read(parameter)
 
 
 @dataclass
@@ -144,6 +153,7 @@ class _Job:
     name: str
     tensor: str
     layer: nn.Linear
+    dense: Callable[[], Tensor]  # gives the weight as it is stored, in float32
     statistics: Statistics
     pattern: SparsityPattern
     dtype: torch.dtype
@@ -151,7 +161,7 @@ class _Job:
 
     def prune(self, pruner: Pruner) -> None:
         """Fill in `weight_OI` and `mask_OI`."""
-        weight_OI, self.mask_OI = pruner.prune(self.layer.weight.detach(), self.statistics, self.pattern)
+        weight_OI, self.mask_OI = pruner.prune(self.dense(), self.statistics, self.pattern)
         self.raised = self.statistics.raised_damping
         self.take(weight_OI)
 

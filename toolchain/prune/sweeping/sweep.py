@@ -84,8 +84,10 @@ class Sweep:
         return Activations(self.model.device, None if self._spill is None else self._spill / name)
 
     def feed(self, sample: int) -> Feed:
-        """Return one sample's input on the model's device."""
-        return {name: tensor.to(self.model.device) for name, tensor in self.feeds[sample].items()}
+        """Return one sample's input on the model's device, floats in the type that the model computes in."""
+        device, precision = self.model.device, self.model.precision
+        feed = self.feeds[sample].items()
+        return {name: x.to(device, precision if x.is_floating_point() else x.dtype) for name, x in feed}
 
 
 class _Walk:
