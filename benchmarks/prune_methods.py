@@ -120,9 +120,7 @@ def calibration_sets(folder: Path, sets: int, size: int) -> list[str]:
     return [str(file) for file in files]
 
 
-def try_all(
-    model: str, variants: Sequence[Variant], base: PruneSettings, questions: int, files: Sequence[str]
-) -> list[Row]:
+def try_all(model: str, variants: Sequence[Variant], base: PruneSettings, questions: int, files: Sequence[str]) -> list[Row]:
     """Return one model's rows: the accuracy of the variants beside the dense model's."""
     samples = list(data.load("demo", "validation", questions))
 

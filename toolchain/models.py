@@ -96,7 +96,7 @@ class Checkpoint:
         return self._checked(partial(AutoModelForImageTextToText.from_pretrained, self.folder, local_files_only=True))
 
     def stream(self, device: torch.device, precision: torch.dtype = torch.float32) -> StreamedModel:
-        """Open the model without its weights, which are read from the files when they are needed; it computes in `precision`.
+        """Open the model, which computes in `precision`, without its weights: they are read when they are needed.
 
         Raises:
             InputError: the weights are damaged or do not fit the configuration.

@@ -87,7 +87,7 @@ class MethodSettings(DataSettings):
     spill: bool = False
     """Keep the calibration samples' activations on disk instead of in memory."""
     precision: CalibrationPrecision = "auto"
-    """Type that calibration samples run in: fp32, bf16, fp16, or auto, the checkpoint's own where the device is quick in it."""
+    """Type that calibration samples run in: fp32, bf16, fp16, or auto: the checkpoint's own if the device is quick in it."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
 

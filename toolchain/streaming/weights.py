@@ -30,9 +30,9 @@ HELD, LITTLE = 0.2, 128 << 20
 class StreamedModel:
     """A model whose parameters are read from a checkpoint's files when they are needed; it computes in `precision`.
 
-    What transformers keeps in float32 whatever a model's type stays so. `build` makes the model from a state dict, as transformers' `from_pretrained(None, config=..., state_dict=...)` does. It
-    gets placeholders that take no memory, each holding the number of its tensor, by which the tensor of every parameter is
-    known whatever name transformers gives it.
+    What transformers keeps in float32 whatever a model's type stays so. `build` makes the model from a state dict, as
+    transformers' `from_pretrained(None, config=..., state_dict=...)` does. It gets placeholders that take no memory, each
+    holding the number of its tensor, by which the tensor of every parameter is known whatever name transformers gives it.
 
     Raises:
         InputError: a parameter is put together from several tensors.
@@ -126,7 +126,7 @@ class StreamedModel:
 
     @contextmanager
     def resident(self, name: str) -> Iterator[nn.Module]:
-        """Yield a module with all its weights on the device, in the type that the model computes in; after the block they are dropped."""
+        """Yield a module with all its weights on the device, as the model computes with them; afterwards they are dropped."""
         module = self.module.get_submodule(name)
         remove_hook_from_submodules(module)
         inside = [inner for inner, _ in module.named_parameters(remove_duplicate=False)]

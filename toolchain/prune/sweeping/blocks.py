@@ -3,6 +3,7 @@
 Shapes: O out features, I in features.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from vlmc.runtime.artifact import Part
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.families.base import linears
+from vlmc.toolchain.masks import masked
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune.methods.base import Pruner
 from vlmc.toolchain.prune.refinements.reconstruct import Reconstruction, Task, reconstruct
@@ -171,8 +173,8 @@ class _Job:
         Raises:
             CheckFailed: a weight is too great for that type.
         """
-        self.weight_OI = weight_OI.to(self.dtype).masked_fill(~self.mask_OI, 0.0)
-        if not bool(torch.isfinite(self.weight_OI).all()):
+        self.weight_OI = masked(weight_OI.to(self.dtype), self.mask_OI)
+        if not all(math.isfinite(bound) for bound in self.weight_OI.aminmax()):
             raise CheckFailed(f"{self.name}: a pruned weight is too great for {self.dtype}; use another method")
 
     def send(self, team: Team, owner: int) -> None:
