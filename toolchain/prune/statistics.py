@@ -30,6 +30,7 @@ class Statistics:
         self.sums_I = torch.zeros(features, device=device)
         self.squares_I = torch.zeros(features, device=device)
         self.hessian_II = torch.zeros(features, features, device=device) if need is Need.HESSIAN else None
+        self.factor_II: Tensor | None = None  # what a pruner made of the Hessian, for the layers that share it
 
     def sums(self) -> list[Tensor]:
         """Return the sums, to be added up over processes."""
@@ -56,6 +57,10 @@ class Statistics:
         self.squares_I += squares_I
         if self.hessian_II is not None:
             self.hessian_II.addmm_(weighted_LI.T, weighted_LI)
+
+    def release(self) -> None:
+        """Free the Hessian, and what was made of it."""
+        self.hessian_II = self.factor_II = None
 
     @property
     def mean_I(self) -> Tensor:

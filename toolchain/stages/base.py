@@ -1,6 +1,7 @@
 """Stage: requires, work, ensures, and one final `run` that keeps a killed or failed step from leaving anything behind."""
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -61,8 +62,9 @@ class Stage(ABC):
             )
             complete = manifest.model_copy(update={"history": (*manifest.history, step)})
             (draft.root / "README.md").write_text(card(complete), encoding="utf-8")
-            draft.seal(complete)
-            assert draft.manifest is not None
-            self.ensures(Artifact(draft.root, draft.manifest))
+            with ThreadPoolExecutor(1) as beside:
+                sealed = beside.submit(draft.seal, complete)  # hashes the files while they are checked
+                self.ensures(Artifact(draft.root, complete))
+            sealed.result()
         Team().wait()
         return Artifact.open(destination)

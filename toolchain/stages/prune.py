@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.sweeping.sweep import Feed, Sweep
 from vlmc.toolchain.prune.sweeping.tokens import Tokens
 from vlmc.toolchain.runs import RunFolder
-from vlmc.toolchain.saving import save_model
+from vlmc.toolchain.saving import copy_model, write_weights
 from vlmc.toolchain.settings import CalibrationPrecision, PruneSettings
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.streaming.weights import StreamedModel
@@ -94,9 +95,13 @@ class Prune(Stage):
         return with_refit(pruner) if self.options.refit else pruner
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
-        pruned = self._prune(source, draft.root)
+        with ThreadPoolExecutor(1) as beside:  # the dense files are hashed and copied while samples are encoded and run
+            beside.submit(lambda: source.digest)
+            copied = beside.submit(copy_model, source.folder, draft.root)
+            pruned = self._prune(source, draft.root)
+        copied.result()
         layers, parts = pruned.layers(), pruned.parts
-        save_model(source.folder, draft.root, pruned.journal.weights(pruned.blocks))
+        write_weights(draft.root, pruned.journal.weights(pruned.blocks))
         save_masks(draft.root, pruned.journal.masks(pruned.blocks))
         manifest = Manifest(
             family=source.family.name,

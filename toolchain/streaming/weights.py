@@ -126,7 +126,7 @@ class StreamedModel:
 
     @contextmanager
     def resident(self, name: str) -> Iterator[nn.Module]:
-        """Yield a module with all its weights on the device, as the model computes with them; afterwards they are dropped."""
+        """Yield a module with all its weights on the device, as the model computes with them, then drop them."""
         module = self.module.get_submodule(name)
         remove_hook_from_submodules(module)
         inside = [inner for inner, _ in module.named_parameters(remove_duplicate=False)]
@@ -140,7 +140,7 @@ class StreamedModel:
             attach_align_device_hook(
                 module, execution_device=self.device, offload=True, weights_map=self._weights, module_name=name
             )
-            _return_memory()
+            return_memory()
 
 
 def _say_device(model: nn.Module, device: torch.device) -> None:
@@ -166,7 +166,7 @@ def _kept_in_float32(model: nn.Module, precision: torch.dtype) -> re.Pattern[str
     return re.compile("|".join(rf"(?:^|\.){part}(?:$|\.)" for part in sorted(kept)) or r"(?!)")
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Give freed memory back to the system: glibc keeps tensors' places otherwise, and block after block it adds up."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -4,6 +4,7 @@ Shapes: O out features, I in features.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.sweeping.sweep import Run, Sweep, Visitor
 from vlmc.toolchain.prune.sweeping.tokens import Tokens
 from vlmc.toolchain.streaming.activations import Activations
+from vlmc.toolchain.streaming.weights import return_memory
 from vlmc.toolchain.team import Team
 
 
@@ -85,8 +87,7 @@ class _PruneBlocks(Visitor):
     ) -> None:
         jobs = self._jobs(name, block, statistics)
         dense = self._outputs(samples, run) if self.plan.epochs else None
-        for job in self.team.share(jobs):
-            job.prune(self.plan.pruner)
+        self._prune(self.team.share(jobs))
         for place, job in enumerate(jobs):
             job.send(self.team, place % self.team.size)
         self._place(name, block, jobs)
@@ -100,13 +101,29 @@ class _PruneBlocks(Visitor):
             self.journal.write(name, [job.note() for job in jobs], weights, masks, trained)
         self.team.wait()
         self.take_over(name)
+        jobs.clear()
+        return_memory()
+
+    def _prune(self, jobs: Sequence["_Job"]) -> None:
+        """Prune layers; a Hessian goes with the last of those that share it."""
+        users = Counter(id(job.statistics) for job in jobs)
+        for job in jobs:
+            job.prune(self.plan.pruner)
+            users[id(job.statistics)] -= 1
+            if not users[id(job.statistics)]:
+                job.statistics.release()
+                return_memory()
 
     def _place(self, name: str, block: nn.Module, jobs: Sequence["_Job"]) -> None:
         """Let the block, and the layers that are tied to its own, compute with the pruned weights."""
         weights = {job.tensor: job.weight_OI for job in jobs}
         for inner, layer in linears(block):
             weight_OI = weights.get(self.model.stored(f"{name}.{inner}.weight"))
-            if weight_OI is not None:
+            if weight_OI is None:
+                continue
+            if weight_OI.dtype is layer.weight.dtype:
+                layer.weight.data = weight_OI  # one copy is enough
+            else:
                 layer.weight.data.copy_(weight_OI)
 
     def _outputs(self, samples: Sequence[int], run: Run) -> Activations:
