@@ -12,10 +12,13 @@ from prune_peers.words import (
     ACCURACY,
     ADMM,
     ADMM_REFIT,
+    AGREEMENT_FLOAT,
     DEMO,
     DENSE,
     ERROR,
     SPARSEGPT,
+    SPARSEGPT_BRAIN,
+    SPARSEGPT_FLOAT,
     TEXTBOOK_SPARSEGPT,
     TEXTBOOK_WANDA,
     THEIR_SPARSEGPT,
@@ -24,12 +27,14 @@ from prune_peers.words import (
     THEIR_WANDA_STORED,
     TIME,
     WANDA,
+    WANDA_BRAIN,
+    WANDA_FLOAT,
     WIDE,
 )
 
 LINES = [
-    *(WANDA, THEIR_WANDA, THEIR_WANDA_STORED, TEXTBOOK_WANDA),
-    *(SPARSEGPT, THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED, TEXTBOOK_SPARSEGPT, ADMM, ADMM_REFIT),
+    *(WANDA, WANDA_FLOAT, THEIR_WANDA, THEIR_WANDA_STORED, TEXTBOOK_WANDA),
+    *(SPARSEGPT, SPARSEGPT_FLOAT, THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED, TEXTBOOK_SPARSEGPT, ADMM, ADMM_REFIT),
 ]
 COLOURS = {"vlmc": "#2f6db5", "llm-compressor": "#d95f43", "textbook": "#7d8396"}
 PANELS = [
@@ -54,7 +59,25 @@ def table(found: Report) -> str:
     targets = "\n".join(["| target | goal | measured | reached |", "|---|---|---:|---|", *bars])
     picture = "![time, memory, layer error and accuracy as bars](prune.png)"
     where = f"Measured on {found.machine}, {found.date}: `{found.command}`."
-    return "\n\n".join([f"{head}\n{lines}", dense, picture, targets, where])
+    narrow = [] if found.value(f"{DEMO}: {WANDA_BRAIN}", AGREEMENT_FLOAT) is None else [_narrow(found)]
+    return "\n\n".join([f"{head}\n{lines}", dense, *narrow, picture, targets, where])
+
+
+def _narrow(found: Report) -> str:
+    """Return how masks from passes in bfloat16 differ from those in float32."""
+    pairs = [(DEMO, WANDA_BRAIN, WANDA), (DEMO, SPARSEGPT_BRAIN, SPARSEGPT), (WIDE, WANDA, WANDA_FLOAT)]
+    pairs.append((WIDE, SPARSEGPT, SPARSEGPT_FLOAT))
+    lines = ["| | masks that agree | error | in float32 | right answers | in float32 |", "|---|---:|---:|---:|---:|---:|"]
+    for model, name, other in pairs:
+        cells = [_cell(found, model, name, AGREEMENT_FLOAT, 2)]
+        cells += [_cell(found, model, one, ERROR, 3) for one in (name, other)]
+        cells += [_cell(found, model, one, ACCURACY, 1) for one in (name, other)]
+        units = (" %", "", "", " %", " %")
+        shown = (f"{cell}{unit}" if cell else "" for cell, unit in zip(cells, units, strict=True))
+        lines.append(f"| `{model}`, {name.removesuffix(', bfloat16')} | {' | '.join(shown)} |")
+    chosen = found.settings.get("precision", {}).get(WIDE)
+    head = f"Passes in bfloat16 beside passes in float32; on the wide model vlmc chose {chosen} here."
+    return "\n".join([head, "", *lines])
 
 
 def _line(found: Report, name: str) -> str:

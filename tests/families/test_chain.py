@@ -162,3 +162,10 @@ def test_answers_can_be_generated(built: Built) -> None:
     together = answer_all(built.model, built.encoder, some, quiet, title="all", batch=4)
     assert together == [answer_all(built.model, built.encoder, [one], quiet, title="one")[0] for one in some]
     assert not any("digit ?" in text for text in together), "the prompt must not be in the answer"
+
+
+def test_passes_in_bfloat16_choose_nearly_the_same_masks(built: Built, artifact: Artifact, tmp_path: Path) -> None:
+    narrow = Prune(PruneSettings(method="wanda", calibration=2, precision="bf16")).run(built.source, tmp_path / "narrow")
+    exact, found = (load_masks(one.root, one.manifest) for one in (artifact, narrow))
+    agreed = torch.cat([(mask_OI == found[name]).flatten() for name, mask_OI in exact.items()])
+    assert 0.97 < float(agreed.float().mean()) < 1
