@@ -53,7 +53,7 @@ def filled(text: str, found: Report) -> str:
 def table(found: Report) -> str:
     """Return contestants down and measures across, the picture, the bars, and where the figures come from."""
     head = "| | time | peak memory | error, `demo` | error, wide | right answers, `demo` |\n|---|---:|---:|---:|---:|---:|"
-    lines = "\n".join(_line(found, name) for name in LINES)
+    lines = "\n".join(_line(found, name) for name in entered(found))
     dense = f"Dense, `{DEMO}` answers {_cell(found, DEMO, DENSE, ACCURACY, 1)} % right."
     bars = [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
     targets = "\n".join(["| target | goal | measured | reached |", "|---|---|---:|---|", *bars])
@@ -61,6 +61,12 @@ def table(found: Report) -> str:
     where = f"Measured on {found.machine}, {found.date}: `{found.command}`."
     narrow = [] if found.value(f"{DEMO}: {WANDA_BRAIN}", AGREEMENT_FLOAT) is None else [_narrow(found)]
     return "\n\n".join([f"{head}\n{lines}", dense, *narrow, picture, targets, where])
+
+
+def entered(found: Report) -> list[str]:
+    """Return the contestants that took part, or would have if they could be installed, from top to bottom."""
+    names = {row.name for row in found.rows}
+    return [line for line in LINES if any(f"{name} (".startswith(f"{WIDE}: {line} (") for name in names)]
 
 
 def _narrow(found: Report) -> str:
@@ -109,15 +115,16 @@ def draw(found: Report, source: Path, picture: Path) -> None:
 
 
 def _panel(axes: Any, found: Report, title: str, model: str, metric: str, digits: int) -> None:
-    for place, name in enumerate(LINES):
+    names = entered(found)
+    for place, name in enumerate(names):
         value = found.value(f"{model}: {name}", metric)
         if value is None:
             continue
         axes.barh(place, value, 0.72, color=COLOURS[name.partition(" ")[0]])
         axes.annotate(f"{value:.{digits}f}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_title(f"{title}, {model}", fontsize=10)
-    axes.set_yticks(range(len(LINES)), LINES, fontsize=8.5)
+    axes.set_yticks(range(len(names)), names, fontsize=8.5)
     axes.margins(x=0.16)
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylim(len(LINES) - 0.4, -0.6)
+    axes.set_ylim(len(names) - 0.4, -0.6)
