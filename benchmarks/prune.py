@@ -18,7 +18,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from plot import is_current
-from prune_peers.arena import AS_STORED, CONTESTANTS, Arena, Contestant, Times, Work
+from prune_peers.arena import AS_STORED, CONTESTANTS, NARROW, Arena, Contestant, Times, Work
 from prune_peers.environment import default_folder
 from prune_peers.judging import accuracy, layer_errors, mask_agreement, tensors_of_layers
 from prune_peers.material import encoded
@@ -30,6 +30,7 @@ from prune_peers.words import (
     ADMM,
     ADMM_REFIT,
     AGREEMENT,
+    AGREEMENT_FLOAT,
     BETTER,
     BUSY,
     DEMO,
@@ -37,12 +38,17 @@ from prune_peers.words import (
     ERROR,
     RATIO,
     SPARSEGPT,
+    SPARSEGPT_BRAIN,
+    SPARSEGPT_FLOAT,
+    TEXTBOOK_WANDA,
     THEIR_SPARSEGPT,
     THEIR_SPARSEGPT_STORED,
     THEIR_WANDA,
     THEIR_WANDA_STORED,
     TIME,
     WANDA,
+    WANDA_BRAIN,
+    WANDA_FLOAT,
     WIDE,
 )
 from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
@@ -86,17 +92,24 @@ def run(work: Work, peer_env: Path, line: str, *, install: bool) -> Report:
         times = arena.compete()
         rows = [*quality_rows(arena, DEMO, times[DEMO]), *quality_rows(arena, WIDE, times[WIDE])]
         rows += accuracy_rows(arena, times[DEMO]) + cost_rows(times[WIDE], arena.missing)
-    settings = {"target": "2:4", "work": asdict(work), "llm-compressor": arena.peer_versions() or arena.missing}
+    chosen = {model: arena.precision(model, WANDA) for model in (DEMO, WIDE)}
+    settings = {
+        "precision": chosen,
+        "target": "2:4",
+        "work": asdict(work),
+        "llm-compressor": arena.peer_versions() or arena.missing,
+    }
     return report(line, rows, bars_of(rows, arena.missing), settings)
 
 
 def quality_rows(arena: Arena, model: str, times: Times) -> list[Row]:
     """Return rows of one model: layers' errors, how often a contestant's is the lower, where Wanda's masks agree."""
-    pruned = {one.name: arena.made(model, one.name) for one in CONTESTANTS if times[one.name]}
+    entered = [*CONTESTANTS, *(NARROW if model == DEMO else AS_STORED)]
+    pruned = {one.name: arena.made(model, one.name) for one in entered if times[one.name]}
     held_out = encoded(arena.models[model], "validation", arena.work.held_out[model])
     errors = layer_errors(arena.models[model], tensors_of_layers(pruned[WANDA]), pruned, held_out)
     rows = []
-    for name in (one.name for one in CONTESTANTS):
+    for name in (one.name for one in entered):
         rows.append(Row(titled(model, name, arena.missing), None, ERROR, None, "", None, None))
         if name in errors:
             rows[-1] = measured(rows[-1].name, ERROR, [median(errors[name].values())], "")
@@ -105,6 +118,14 @@ def quality_rows(arena: Arena, model: str, times: Times) -> list[Row]:
             rows += against(model, name, errors[name], errors[THEIR_SPARSEGPT])
         agreed = mask_agreement(pruned[WANDA], pruned[THEIR_WANDA])
         rows.append(replace(measured(titled(model, WANDA), AGREEMENT, [agreed], "%"), value=round(agreed, 4)))
+    pairs = (
+        {WANDA_BRAIN: WANDA, SPARSEGPT_BRAIN: SPARSEGPT}
+        if model == DEMO
+        else {WANDA: WANDA_FLOAT, SPARSEGPT: SPARSEGPT_FLOAT}
+    )
+    for name, other in pairs.items():
+        agreed = mask_agreement(pruned[name], pruned[other])
+        rows.append(replace(measured(titled(model, name), AGREEMENT_FLOAT, [agreed], "%"), value=round(agreed, 4)))
     return rows
 
 
@@ -121,7 +142,7 @@ def accuracy_rows(arena: Arena, times: Times) -> list[Row]:
     questions, demo = arena.work.questions, arena.models[DEMO]
     dense = measured(titled(DEMO, DENSE), ACCURACY, [accuracy(demo, demo.folder, questions)], "%")
     rows = [dense]
-    for name in (one.name for one in CONTESTANTS):
+    for name in (one.name for one in CONTESTANTS + NARROW):
         rows.append(Row(titled(DEMO, name, arena.missing), None, ACCURACY, None, "%", None, None))
         if times[name]:
             rows[-1] = measured(rows[-1].name, ACCURACY, [accuracy(demo, arena.made(DEMO, name), questions)], "%", dense)
@@ -188,6 +209,7 @@ def bars_of(rows: Sequence[Row], missing: str) -> list[Bar]:
     for name, rivals in ((WANDA, (THEIR_WANDA, THEIR_WANDA_STORED)), (SPARSEGPT, (THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED))):
         quickest = min(rivals, key=lambda rival: value(WIDE, rival, TIME))
         bars += [share(name, TIME, quickest, 1.0), *(share(name, ABOVE, rival, 0.5) for rival in rivals)]
+    bars.append(share(WANDA, TIME, TEXTBOOK_WANDA, 1.5))
     return [replace(bar, name=f"{bar.name}: {missing}", value=0.0, holds=False) for bar in bars] if missing else bars
 
 

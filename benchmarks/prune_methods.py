@@ -1,13 +1,14 @@
 """Accuracy on the validation split after pruning alone: methods, the tokens they look at, with refit or reconstruction.
 
 Every variant is made from each of several calibration sets, which follow one another in the demo's training questions.
-A full run also brings the table in docs/pruning.md up to date; --table does that from the results that are there.
+A full run also brings the table in docs/pruning.md up to date; --table does that from the results that are there. With
+--methods only those are measured anew; the results then say where and when the others were.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -57,6 +58,7 @@ def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
     parser.add_argument("--models", nargs="+", default=list(NAMES), help="which models [default: both demos]")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="which methods [default: all]")
     parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
     chosen = parser.parse_args(given)
     if not chosen.table:
@@ -69,14 +71,41 @@ def main(given: Sequence[str]) -> None:
 def _measure(chosen: argparse.Namespace, line: str) -> None:
     prepare(chosen)
     base, questions, sets = (PruneSettings(calibration=8), 20, 1) if chosen.quick else (PruneSettings(), QUESTIONS, SETS)
-    finish(run(chosen.models, base, questions, sets, line), NAME, chosen)
+    found = run(chosen.models, base, questions, sets, line, chosen.methods)
+    if set(chosen.methods) != set(METHODS) and not chosen.quick:
+        found = renewed(Report.read(RESULTS / f"{NAME}.json"), found, chosen.methods)
+    finish(found, NAME, chosen)
 
 
-def run(models: Sequence[str], base: PruneSettings, questions: int, sets: int, line: str) -> Report:
-    """Prune and question every model in every way."""
+def renewed(earlier: Report, found: Report, methods: Sequence[str]) -> Report:
+    """Return a report with earlier rows where nothing was measured anew; its settings say where and when they come from.
+
+    Raises:
+        SystemExit: the earlier report was not measured in the same way.
+    """
+    same = {name: value for name, value in earlier.settings.items() if name != "earlier"}
+    if same != found.settings:
+        raise SystemExit("the earlier results were measured with other settings: measure all methods")
+    anew = {(row.name, row.metric): row for row in found.rows}
+    rows = [anew.get((row.name, row.metric), row) for row in earlier.rows]
+    others = [label for method, label in METHODS.items() if method not in methods]
+    origin = {"methods": others, "machine": earlier.machine, "date": earlier.date, "command": earlier.command}
+    return replace(found, rows=rows, settings={**found.settings, "earlier": origin})
+
+
+def run(
+    models: Sequence[str],
+    base: PruneSettings,
+    questions: int,
+    sets: int,
+    line: str,
+    methods: Sequence[str] = tuple(METHODS),
+) -> Report:
+    """Prune and question every model in every way that is made of these methods."""
     with TemporaryDirectory() as folder:
         files = calibration_sets(Path(folder) / "sets", sets, base.calibration)
-        rows = [row for model in models for row in try_all(model, base, questions, files)]
+        variants = [variant for variant in VARIANTS if variant.method in methods]
+        rows = [row for model in models for row in try_all(model, variants, base, questions, files)]
     settings = {"models": list(models), "split": "validation", "questions": questions, "calibration_sets": sets}
     varied = {*Variant.__dataclass_fields__, "data"}
     return report(line, rows, [], {**settings, "prune": base.model_dump(mode="json", exclude=varied)})
@@ -91,8 +120,8 @@ def calibration_sets(folder: Path, sets: int, size: int) -> list[str]:
     return [str(file) for file in files]
 
 
-def try_all(model: str, base: PruneSettings, questions: int, files: Sequence[str]) -> list[Row]:
-    """Return one model's rows: the accuracy of every variant beside the dense model's."""
+def try_all(model: str, variants: Sequence[Variant], base: PruneSettings, questions: int, files: Sequence[str]) -> list[Row]:
+    """Return one model's rows: the accuracy of the variants beside the dense model's."""
     samples = list(data.load("demo", "validation", questions))
 
     def tried(variant: Variant, file: str) -> float:
@@ -104,7 +133,7 @@ def try_all(model: str, base: PruneSettings, questions: int, files: Sequence[str
     with TemporaryDirectory() as scratch:
         whole = Variants(model, samples, Path(scratch)).dense().accuracy.overall
     rows = [measured(f"{model}: {DENSE}", ACCURACY, [100 * whole], "%")]
-    for variant in VARIANTS:
+    for variant in variants:
         rows.append(measured(f"{model}: {variant}", ACCURACY, [tried(variant, file) for file in files], "%", rows[0]))
         print(f"{model}, {variant}: {rows[-1].value:.1f} %", file=sys.stderr, flush=True)
     return rows
@@ -123,7 +152,11 @@ def table(found: Report) -> str:
         f"sets of {found.settings['prune']['calibration']} samples each and, in brackets, the spread."
     )
     tables = [_model_table(found, model) for model in found.settings["models"]]
-    return "\n\n".join([head, *tables, f"Measured on {found.machine}, {found.date}: `{found.command}`."])
+    where = f"Measured on {found.machine}, {found.date}: `{found.command}`."
+    if earlier := found.settings.get("earlier"):
+        others = " and ".join(earlier["methods"])
+        where += f" The lines of {others} are from {earlier['machine']}, {earlier['date']}: `{earlier['command']}`."
+    return "\n\n".join([head, *tables, where])
 
 
 def _model_table(found: Report, model: str) -> str:

@@ -14,7 +14,6 @@ from vlmc.toolchain.settings import ExportSettings, PruneSettings
 from vlmc.toolchain.stages.export import export
 from vlmc.toolchain.stages.prune import Prune
 
-
 SLOW = {"smolvlm"}  # idefics3 is the same build
 DEPLOYABLE = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in pico.DEPLOYABLE]
 """The families that are exported, for tests that export them; those that tell little more are slow tests."""

@@ -16,6 +16,7 @@ from vlmc.toolchain.packages import PACKAGES, remedy
 from vlmc.toolchain.tables import show_table
 from vlmc.toolchain.versions import version_of
 
+
 def examine() -> dict[str, Any]:
     """Return versions, ONNX Runtime's providers, the GPU, what is missing and what is amiss, with what mends it."""
     runtimes = sorted(set(packages_distributions().get("onnxruntime", [])))  # onnxruntime, onnxruntime-gpu, both or none

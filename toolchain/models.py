@@ -100,8 +100,8 @@ class Checkpoint:
         open_weights(self.folder)
         return self._checked(partial(AutoModelForImageTextToText.from_pretrained, self.folder, local_files_only=True))
 
-    def stream(self, device: torch.device) -> StreamedModel:
-        """Open the model without its weights, which are read from the files when they are needed.
+    def stream(self, device: torch.device, precision: torch.dtype = torch.float32) -> StreamedModel:
+        """Open the model, which computes in `precision`, without its weights: they are read when they are needed.
 
         Raises:
             InputError: the weights are damaged or do not fit the configuration.
@@ -115,7 +115,7 @@ class Checkpoint:
         def build(marks: dict[str, Tensor]) -> nn.Module:
             return self._checked(partial(model_class.from_pretrained, None, config=config, state_dict=marks))
 
-        streamed = StreamedModel(self.folder, build, device)
+        streamed = StreamedModel(self.folder, build, device, precision)
         if (self.folder / "generation_config.json").is_file():
             streamed.module.generation_config = GenerationConfig.from_pretrained(self.folder, local_files_only=True)
         return streamed

@@ -24,11 +24,25 @@ def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]]
     Raises:
         CheckFailed: a changed weight has another shape or type than the one that it replaces.
     """
+    copy_model(source, folder)
+    write_weights(folder, changed)
+
+
+def copy_model(source: Path, folder: Path) -> None:
+    """Copy a model's files."""
     for path in weight_files(source):
         shutil.copyfile(path, folder / path.name)
     if (source / _INDEX).is_file():
         shutil.copyfile(source / _INDEX, folder / _INDEX)
     copy_companions(source, folder)
+
+
+def write_weights(folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
+    """Write the changed weights of a model, given by tensor name, over the old ones: one is read at a time.
+
+    Raises:
+        CheckFailed: a changed weight has another shape or type than the one that it replaces.
+    """
     files = open_weights(folder)
     for name, tensor in changed:
         begin, end = files[name].span(name)

@@ -13,6 +13,7 @@ TokenPolicy = Literal["all", "text", "atv"]
 Ratios = Literal["uniform", "owl", "ecoflap"]
 Direction = Literal["forward", "reverse"]
 Precision = Literal["fp32", "bf16", "fp16"]
+CalibrationPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 Kernel = Literal["tiled", "triton"]
 TeacherMode = Literal["auto", "shared", "copy", "cached"]
 CacheKind = Literal["top", "sampled"]
@@ -128,6 +129,8 @@ class MethodSettings(DataSettings):
     """Samples to calibrate on."""
     spill: Annotated[bool, RARE] = False
     """Keep the calibration samples' activations on disk instead of in memory."""
+    precision: CalibrationPrecision = "auto"
+    """Type that calibration samples run in: fp32, bf16, fp16, or auto: the checkpoint's own if the device is quick in it."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
 
@@ -219,11 +222,16 @@ class CompressSettings(TrainingSettings, PruneSettings):
 
     repair: Literal[RepairMethod, "none"] = "ressa"
     """Repair method, as in vlmc repair, or none to stop after pruning."""
+    precision: Precision = "fp32"
+    """Type of the matrix products in training: fp32, bf16 or fp16; what is trained is kept in fp32."""
+    prune_precision: CalibrationPrecision = "auto"
+    """Type that calibration samples run in, as --precision of vlmc prune: auto, fp32, bf16 or fp16."""
 
     def of(self, group: type[Group]) -> Group:
         """Return the options of one step."""
         shared = {name: value for name, value in self.model_dump().items() if name in group.model_fields}
-        return group(**shared | ({"method": self.repair} if issubclass(group, RepairSettings) else {}))
+        named_apart = {"method": self.repair} if issubclass(group, RepairSettings) else {"precision": self.prune_precision}
+        return group(**shared | named_apart)
 
 
 class ExportSettings(Settings):

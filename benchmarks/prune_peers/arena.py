@@ -17,6 +17,8 @@ from prune_peers.words import (
     ADMM_REFIT,
     DEMO,
     SPARSEGPT,
+    SPARSEGPT_BRAIN,
+    SPARSEGPT_FLOAT,
     TEXTBOOK_SPARSEGPT,
     TEXTBOOK_WANDA,
     THEIR_SPARSEGPT,
@@ -24,8 +26,11 @@ from prune_peers.words import (
     THEIR_WANDA,
     THEIR_WANDA_STORED,
     WANDA,
+    WANDA_BRAIN,
+    WANDA_FLOAT,
     WIDE,
 )
+from vlmc.runtime.artifact import Artifact
 from vlmc.toolchain.models import Checkpoint
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -40,24 +45,31 @@ class Contestant:
     method: str
     beside: str | None = None
     refit: bool = False
-    dtype: str = "float32"
+    dtype: str = "float32"  # a peer's by torch's name, vlmc's as its --precision
 
 
 CONTESTANTS = [
     Contestant(THEIR_WANDA, "llm_compressor", "wanda"),
     Contestant(THEIR_SPARSEGPT, "llm_compressor", "sparsegpt"),
-    Contestant(WANDA, "ours", "wanda", THEIR_WANDA),
-    Contestant(SPARSEGPT, "ours", "sparsegpt", THEIR_SPARSEGPT),
-    Contestant(ADMM, "ours", "admm", THEIR_SPARSEGPT),
-    Contestant(ADMM_REFIT, "ours", "admm", THEIR_SPARSEGPT, refit=True),
+    Contestant(WANDA, "ours", "wanda", THEIR_WANDA, dtype="auto"),
+    Contestant(SPARSEGPT, "ours", "sparsegpt", THEIR_SPARSEGPT, dtype="auto"),
+    Contestant(ADMM, "ours", "admm", THEIR_SPARSEGPT, dtype="auto"),
+    Contestant(ADMM_REFIT, "ours", "admm", THEIR_SPARSEGPT, refit=True, dtype="auto"),
     Contestant(TEXTBOOK_WANDA, "textbook", "wanda", THEIR_WANDA),
     Contestant(TEXTBOOK_SPARSEGPT, "textbook", "sparsegpt", THEIR_SPARSEGPT),
 ]
 AS_STORED = [
     Contestant(THEIR_WANDA_STORED, "llm_compressor", "wanda", THEIR_WANDA, dtype="bfloat16"),
     Contestant(THEIR_SPARSEGPT_STORED, "llm_compressor", "sparsegpt", THEIR_SPARSEGPT, dtype="bfloat16"),
+    Contestant(WANDA_FLOAT, "ours", "wanda", THEIR_WANDA, dtype="fp32"),
+    Contestant(SPARSEGPT_FLOAT, "ours", "sparsegpt", THEIR_SPARSEGPT, dtype="fp32"),
 ]
-"""llm-compressor in the wide checkpoint's own type: half the memory for the weights."""
+"""On the wide model: llm-compressor in the checkpoint's own type, vlmc in float32 where its own choice may be another."""
+NARROW = [
+    Contestant(WANDA_BRAIN, "ours", "wanda", dtype="bf16"),
+    Contestant(SPARSEGPT_BRAIN, "ours", "sparsegpt", dtype="bf16"),
+]
+"""On the demo, which is stored in float16: vlmc in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +123,13 @@ class Arena:
         """Return the folder of what a contestant made."""
         return self.scratch / "made" / f"{model}, {contestant}"
 
+    def precision(self, model: str, contestant: str) -> str:
+        """Return what one of vlmc's contestants let the samples run in."""
+        return str(Artifact.open(self.made(model, contestant)).manifest.history[0].measures["precision"])
+
     def compete(self) -> dict[str, Times]:
         """Let the contestants prune the demo once, and take turns at the wide model; ADMM, which has no rival, goes once."""
-        entered = [(DEMO, one) for one in CONTESTANTS] + [(WIDE, one) for one in CONTESTANTS + AS_STORED]
+        entered = [(DEMO, one) for one in CONTESTANTS + NARROW] + [(WIDE, one) for one in CONTESTANTS + AS_STORED]
         times: dict[str, Times] = {DEMO: {}, WIDE: {}}
         for model, one in entered:
             times[model][one.name] = []

@@ -30,7 +30,7 @@ class Job:
     samples: int
     out: str
     refit: bool = False
-    dtype: str = "float32"  # what a peer computes in; its result is always stored in the checkpoint's own type
+    dtype: str = "float32"  # what is computed in; the result is always stored in the checkpoint's own type
 
 
 @dataclass(frozen=True)

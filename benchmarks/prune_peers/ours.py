@@ -5,14 +5,15 @@ from typing import get_args
 
 from prune_peers.job import Job, main
 from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.settings import PruneMethod, PruneSettings
+from vlmc.toolchain.settings import CalibrationPrecision, PruneMethod, PruneSettings
 from vlmc.toolchain.stages.prune import Prune
 
 
 def prune(job: Job) -> None:
     """Prune; the calibration samples are the demo's first, from which the peers' file was made."""
     method = next(name for name in get_args(PruneMethod) if name == job.method)
-    options = PruneSettings(method=method, refit=job.refit, calibration=job.samples)
+    precision = next(name for name in get_args(CalibrationPrecision) if name == job.dtype)
+    options = PruneSettings(method=method, refit=job.refit, calibration=job.samples, precision=precision)
     Prune(options).run(Checkpoint.find(job.model), Path(job.out), force=True)
 
 

@@ -12,10 +12,13 @@ from prune_peers.words import (
     ACCURACY,
     ADMM,
     ADMM_REFIT,
+    AGREEMENT_FLOAT,
     DEMO,
     DENSE,
     ERROR,
     SPARSEGPT,
+    SPARSEGPT_BRAIN,
+    SPARSEGPT_FLOAT,
     TEXTBOOK_SPARSEGPT,
     TEXTBOOK_WANDA,
     THEIR_SPARSEGPT,
@@ -24,12 +27,14 @@ from prune_peers.words import (
     THEIR_WANDA_STORED,
     TIME,
     WANDA,
+    WANDA_BRAIN,
+    WANDA_FLOAT,
     WIDE,
 )
 
 LINES = [
-    *(WANDA, THEIR_WANDA, THEIR_WANDA_STORED, TEXTBOOK_WANDA),
-    *(SPARSEGPT, THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED, TEXTBOOK_SPARSEGPT, ADMM, ADMM_REFIT),
+    *(WANDA, WANDA_FLOAT, THEIR_WANDA, THEIR_WANDA_STORED, TEXTBOOK_WANDA),
+    *(SPARSEGPT, SPARSEGPT_FLOAT, THEIR_SPARSEGPT, THEIR_SPARSEGPT_STORED, TEXTBOOK_SPARSEGPT, ADMM, ADMM_REFIT),
 ]
 COLOURS = {"vlmc": "#2f6db5", "llm-compressor": "#d95f43", "textbook": "#7d8396"}
 PANELS = [
@@ -48,13 +53,37 @@ def filled(text: str, found: Report) -> str:
 def table(found: Report) -> str:
     """Return contestants down and measures across, the picture, the bars, and where the figures come from."""
     head = "| | time | peak memory | error, `demo` | error, wide | right answers, `demo` |\n|---|---:|---:|---:|---:|---:|"
-    lines = "\n".join(_line(found, name) for name in LINES)
+    lines = "\n".join(_line(found, name) for name in entered(found))
     dense = f"Dense, `{DEMO}` answers {_cell(found, DEMO, DENSE, ACCURACY, 1)} % right."
     bars = [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
     targets = "\n".join(["| target | goal | measured | reached |", "|---|---|---:|---|", *bars])
     picture = "![time, memory, layer error and accuracy as bars](prune.png)"
     where = f"Measured on {found.machine}, {found.date}: `{found.command}`."
-    return "\n\n".join([f"{head}\n{lines}", dense, picture, targets, where])
+    narrow = [] if found.value(f"{DEMO}: {WANDA_BRAIN}", AGREEMENT_FLOAT) is None else [_narrow(found)]
+    return "\n\n".join([f"{head}\n{lines}", dense, *narrow, picture, targets, where])
+
+
+def entered(found: Report) -> list[str]:
+    """Return the contestants that took part, or would have if they could be installed, from top to bottom."""
+    names = {row.name for row in found.rows}
+    return [line for line in LINES if any(f"{name} (".startswith(f"{WIDE}: {line} (") for name in names)]
+
+
+def _narrow(found: Report) -> str:
+    """Return how masks from passes in bfloat16 differ from those in float32."""
+    pairs = [(DEMO, WANDA_BRAIN, WANDA), (DEMO, SPARSEGPT_BRAIN, SPARSEGPT), (WIDE, WANDA, WANDA_FLOAT)]
+    pairs.append((WIDE, SPARSEGPT, SPARSEGPT_FLOAT))
+    lines = ["| | masks that agree | error | in float32 | right answers | in float32 |", "|---|---:|---:|---:|---:|---:|"]
+    for model, name, other in pairs:
+        cells = [_cell(found, model, name, AGREEMENT_FLOAT, 2)]
+        cells += [_cell(found, model, one, ERROR, 3) for one in (name, other)]
+        cells += [_cell(found, model, one, ACCURACY, 1) for one in (name, other)]
+        units = (" %", "", "", " %", " %")
+        shown = (f"{cell}{unit}" if cell else "" for cell, unit in zip(cells, units, strict=True))
+        lines.append(f"| `{model}`, {name.removesuffix(', bfloat16')} | {' | '.join(shown)} |")
+    chosen = found.settings.get("precision", {}).get(WIDE)
+    head = f"Passes in bfloat16 beside passes in float32; on the wide model vlmc chose {chosen} here."
+    return "\n".join([head, "", *lines])
 
 
 def _line(found: Report, name: str) -> str:
@@ -86,15 +115,16 @@ def draw(found: Report, source: Path, picture: Path) -> None:
 
 
 def _panel(axes: Any, found: Report, title: str, model: str, metric: str, digits: int) -> None:
-    for place, name in enumerate(LINES):
+    names = entered(found)
+    for place, name in enumerate(names):
         value = found.value(f"{model}: {name}", metric)
         if value is None:
             continue
         axes.barh(place, value, 0.72, color=COLOURS[name.partition(" ")[0]])
         axes.annotate(f"{value:.{digits}f}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_title(f"{title}, {model}", fontsize=10)
-    axes.set_yticks(range(len(LINES)), LINES, fontsize=8.5)
+    axes.set_yticks(range(len(names)), names, fontsize=8.5)
     axes.margins(x=0.16)
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylim(len(LINES) - 0.4, -0.6)
+    axes.set_ylim(len(names) - 0.4, -0.6)

@@ -14,6 +14,7 @@ from vlmc.exporters.onnx.tracing import cast_tensor
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.sessions import OnnxSession
 
+
 def largest_error(spec: GraphSpec, path: Path, precision: Precision) -> float:
     """Run the example and every case through both; return the largest difference relative to the output's scale.
 

@@ -33,7 +33,9 @@ class Own(Processing):
             raise InputError(f"{folder} holds no usable processor: {_one_line(error)}") from None
         except ImportError as error:
             needs = _one_line(error).split(". ")[0]
-            raise EnvironmentLacks(f"the processor in {folder} lacks a package: {needs}; pip install -U transformers") from None
+            raise EnvironmentLacks(
+                f"the processor in {folder} lacks a package: {needs}; pip install -U transformers"
+            ) from None
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
 

@@ -44,6 +44,7 @@ def rows(**changed: float) -> list[Row]:
         (words.THEIR_SPARSEGPT, 5.0, 100.0),
         (words.THEIR_SPARSEGPT_STORED, 4.0, 100.0),
         (words.SPARSEGPT, 1.0, 20.0),
+        (words.TEXTBOOK_WANDA, changed.get("textbook", 1.5), 400.0),
     ):
         values |= {(words.WIDE, name, words.TIME): seconds, (words.WIDE, name, words.ABOVE): memory}
     return [
@@ -54,7 +55,7 @@ def rows(**changed: float) -> list[Row]:
 
 def test_bars_are_what_the_issue_asks() -> None:
     bars = prune.bars_of(rows(), "")
-    assert len(bars) == 10
+    assert len(bars) == 11
     assert all(bar.holds for bar in bars)
 
 
@@ -62,6 +63,7 @@ def test_bars_are_what_the_issue_asks() -> None:
     ("changed", "missed"),
     [
         ({"seconds": 2.1}, {"wide: time to prune, vlmc Wanda to llm-compressor Wanda": 1.05}),
+        ({"textbook": 1.0}, {"wide: time to prune, vlmc Wanda to textbook Wanda": 2.0}),
         ({"memory": 51.0}, {"wide: peak memory, vlmc Wanda to llm-compressor Wanda, bfloat16": 0.51}),
     ],
 )
@@ -148,7 +150,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, dict[str
     model, found = arena.models[words.WIDE], {}
     for name, contestant in (("ours", ours.prune), ("textbook", textbook.prune)):
         found[name] = folder / name
-        contestant(Job("wanda", str(model.folder), str(arena.feeds(words.WIDE)), 2, str(found[name])))
+        dtype = "fp32" if name == "ours" else "float32"
+        contestant(Job("wanda", str(model.folder), str(arena.feeds(words.WIDE)), 2, str(found[name]), dtype=dtype))
     return model, found
 
 
@@ -192,11 +195,19 @@ def test_a_run_has_every_row_without_llm_compressor(tmp_path: Path, monkeypatch:
     metrics: Sequence[str] = (words.ERROR, words.ACCURACY, words.TIME, words.BUSY, words.ABOVE, words.ABSOLUTE)
     for metric in metrics:
         names = [row.name for row in found.rows if row.metric == metric and row.value is not None]
-        assert sum(" vlmc " in name or " textbook " in name for name in names) == (12 if metric == words.ERROR else 6)
+        expected = {words.ERROR: 16, words.ACCURACY: 8}.get(metric, 8)
+        assert sum(" vlmc " in name or " textbook " in name for name in names) == expected
         lacking = [row.name for row in found.rows if row.metric == metric and row.value is None]
         assert all(name.endswith("(not installed: run without --quick once)") for name in lacking)
         assert lacking
-    assert len(found.bars) == 10
+    assert len(found.bars) == 11
+    agreed = [row for row in found.rows if row.metric == words.AGREEMENT_FLOAT]
+    assert [row.name for row in agreed] == [
+        *(f"demo: {name}" for name in (words.WANDA_BRAIN, words.SPARSEGPT_BRAIN)),
+        *(f"wide: {name}" for name in (words.WANDA, words.SPARSEGPT)),
+    ]
+    assert all(row.value is not None and row.value > 80 for row in agreed)
+    assert set(found.settings["precision"]) == {"demo", "wide"}
 
 
 def report() -> Report:

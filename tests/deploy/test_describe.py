@@ -60,7 +60,9 @@ def test_image_processor_that_numpy_cannot_repeat_is_run_by_transformers(tmp_pat
     assert pruned(tmp_path, tmp_path / "pruned").manifest.layers
     image = pico.picture(0, 70, 30)
     found = processing.find(tmp_path, deployment)([Request(fill_prompt(deployment.prompt, "what is it ?"), (image,))])
-    expected = checkpoint.load_processor()(images=image, text=fill_prompt(deployment.prompt, "what is it ?"), return_tensors="np")
+    expected = checkpoint.load_processor()(
+        images=image, text=fill_prompt(deployment.prompt, "what is it ?"), return_tensors="np"
+    )
     np.testing.assert_array_equal(found.ids_BS, expected["input_ids"])
     np.testing.assert_allclose(found.vision["pixel_values"], expected["pixel_values"], rtol=0, atol=1e-6)
 
@@ -89,5 +91,7 @@ def test_what_an_image_takes_in_the_prompt(one: str, two: str, piece: str | None
 
 def test_family_without_a_wiring_is_refused(tmp_path: Path) -> None:
     checkpoint = Checkpoint.find(str(pico.save("gemma3", tmp_path)))
-    with pytest.raises(InputError, match="vlmc cannot export a gemma3 model yet: it exports llava, blip-2, .*; transformers loads"):
+    with pytest.raises(
+        InputError, match="vlmc cannot export a gemma3 model yet: it exports llava, blip-2, .*; transformers loads"
+    ):
         deploy(checkpoint, checkpoint.load(), {})

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests import pico
 from tests.artifacts import DEPLOYABLE, exported
 from tests.exporters.material import Small, small
 from vlmc import exporters
@@ -22,6 +21,7 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.models import Checkpoint
+
 
 @pytest.fixture(params=DEPLOYABLE)
 def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:

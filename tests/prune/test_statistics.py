@@ -14,6 +14,12 @@ def test_non_finite_inputs_name_the_layer(bad: float) -> None:
         statistics.add(torch.tensor([[1.0, bad, 0, 0]]), "blocks.3.fc1")
 
 
+def test_where_narrow_inputs_overflow_float32_is_named_as_a_remedy() -> None:
+    statistics = Statistics(4, Need.DIAGONAL, torch.device("cpu"))
+    with pytest.raises(InputError, match=r"the data, or add --precision fp32$"):
+        statistics.add(torch.full((1, 4), 1e5).half(), "layer")
+
+
 def test_means_and_variances_heed_the_tokens_weights() -> None:
     draw = torch.Generator().manual_seed(0)
     x_LI = torch.randn(64, generator=draw) + torch.randn(300, 64, generator=draw) * torch.logspace(-1, 0.5, 64)

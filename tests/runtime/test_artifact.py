@@ -128,7 +128,14 @@ def test_extending_adds_a_folder_and_keeps_the_digest(tmp_path: Path) -> None:
 def test_the_digest_is_over_the_files_that_make_up_the_model() -> None:
     model = ["model.safetensors", "config.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "masks.safetensors"]
     model += ["adapter/adapter_config.json", "qformer_tokenizer/tokenizer_config.json", "qformer_tokenizer/vocab.txt"]
-    added = ["README.md", "onnx/deployment.json", "openvino/graph.xml", "reports/eval.json", "tensorrt/build.json", "plot.png"]
+    added = [
+        "README.md",
+        "onnx/deployment.json",
+        "openvino/graph.xml",
+        "reports/eval.json",
+        "tensorrt/build.json",
+        "plot.png",
+    ]
     assert model_files([*added, *model]) == sorted(model)
 
 

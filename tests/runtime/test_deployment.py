@@ -56,7 +56,11 @@ def test_a_damaged_file_is_told(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"decoder": "encoder-decoder"}, "an encoder-decoder"), ({"prefix_mask": True}, "a mask"), ({"deepstack": 3}, "deepstack")],
+    [
+        ({"decoder": "encoder-decoder"}, "an encoder-decoder"),
+        ({"prefix_mask": True}, "a mask"),
+        ({"deepstack": 3}, "deepstack"),
+    ],
 )
 def test_what_only_a_later_version_runs_is_refused(change: dict[str, object], what: str) -> None:
     with pytest.raises(InputError, match=f"this llava model needs {what}.*, which this vlmc cannot run: upgrade vlmc"):

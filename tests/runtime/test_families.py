@@ -65,9 +65,14 @@ def test_two_images_of_unlike_shapes(deployed: Reference, endless: Model) -> Non
 def test_rows_of_a_batch_do_not_know_of_each_other(deployed: Reference) -> None:
     """Rows of unlike lengths and numbers of images are filled up, and stand at different positions while they answer."""
     deployment, several = deployed.deployment, deployed.deployment.max_images != 1
-    questions = [(IMAGES[:1], "what is it ?"), (IMAGES[1:3] if several else IMAGES[1:2], pico.QUESTIONS[0]), (IMAGES[3:], "how many ?")]
+    questions = [
+        (IMAGES[:1], "what is it ?"),
+        (IMAGES[1:3] if several else IMAGES[1:2], pico.QUESTIONS[0]),
+        (IMAGES[3:], "how many ?"),
+    ]
     requests = [
-        Request(fill_prompt(deployment.prompt, question, images=len(images)), tuple(images)) for images, question in questions
+        Request(fill_prompt(deployment.prompt, question, images=len(images)), tuple(images))
+        for images, question in questions
     ]
     batch = processing.find(deployed.folder, deployment)(requests)
     assert len(set(batch.lengths_B.tolist())) > 1
@@ -118,4 +123,3 @@ def test_transformers_that_is_missing_is_told(deployed: Reference, monkeypatch: 
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(EnvironmentLacks, match=r"needs transformers: pip install 'vlmc\[processors\]'"):
         processing.find(deployed.folder, deployed.deployment)
-

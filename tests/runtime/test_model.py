@@ -106,7 +106,9 @@ def test_wrong_inputs_are_one_line(model: Model, tmp_path: Path) -> None:
         model.generate(image, "  ")
     with pytest.raises(InputError, match=r"tokens, and this model has room for \d+: ask a shorter question"):
         model.generate(image, "what " * 200)
-    with pytest.raises(InputError, match=r"images were given, and this model looks at 1|slots for 2 images: put .* where each"):
+    with pytest.raises(
+        InputError, match=r"images were given, and this model looks at 1|slots for 2 images: put .* where each"
+    ):
         model.generate([image, image], "what is shown ?", raw=True)
     with pytest.raises(InputError, match="max_new_tokens is 0"):
         model.generate(image, "what", max_new_tokens=0)

@@ -17,6 +17,7 @@ from vlmc.runtime.prompts import fill_prompt
 from vlmc.runtime.text import Text
 from vlmc.toolchain.deploy.probes import asked
 
+
 @pytest.mark.parametrize("question", [*pico.QUESTIONS, "two\nlines  and   spaces", "unknown wörds 漢字 <s> </s>"])
 def test_ids_are_those_of_the_processor(reference: Reference, question: str) -> None:
     image = pico.picture(0)

@@ -72,7 +72,10 @@ def test_images_before_the_text_are_kept_there() -> None:
     assert fields == {"schema_version": 2, "family": "blip-2", "layers": {}}
     assert isinstance(found, Deployment)
     assert (found.prompt.place, found.prompt.question) == ("front", "{images}Question: {prompt} Answer:")
-    assert upgrade({"schema_version": 1, "family": "gemma3", "serving": None}) == ({"schema_version": 2, "family": "gemma3"}, None)
+    assert upgrade({"schema_version": 1, "family": "gemma3", "serving": None}) == (
+        {"schema_version": 2, "family": "gemma3"},
+        None,
+    )
 
 
 def test_damaged_serving_data_are_told(old: Artifact) -> None:

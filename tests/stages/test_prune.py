@@ -265,7 +265,7 @@ def test_layers_that_do_not_divide_stay_dense_where_that_is_allowed(tmp_path: Pa
 
 def test_nothing_is_noted_where_nothing_is_left_dense_or_raised(tmp_path: Path) -> None:
     artifact = prune(dense("llava", tmp_path), tmp_path / "out", method="sparsegpt", allow_dense=True)
-    assert set(artifact.manifest.history[0].measures) == {"layers", "sparsity", "data"}
+    assert set(artifact.manifest.history[0].measures) == {"layers", "sparsity", "precision", "data"}
 
 
 @pytest.mark.parametrize("method", ["sparsegpt", "admm"])

@@ -15,7 +15,9 @@ def export(
     options: ExportSettings,
     terminal: Terminal,
     artifact: ArtifactArgument = ARTIFACT,
-    backend: Annotated[str, typer.Option("--backend", help=" or ".join(BACKENDS) + ".", metavar="|".join(BACKENDS))] = "onnx",
+    backend: Annotated[
+        str, typer.Option("--backend", help=" or ".join(BACKENDS) + ".", metavar="|".join(BACKENDS))
+    ] = "onnx",
 ) -> None:
     """Write graphs or engines into the artifact; parity and sparsity are checked before it is called done."""
     from vlmc.runtime.artifact import Artifact
@@ -30,7 +32,9 @@ def export(
 def run(
     options: RunSettings,
     terminal: Terminal,
-    image: Annotated[list[Path], typer.Option("--image", help="Image file; may be repeated, where the model looks at several.")],
+    image: Annotated[
+        list[Path], typer.Option("--image", help="Image file; may be repeated, where the model looks at several.")
+    ],
     prompt: Annotated[str, typer.Option("--prompt", help="Question about the picture.")],
     artifact: ArtifactArgument = ARTIFACT,
     raw: Annotated[

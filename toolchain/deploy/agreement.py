@@ -37,7 +37,9 @@ class Exported:
     def open(self, root: Path) -> Model:
         """Load them; `root` holds the tokenizer and the processor."""
         names = self.deployment.graphs.names
-        return Model.from_sessions(root, self.deployment, {n: self.session(self.folder / f"{n}{self.suffix}") for n in names})
+        return Model.from_sessions(
+            root, self.deployment, {n: self.session(self.folder / f"{n}{self.suffix}") for n in names}
+        )
 
 
 def compare_answers(

@@ -112,5 +112,3 @@ def _resize(size: dict[str, int]) -> tuple[int, int] | tuple[int] | None:
     if size.get("shortest_edge") and not size.get("longest_edge"):
         return (size["shortest_edge"],)
     return None
-
-

@@ -91,9 +91,7 @@ class PatchTower(nn.Module):
         self.tower = model.model.visual
         self.whole = set(self.tower.fullatt_block_indexes)
 
-    def forward(
-        self, pixel_values: Tensor, patch_places: Tensor, patch_images: Tensor, patch_windows: Tensor
-    ) -> Tensor:
+    def forward(self, pixel_values: Tensor, patch_places: Tensor, patch_images: Tensor, patch_windows: Tensor) -> Tensor:
         """Pixels (N, C*P*P*2), rows and columns (N, 2), numbers of images and windows (N) -> features (N / merge^2, D)."""
         states_ND = self.tower.patch_embed(pixel_values)
         angles = tuple(part.unsqueeze(-2) for part in self.tower.rotary_pos_emb(states_ND, patch_places))

@@ -30,6 +30,7 @@ class Statistics:
         self.sums_I = torch.zeros(features, device=device)
         self.squares_I = torch.zeros(features, device=device)
         self.hessian_II = torch.zeros(features, features, device=device) if need is Need.HESSIAN else None
+        self.factor_II: Tensor | None = None  # what a pruner made of the Hessian, for the layers that share it
 
     def sums(self) -> list[Tensor]:
         """Return the sums, to be added up over processes."""
@@ -46,7 +47,10 @@ class Statistics:
         weighted_LI = x_LI if weights_L is None else x_LI * weights_L.sqrt()[:, None]
         squares_I = weighted_LI.square().sum(0)
         if not bool(torch.isfinite(squares_I).all()) and not bool(torch.isfinite(x_LI).all()):  # the sums tell, at less cost
-            raise InputError(f"calibration gives NaN or infinite inputs at {where}: check the checkpoint and the data")
+            remedy = "" if x.dtype is torch.float32 else ", or add --precision fp32"
+            raise InputError(
+                f"calibration gives NaN or infinite inputs at {where}: check the checkpoint and the data{remedy}"
+            )
         if weights_L is None:
             self.count += len(x_LI)
             self.sums_I += x_LI.sum(0)
@@ -56,6 +60,10 @@ class Statistics:
         self.squares_I += squares_I
         if self.hessian_II is not None:
             self.hessian_II.addmm_(weighted_LI.T, weighted_LI)
+
+    def release(self) -> None:
+        """Free the Hessian, and what was made of it."""
+        self.hessian_II = self.factor_II = None
 
     @property
     def mean_I(self) -> Tensor:

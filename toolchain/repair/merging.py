@@ -62,11 +62,11 @@ class Merging:
     def check_masks(self) -> None:
         """Hold every mask against its pattern, and every weight against its mask, as `check_mask` does."""
         for name, mask_OI in self.masks.items():
-            check_mask(name, mask_OI, self.model.weight(f"{name}.weight"), self.layers[name])
+            check_mask(name, mask_OI, self.model.read(f"{name}.weight"), self.layers[name])
 
     def _bare(self, linear: nn.Linear, parameter: str) -> nn.Linear:
         bare = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
-        bare.weight = nn.Parameter(self.model.weight(parameter), requires_grad=False)
+        bare.weight = nn.Parameter(self.model.read(parameter), requires_grad=False)
         return bare
 
 

@@ -1,6 +1,7 @@
 """Stage: requires, work, ensures, and one final `run` that keeps a killed or failed step from leaving anything behind."""
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -62,6 +63,9 @@ class Stage(ABC):
     def ensures(self, result: Artifact) -> None:
         """Raise CheckFailed when the result does not hold what the step promises."""
 
+    def finished(self, result: Artifact) -> None:
+        """Drop what a stopped run would go on from; the last thing before the result is moved to its place."""
+
     @final
     def run(self, source: Checkpoint, destination: Path, *, force: bool = False) -> Artifact:
         """Do the step and move its result to `destination` in one piece.
@@ -87,8 +91,10 @@ class Stage(ABC):
             )
             complete = manifest.model_copy(update={"history": (*manifest.history, step)})
             (draft.root / "README.md").write_text(card(complete), encoding="utf-8")
-            draft.seal(complete)
-            assert draft.manifest is not None
-            self.ensures(Artifact(draft.root, draft.manifest))
+            with ThreadPoolExecutor(1) as beside:
+                sealed = beside.submit(draft.seal, complete)  # hashes the files while they are checked
+                self.ensures(Artifact(draft.root, complete))
+            sealed.result()
+            self.finished(Artifact(draft.root, complete))
         Team().wait()
         return Artifact.open(destination)

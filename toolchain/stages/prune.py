@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from vlmc.toolchain.origin import remember
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_dsnot, with_refit
 from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse, widths
+from vlmc.toolchain.prune.precision import TYPES, choose_precision
 from vlmc.toolchain.prune.ratios.allot import Blocks, allot, gradient_scores, outlier_scores
 from vlmc.toolchain.prune.ratios.sharing import percentage
 from vlmc.toolchain.prune.statistics import Need
@@ -31,8 +33,8 @@ from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.sweeping.sweep import Feed, Sweep
 from vlmc.toolchain.prune.sweeping.tokens import Tokens
 from vlmc.toolchain.runs import RunFolder, deciding
-from vlmc.toolchain.saving import save_model
-from vlmc.toolchain.settings import PruneSettings
+from vlmc.toolchain.saving import copy_model, write_weights
+from vlmc.toolchain.settings import CalibrationPrecision, PruneSettings
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.streaming.weights import StreamedModel
 from vlmc.toolchain.team import Team
@@ -106,10 +108,14 @@ class Prune(Stage):
         return with_refit(pruner) if self.options.refit else pruner
 
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
-        pruned = self._prune(source, draft.root)
+        with ThreadPoolExecutor(1) as beside:  # the dense files are hashed and copied while samples are encoded and run
+            beside.submit(lambda: source.digest)
+            copied = beside.submit(copy_model, source.folder, draft.root)
+            pruned = self._prune(source, draft.root)
+        copied.result()
         remember(source)
         layers, parts = pruned.layers(), pruned.parts
-        save_model(source.folder, draft.root, pruned.journal.weights(pruned.blocks))
+        write_weights(draft.root, pruned.journal.weights(pruned.blocks))
         save_masks(draft.root, pruned.journal.masks(pruned.blocks))
         manifest = Manifest(
             family=source.family.name,
@@ -122,38 +128,44 @@ class Prune(Stage):
         notes = {"left_dense": pruned.odd, "raised_damping": raised, "reconstruction": pruned.reconstruction()}
         sparsity = 1 - sum(one.kept for one in layers) / sum(one.size for one in layers)
         told = {name: note for name, note in notes.items() if note}
-        return manifest, {"layers": len(layers), "sparsity": round(sparsity, 6), **told}
+        made = {"layers": len(layers), "sparsity": round(sparsity, 6), "precision": pruned.precision}
+        return manifest, {**made, **told}
 
     def assist(self, source: Checkpoint, destination: Path) -> None:
         self._prune(source, destination)
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
-        RunFolder(_blocks(result.root), {}).remove()  # the last thing before the result is moved to its place
+
+    def finished(self, result: Artifact) -> None:
+        RunFolder(_blocks(result.root), {}).remove()
 
     def _prune(self, source: Checkpoint, folder: Path) -> "_Pruned":
         """Prune all blocks into the journal in `folder`."""
-        family, model, team = source.family, source.stream(choose_device(self.options.device)), Team()
+        family, team, device = source.family, Team(), choose_device(self.options.device)
+        precision = team.tell(choose_precision(self.options.precision, source.folder, device))
+        model = source.stream(device, TYPES[precision])
         self.progress.notice(family.notice)
         parts, processor = family.prunable(model.module), source.load_processor()
         patterns = by_layer(parts, self.patterns, self.options.layers)
         odd = left_dense(patterns, widths(model.module, patterns), allowed=self.options.allow_dense)
         patterns = {name: pattern for name, pattern in patterns.items() if name not in odd}
         feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), team)
-        run = RunFolder(_blocks(folder), self._identity(source) if team.is_main else {}, resume=self.resume)
+        run = RunFolder(_blocks(folder), self._identity(source, precision) if team.is_main else {}, resume=self.resume)
         if team.is_main:
             run.open()
         team.wait()
         sweep = Sweep(model, family, feeds, team, run.path / f"spill-{team.rank}" if self.options.spill else None)
         if self.options.ratios != "uniform":
-            patterns |= self._allotted(sweep, patterns, parts, tokens, run.path / "ratios.json")
+            patterns |= self._allotted(source, sweep, patterns, parts, tokens, run.path / "ratios.json")
         plan = Plan(self.pruner, patterns, self.options.reconstruct_epochs if self.options.reconstruct else 0, self.seed)
         journal = Journal(run)
         blocks = prune_blocks(plan, sweep, journal, tokens, self.progress)
-        return _Pruned(journal, blocks, parts, odd)
+        return _Pruned(journal, blocks, parts, odd, precision)
 
     def _allotted(
         self,
+        source: Checkpoint,
         sweep: Sweep,
         patterns: Mapping[str, SparsityPattern],
         parts: Mapping[str, Part],
@@ -167,18 +179,22 @@ class Prune(Stage):
         for part, target in self.patterns.items():
             layers = [name for name, pattern in patterns.items() if parts[name] is part and pattern == target]
             blocks = sweep.by_block(layers)
-            scores = self._scores(sweep, part, blocks, tokens)
+            scores = self._scores(source, sweep, part, blocks, tokens)
             found |= allot(self.options.ratios, target, blocks, scores, sweep.model.module)
         sweep.team.wait()
         if sweep.team.is_main:
             write_text(note, json.dumps({name: str(pattern) for name, pattern in found.items()}))
         return found
 
-    def _scores(self, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None) -> dict[str, float]:
+    def _scores(
+        self, source: Checkpoint, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None
+    ) -> dict[str, float]:
+        """Score blocks; ECoFLaP's steps of a thousandth would be lost in any type but float32."""
         if self.options.ratios == "owl":
             return outlier_scores(sweep, part, blocks, tokens if part is Part.LANGUAGE else None)
+        exact = Sweep(source.stream(sweep.model.device), sweep.family, sweep.feeds, sweep.team)
         with self.progress.task("ratios", len(blocks)) as bar:
-            return gradient_scores(sweep, blocks, self.seed, bar)
+            return gradient_scores(exact, blocks, self.seed, bar)
 
     def _calibration(
         self, model: StreamedModel, family: Family, encoder: Encoder, team: Team
@@ -194,10 +210,10 @@ class Prune(Stage):
         visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
         return feeds, Tokens.choose(self.options.tokens, visual, [one.id for one in samples])
 
-    def _identity(self, source: Checkpoint) -> dict[str, Any]:
-        """Return all that decides the result."""
+    def _identity(self, source: Checkpoint, precision: CalibrationPrecision) -> dict[str, Any]:
+        """Return all that decides the result; `precision` is what `auto` came to here."""
         made_from = {"source": source.digest, "data": self._digests, "versions": versions()}
-        return {**deciding(self.settings()), **made_from, "processes": Team().size}
+        return {**deciding(self.settings()), **made_from, "precision": precision, "processes": Team().size}
 
 
 @dataclass(frozen=True)
@@ -208,6 +224,7 @@ class _Pruned:
     blocks: list[str]
     parts: dict[str, Part]
     odd: dict[str, int]
+    precision: CalibrationPrecision
 
     def layers(self) -> list[PrunedLayer]:
         """Return the layers that were pruned, in order of execution."""

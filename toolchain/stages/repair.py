@@ -145,7 +145,9 @@ class Repair(Stage):
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
         load_adapter(result.root / FOLDER)
-        Checkpoints(_checkpoints(result.root), {}).remove()  # the last thing before the result is moved to its place
+
+    def finished(self, result: Artifact) -> None:
+        Checkpoints(_checkpoints(result.root), {}).remove()
 
     def inputs(self) -> dict[str, str]:
         self._ensure_kernel()

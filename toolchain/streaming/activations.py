@@ -39,6 +39,24 @@ class Activations:
         leaves = [leaf.to(self._device) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         return pytree.tree_unflatten(leaves, form)
 
+    def drop(self, sample: int) -> None:
+        """Forget a sample's tree."""
+        del self._kept[sample]
+        if self._folder is not None:
+            (self._folder / f"{sample}.safetensors").unlink()
+
+
+def same(tree: Tree, other: Tree) -> bool:
+    """Whether two trees are equal to the last bit."""
+    (leaves, form), (others, other_form) = pytree.tree_flatten(tree), pytree.tree_flatten(other)
+    return form == other_form and all(map(_equal, leaves, others))
+
+
+def _equal(leaf: Any, other: Any) -> bool:
+    if isinstance(leaf, Tensor) and isinstance(other, Tensor):
+        return leaf.dtype == other.dtype and torch.equal(leaf, other)
+    return type(leaf) is type(other) and bool(leaf == other)
+
 
 def _packed(tensor: Tensor) -> Tensor:
     """Return a copy that safetensors can write: in the usual order, and sharing its memory with no other."""

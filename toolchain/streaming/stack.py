@@ -60,44 +60,63 @@ class Stack:
     @contextmanager
     def at(self, number: int) -> Iterator[Callable[[Tree, Tree], Passed]]:
         """Yield what runs the block of that number: (recorded arguments, output of the block before) -> its way through."""
-        walk, earlier = _Walk(number), self.blocks[:number]
+        with self._from(number) as walk:
+            block = self.blocks[number]
+            handles = [
+                block.register_forward_pre_hook(walk.enter, with_kwargs=True),
+                block.register_forward_hook(walk.leave),
+            ]
+            try:
+                yield partial(walk.run, self.owner)
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    @contextmanager
+    def from_last(self) -> Iterator["Walk"]:
+        """Inside, the tower runs its last block only; the walk must be given what the block before it gave."""
+        with self._from(len(self.blocks) - 1) as walk:
+            yield walk
+
+    @contextmanager
+    def _from(self, number: int) -> Iterator["Walk"]:
+        """Let a walk stand in for all blocks before that one."""
+        walk, earlier = Walk(number), self.blocks[:number]
         forwards = [vars(block).get("forward") for block in earlier]
         for place, block in enumerate(earlier):
             block.forward = partial(walk.answer, place)
-        block = self.blocks[number]
-        handles = [
-            block.register_forward_pre_hook(walk.enter, with_kwargs=True),
-            block.register_forward_hook(walk.leave),
-        ]
         try:
-            yield partial(walk.run, self.owner)
+            yield walk
         finally:
-            for handle in handles:
-                handle.remove()
             for block, forward in zip(earlier, forwards, strict=True):
                 del block.forward
                 if forward is not None:  # one that accelerate's hooks have put there
                     block.forward = forward
 
 
-class _Walk:
-    """Runs the owner up to one block."""
+class Walk:
+    """A way through a tower that starts with the block of that number; `turns` counts how often it was gone since `give`."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.number, self.turns = number, 0
         self._given: Tree = None  # what the last block before this one gives
         self._scratch: Tree = None  # what the others do: nothing depends on it
         self._before: Tensor | None = None
 
     def run(self, owner: nn.Module, arguments: Tree, previous: Tree) -> Passed:
         args, kwargs = arguments
-        self._given, self._scratch = _copy(previous), _copy(previous)
+        self.give(previous)
         output = _reached(lambda: owner(*args, **kwargs))
         assert self._before is not None
         return Passed(self._before, output)
 
+    def give(self, previous: Tree) -> None:
+        """Take what the block before gave for the sample that runs next."""
+        self.turns, self._given, self._scratch = 0, _copy(previous), _copy(previous)
+
     def answer(self, place: int, *args: Any, **kwargs: Any) -> Tree:
         """Stand in for an earlier block."""
+        self.turns += place == 0
         return self._given if place == self.number - 1 else self._scratch
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

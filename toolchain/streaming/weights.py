@@ -5,6 +5,7 @@ The hooks that do it are accelerate's.
 
 import ctypes
 import platform
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,28 +28,35 @@ HELD, LITTLE = 0.2, 128 << 20
 
 
 class StreamedModel:
-    """A model whose parameters are read from a checkpoint's files when they are needed; it computes in float32.
+    """A model whose parameters are read from a checkpoint's files when they are needed; it computes in `precision`.
 
-    `build` makes the model from a state dict, as transformers' `from_pretrained(None, config=..., state_dict=...)` does. It
-    gets placeholders that take no memory, each holding the number of its tensor, by which the tensor of every parameter is
-    known whatever name transformers gives it.
+    What transformers keeps in float32 whatever a model's type stays so. `build` makes the model from a state dict, as
+    transformers' `from_pretrained(None, config=..., state_dict=...)` does. It gets placeholders that take no memory, each
+    holding the number of its tensor, by which the tensor of every parameter is known whatever name transformers gives it.
 
     Raises:
         InputError: a parameter is put together from several tensors.
     """
 
-    def __init__(self, folder: Path, build: Callable[[dict[str, Tensor]], nn.Module], device: torch.device) -> None:
-        self.device = device
+    def __init__(
+        self,
+        folder: Path,
+        build: Callable[[dict[str, Tensor]], nn.Module],
+        device: torch.device,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.device, self.precision = device, precision
         self._files = open_weights(folder)
         order = sorted(self._files)
         marks = {name: torch.tensor(float(place)).expand(self._files[name].shape(name)) for place, name in enumerate(order)}
         self.module = build(marks)
         state = {name: order[_number(name, mark)] for name, mark in self.module.state_dict(keep_vars=True).items()}
         self._names = {name: state[name] for name, _ in self.module.named_parameters(remove_duplicate=False)}
-        self._index = {name: self._entry(self._files[stored].path, stored) for name, stored in self._names.items()}
+        self._wide = _kept_in_float32(self.module, precision)
+        self._index = {name: self._entry(name, self._files[stored].path, stored) for name, stored in self._names.items()}
         self._weights = OffloadedWeightsLoader(index=self._index)
         for name in self._names:
-            set_module_tensor_to_device(self.module, name, "meta")
+            set_module_tensor_to_device(self.module, name, "meta", dtype=self._type(name))
         self._read_buffers({name: stored for name, stored in state.items() if name not in self._names})
         _say_device(self.module, device)
         self._hook(self.module)
@@ -71,11 +79,6 @@ class StreamedModel:
     def dtypes(self) -> dict[str, torch.dtype | None]:
         """Return the types that all parameters are stored in; None for those that are not in `FLOATS`."""
         return {name: FLOATS.get(self._files[stored].dtype(stored)) for name, stored in self._names.items()}
-
-    def weight(self, parameter: str) -> Tensor:
-        """Read one parameter, in float32 on the CPU."""
-        found: Tensor = self._weights[parameter]
-        return found
 
     def put(self, name: str, module: nn.Module) -> None:
         """Put a module in another's place; its parameters, called like those of the other, are read when it runs."""
@@ -105,7 +108,7 @@ class StreamedModel:
         ran: dict[str, int] = {}
         with ExitStack() as watched:
             for name, module in self.module.named_modules():
-                size = sum(4 * parameter.numel() for parameter in module.parameters())
+                size = sum(parameter.nbytes for parameter in module.parameters())
                 if size and not list(module.children()):
                     handle = module.register_forward_pre_hook(lambda *_, name=name, size=size: ran.update({name: size}))
                     watched.callback(handle.remove)
@@ -123,10 +126,21 @@ class StreamedModel:
         """From now on read a parameter, and those tied to it, from another safetensors file, where it is called `name`."""
         for tied, stored in self._names.items():
             if stored == self._names[parameter]:
-                self._index[tied] = self._entry(file, name)
+                self._index[tied] = self._entry(tied, file, name)
 
-    def _entry(self, file: Path, name: str) -> dict[str, str]:
-        return {"safetensors_file": str(file), "weight_name": name, "dtype": "float32"}
+    def read(self, parameter: str) -> Tensor:
+        """Return a parameter in float32 on the device, whatever the model computes in."""
+        entry = self._index[parameter]
+        with safe_open(entry["safetensors_file"], framework="pt") as file:
+            stored: Tensor = file.get_tensor(entry["weight_name"])
+        return stored.to(self.device, torch.float32)
+
+    def _type(self, parameter: str) -> torch.dtype:
+        return torch.float32 if self._wide.search(parameter) else self.precision
+
+    def _entry(self, parameter: str, file: Path, name: str) -> dict[str, str]:
+        dtype = str(self._type(parameter)).removeprefix("torch.")
+        return {"safetensors_file": str(file), "weight_name": name, "dtype": dtype}
 
     def _read_buffers(self, stored: dict[str, str]) -> None:
         for name, tensor in stored.items():
@@ -135,7 +149,7 @@ class StreamedModel:
 
     @contextmanager
     def resident(self, name: str) -> Iterator[nn.Module]:
-        """Yield a module with all its weights on the device, in float32; after the block they are dropped."""
+        """Yield a module with all its weights on the device, as the model computes with them, then drop them."""
         module = self.module.get_submodule(name)
         remove_hook_from_submodules(module)
         try:
@@ -152,7 +166,7 @@ class StreamedModel:
     def _empty(self, module: nn.Module) -> None:
         for inner, _ in list(module.named_parameters(remove_duplicate=False)):
             set_module_tensor_to_device(module, inner, "meta")
-        _return_memory()
+        return_memory()
 
     def _hook(self, module: nn.Module, name: str = "") -> None:
         """Let a module's weights be read when it runs and dropped after it, leaf by leaf."""
@@ -175,7 +189,16 @@ def _say_device(model: nn.Module, device: torch.device) -> None:
             module.__class__ = type(kind.__name__, (kind,), names | {"device": device})
 
 
-def _return_memory() -> None:
+def _kept_in_float32(model: nn.Module, precision: torch.dtype) -> re.Pattern[str]:
+    """Return what matches the names of the parameters that transformers keeps in float32 in a model of that type."""
+    some: Any = model
+    kept = set(some._keep_in_fp32_modules_strict or ())
+    if precision is torch.float16:
+        kept |= set(some._keep_in_fp32_modules or ())
+    return re.compile("|".join(rf"(?:^|\.){part}(?:$|\.)" for part in sorted(kept)) or r"(?!)")
+
+
+def return_memory() -> None:
     """Give freed memory back to the system: glibc keeps tensors' places otherwise, and block after block it adds up."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -61,7 +61,9 @@ def test_patches_are_counted_as_in_transformers() -> None:
 @pytest.mark.parametrize("window", [1, 2, 3])
 def test_windows_hold_the_tokens_that_transformers_puts_together(window: int) -> None:
     """transformers sorts tokens by window and says where each window begins; here each patch is given a number."""
-    order, starts = get_vision_window_index(torch.from_numpy(GRIDS), spatial_merge_size=2, window_size=window * 16, patch_size=8)
+    order, starts = get_vision_window_index(
+        torch.from_numpy(GRIDS), spatial_merge_size=2, window_size=window * 16, patch_size=8
+    )
     windows = patch_places(GRIDS, merge=2, window=window)["patch_windows"].reshape(-1, 4)
     assert (windows == windows[:, :1]).all(), "the patches of a token lie in one window"
     sizes = np.diff(starts.numpy()) // 4

@@ -1,6 +1,7 @@
 """ADMM pruning with a gradual mask (ADMM-Grad, arXiv 2401.02938, algorithm 1; see also ALPS, NeurIPS 2024).
 
-Weights and mask are found together: V minimises the layer's output error, Z obeys the mask, and U pulls them together.
+Weights and mask are found together: V minimises the layer's output error, Z obeys the mask, and U pulls them together. The
+result is a last projection Z of V + U, after the loop: the loop ends with an update of V.
 Shapes: O out features, I in features; inside, weights stand scaled: V_OI = W_OI D with D = sqrt(diag H).
 """
 
@@ -40,7 +41,7 @@ def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) ->
         z_OI = u_OI.masked_fill(~mask_OI, 0.0)
         u_OI -= z_OI
         torch.mm(pull_OI + RHO * (z_OI - u_OI), inverse_II, out=v_OI)
-    return z_OI.div_(scale_I), mask_OI
+    return v_OI.add_(u_OI).masked_fill_(~mask_OI, 0.0).div_(scale_I), mask_OI
 
 
 def gradual_mask(scores_OI: Tensor, pattern: SparsityPattern, progress: float) -> Tensor:

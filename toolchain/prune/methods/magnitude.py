@@ -3,10 +3,11 @@
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.masks import masked
 from vlmc.toolchain.prune.statistics import Statistics
 
 
 def magnitude(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
     """Score |W|; return the masked weight (O, I) and its keep-mask (O, I)."""
     mask_OI = pattern.mask(weight_OI.abs())
-    return weight_OI.masked_fill(~mask_OI, 0.0), mask_OI
+    return masked(weight_OI, mask_OI), mask_OI

@@ -28,7 +28,9 @@ def sparsegpt(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPatter
         CheckFailed: the Hessian cannot be factored even with strong damping.
     """
     assert statistics.hessian_II is not None
-    factor_II, statistics.raised_damping = inverse_factor(statistics.hessian_II)
+    if statistics.factor_II is None:
+        statistics.factor_II, statistics.raised_damping = inverse_factor(statistics.hessian_II)
+    factor_II = statistics.factor_II
     weight_IO = weight_OI.T.masked_fill(dead_inputs(statistics)[:, None], 0.0).contiguous()
     mask_IO = torch.ones_like(weight_IO, dtype=torch.bool)
     choose, size = chooser(pattern, weight_IO.device), pattern.m or GROUP

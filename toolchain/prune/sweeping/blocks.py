@@ -3,8 +3,11 @@
 Shapes: O out features, I in features.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +16,7 @@ from vlmc.runtime.artifact import Part
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.families.base import linears
+from vlmc.toolchain.masks import masked
 from vlmc.toolchain.progress import Progress
 from vlmc.toolchain.prune.methods.base import Pruner
 from vlmc.toolchain.prune.refinements.reconstruct import Reconstruction, Task, reconstruct
@@ -21,6 +25,7 @@ from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.sweeping.sweep import Run, Sweep, Visitor
 from vlmc.toolchain.prune.sweeping.tokens import Tokens
 from vlmc.toolchain.streaming.activations import Activations
+from vlmc.toolchain.streaming.weights import return_memory
 from vlmc.toolchain.team import Team
 
 
@@ -82,8 +87,7 @@ class _PruneBlocks(Visitor):
     ) -> None:
         jobs = self._jobs(name, block, statistics)
         dense = self._outputs(samples, run) if self.plan.epochs else None
-        for job in self.team.share(jobs):
-            job.prune(self.plan.pruner)
+        self._prune(self.team.share(jobs))
         for place, job in enumerate(jobs):
             job.send(self.team, place % self.team.size)
         self._place(name, block, jobs)
@@ -97,13 +101,29 @@ class _PruneBlocks(Visitor):
             self.journal.write(name, [job.note() for job in jobs], weights, masks, trained)
         self.team.wait()
         self.take_over(name)
+        jobs.clear()
+        return_memory()
+
+    def _prune(self, jobs: Sequence["_Job"]) -> None:
+        """Prune layers; a Hessian goes with the last of those that share it."""
+        users = Counter(id(job.statistics) for job in jobs)
+        for job in jobs:
+            job.prune(self.plan.pruner)
+            users[id(job.statistics)] -= 1
+            if not users[id(job.statistics)]:
+                job.statistics.release()
+                return_memory()
 
     def _place(self, name: str, block: nn.Module, jobs: Sequence["_Job"]) -> None:
         """Let the block, and the layers that are tied to its own, compute with the pruned weights."""
         weights = {job.tensor: job.weight_OI for job in jobs}
         for inner, layer in linears(block):
             weight_OI = weights.get(self.model.stored(f"{name}.{inner}.weight"))
-            if weight_OI is not None:
+            if weight_OI is None:
+                continue
+            if weight_OI.dtype is layer.weight.dtype:
+                layer.weight.data = weight_OI  # one copy is enough
+            else:
                 layer.weight.data.copy_(weight_OI)
 
     def _outputs(self, samples: Sequence[int], run: Run) -> Activations:
@@ -133,8 +153,16 @@ class _PruneBlocks(Visitor):
             if self.need is not Need.NOTHING and inner not in statistics:
                 raise InputError(f"{full} never ran on the calibration data: leave it dense with --layers '{full}=none'")
             seen = statistics.get(inner) or Statistics(layer.in_features, Need.NOTHING, layer.weight.device)
-            jobs[tensor] = _Job(full, tensor, layer, seen, self.plan.patterns[full], self.model.dtype(f"{full}.weight"))
+            weight_OI = partial(self._dense, f"{full}.weight", layer)
+            stored = self.model.dtype(f"{full}.weight")
+            jobs[tensor] = _Job(full, tensor, layer, weight_OI, seen, self.plan.patterns[full], stored)
         return list(jobs.values())
+
+    def _dense(self, parameter: str, layer: nn.Linear) -> Tensor:
+        """Return a layer's weight (O, I) in float32, just as it is stored: the block may compute in a narrower type."""
+        weight_OI, stored = layer.weight.detach(), self.model.dtype(parameter)
+        whole = torch.promote_types(stored, weight_OI.dtype) is weight_OI.dtype or weight_OI.dtype is torch.float32
+        return weight_OI.float() if whole else self.model.read(parameter)
 
 
 @dataclass
@@ -144,6 +172,7 @@ class _Job:
     name: str
     tensor: str
     layer: nn.Linear
+    dense: Callable[[], Tensor]  # gives the weight as it is stored, in float32
     statistics: Statistics
     pattern: SparsityPattern
     dtype: torch.dtype
@@ -151,7 +180,7 @@ class _Job:
 
     def prune(self, pruner: Pruner) -> None:
         """Fill in `weight_OI` and `mask_OI`."""
-        weight_OI, self.mask_OI = pruner.prune(self.layer.weight.detach(), self.statistics, self.pattern)
+        weight_OI, self.mask_OI = pruner.prune(self.dense(), self.statistics, self.pattern)
         self.raised = self.statistics.raised_damping
         self.take(weight_OI)
 
@@ -161,8 +190,8 @@ class _Job:
         Raises:
             CheckFailed: a weight is too great for that type.
         """
-        self.weight_OI = weight_OI.to(self.dtype).masked_fill(~self.mask_OI, 0.0)
-        if not bool(torch.isfinite(self.weight_OI).all()):
+        self.weight_OI = masked(weight_OI.to(self.dtype), self.mask_OI)
+        if not all(math.isfinite(bound) for bound in self.weight_OI.aminmax()):
             raise CheckFailed(f"{self.name}: a pruned weight is too great for {self.dtype}; use another method")
 
     def send(self, team: Team, owner: int) -> None:

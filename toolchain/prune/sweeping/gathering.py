@@ -1,7 +1,8 @@
 """Statistics of the inputs of a block's layers, gathered while the block runs."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +12,39 @@ from vlmc.toolchain.families.base import linears
 from vlmc.toolchain.prune.statistics import Need, Statistics
 
 
+class _Seen(Exception):
+    """Ends a pass once every layer's input has been seen: what follows the last layer's input changes no statistic."""
+
+
 @dataclass
 class Gathered:
-    """The statistics of a block's layers by their names inside it, and the weights (T) of the tokens that run now."""
+    """The statistics of a block's layers by their names inside it."""
 
     statistics: dict[str, Statistics] = field(default_factory=dict)
-    weights_T: Tensor | None = None
+    weights_T: Tensor | None = None  # of the tokens that run now
+    layers: int = 0  # Linear layers in the block
+    _first: bool = True
+    _ran: Counter[str] = field(default_factory=Counter)  # the layers that this pass has reached, and how often
+    _enough: int | None = None  # layers after which a pass may end; None where some did not run just once in the first
+
+    def run(self, once: Callable[[], object], weights_T: Tensor | None) -> None:
+        """Take one sample through the block; the first runs to its end, the others no further than they must."""
+        self.weights_T, self._ran = weights_T, Counter()
+        with suppress(_Seen):
+            once()
+        if self._first:
+            self._first = False
+            self._enough = self.layers if len(self._ran) == self._ran.total() == self.layers else None
+
+    def reached(self, name: str) -> None:
+        """Take note that a layer's input has been added.
+
+        Raises:
+            _Seen: it was the last of them.
+        """
+        self._ran[name] += 1
+        if len(self._ran) == self._enough:
+            raise _Seen
 
 
 @contextmanager
@@ -25,7 +53,8 @@ def gathering(prefix: str, block: nn.Module, need: Need) -> Iterator[Gathered]:
 
     `prefix` is the block's full name, for errors.
     """
-    gathered = Gathered()
+    layers = dict(linears(block))
+    gathered = Gathered(layers=len(layers))
     found = gathered.statistics
     shared: dict[int, Statistics] = {}  # id of the input within the first pass -> its statistics
     leads: dict[str, bool] = {}
@@ -39,10 +68,11 @@ def gathering(prefix: str, block: nn.Module, need: Need) -> Iterator[Gathered]:
                 kept.append(args[0])
             if leads[name]:
                 found[name].add(args[0], f"{prefix}.{name}", gathered.weights_T)
+            gathered.reached(name)
 
         return hook
 
-    handles = [layer.register_forward_pre_hook(observe(name)) for name, layer in linears(block)]
+    handles = [layer.register_forward_pre_hook(observe(name)) for name, layer in layers.items()]
     try:
         yield gathered
     finally:

@@ -5,6 +5,7 @@ One block's weights and statistics live at a time. Samples run one by one, so di
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from vlmc.toolchain.families.base import Family, Tower
 from vlmc.toolchain.prune.statistics import Need, Statistics
 from vlmc.toolchain.prune.sweeping.gathering import gathering
 from vlmc.toolchain.prune.sweeping.tokens import Tokens
-from vlmc.toolchain.streaming.activations import Activations
+from vlmc.toolchain.streaming.activations import Activations, same
 from vlmc.toolchain.streaming.stack import Passed, Stack
 from vlmc.toolchain.streaming.weights import StreamedModel
 from vlmc.toolchain.team import Team
@@ -50,6 +51,7 @@ class Sweep:
     ) -> None:
         self.model, self.family, self.feeds, self.team = model, family, feeds, team
         self._spill = spill
+        self._behind: _Behind | None = None
 
     @torch.no_grad()
     def tower(self, tower: Tower, visitor: Visitor, tokens: Tokens | None = None) -> None:
@@ -60,9 +62,12 @@ class Sweep:
         """
         blocks = self.family.blocks(self.model.module, tower)
         walk = _Walk(self, Stack(self.model.module, blocks), tokens)
+        behind = self._behind if self._behind is not None and self._behind.visitor is visitor else None
+        self._behind = None
         last = max((number for number, (name, _) in enumerate(blocks) if not visitor.finished(name)), default=-1)
         if visitor.looks and last >= 0:
-            walk.record()
+            walk.record(behind)
+        del behind
         for number, (name, _) in enumerate(blocks[: last + 1]):
             with self.model.resident(name) as block, walk.stack.at(number) as through:
                 run = walk.runner(number, through)
@@ -71,6 +76,8 @@ class Sweep:
                     visitor.visit(name, block, statistics, walk.samples, run)
                 if number < last and visitor.looks:
                     walk.move_on(run)
+        if visitor.looks and 0 < last == len(blocks) - 1:
+            self._behind = _Behind(visitor, walk.stack, walk.outputs)
 
     def by_block(self, layers: Sequence[str]) -> dict[str, list[str]]:
         """Sort layers' names by the names of their blocks, which come in order of execution."""
@@ -84,8 +91,19 @@ class Sweep:
         return Activations(self.model.device, None if self._spill is None else self._spill / name)
 
     def feed(self, sample: int) -> Feed:
-        """Return one sample's input on the model's device."""
-        return {name: tensor.to(self.model.device) for name, tensor in self.feeds[sample].items()}
+        """Return one sample's input on the model's device, floats in the type that the model computes in."""
+        device, precision = self.model.device, self.model.precision
+        feed = self.feeds[sample].items()
+        return {name: x.to(device, precision if x.is_floating_point() else x.dtype) for name, x in feed}
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """The tower that was swept last: what its last block but one gave for every sample."""
+
+    visitor: Visitor
+    stack: Stack
+    outputs: Activations
 
 
 class _Walk:
@@ -95,24 +113,45 @@ class _Walk:
         self.stack = stack
         self.samples = range(len(sweep.feeds))
         self._sweep, self._tokens = sweep, tokens
-        self._calls, self._outputs = sweep.activations("calls"), sweep.activations("outputs")
+        self._calls, self.outputs = sweep.activations("calls"), sweep.activations("outputs")
 
-    def record(self) -> None:
-        """Run every sample up to the tower."""
+    def record(self, behind: _Behind | None) -> None:
+        """Run every sample up to the tower; from the last block of the tower `behind` it, where that comes to the same."""
+        samples = self.samples if behind is None else self._record_from(behind)
+        if samples:
+            with self._sweep.model.ready(partial(self._record, samples[0])):
+                for sample in samples[1:]:
+                    self._record(sample)
 
-        def run(sample: int) -> None:
-            feed = self._sweep.feed(sample)
-            self._calls.put(sample, self.stack.record(partial(self._sweep.model.module, **feed, use_cache=False)))
+    def _record_from(self, behind: _Behind) -> Sequence[int]:
+        """Run samples from the last block of a tower that was swept; return those that must still run as a whole.
 
-        with self._sweep.model.ready(partial(run, self.samples[0])):
-            for sample in self.samples[1:]:
-                run(sample)
+        The model may look at more of a tower than its last two blocks. So the first sample runs both ways; and where a
+        sample takes several turns through the tower, of which one was kept, it and those after it have to run as a whole.
+        """
+        self._record(self.samples[0])
+        whole = self._calls.get(self.samples[0])
+
+        def run(sample: int) -> bool:
+            walk.give(behind.outputs.get(sample))
+            behind.outputs.drop(sample)
+            self._record(sample)
+            return walk.turns == 1
+
+        with behind.stack.from_last() as walk, self._sweep.model.ready(partial(run, self.samples[0])):
+            if walk.turns != 1 or not same(whole, self._calls.get(self.samples[0])):
+                return self.samples
+            return next((self.samples[place:] for place in self.samples[1:] if not run(place)), ())
+
+    def _record(self, sample: int) -> None:
+        feed = self._sweep.feed(sample)
+        self._calls.put(sample, self.stack.record(partial(self._sweep.model.module, **feed, use_cache=False)))
 
     def runner(self, number: int, through: Callable[..., Passed]) -> Run:
         """Return what takes a sample through the block of that number."""
 
         def run(sample: int) -> Passed:
-            previous = self._outputs.get(sample) if number else None
+            previous = self.outputs.get(sample) if number else None
             return through(self._calls.get(sample), previous)
 
         return run
@@ -123,8 +162,8 @@ class _Walk:
             return {}
         weights = [self._weights(sample, run) for sample in self.samples]
         with gathering(name, block, need) as gathered:
-            for sample, gathered.weights_T in zip(self.samples, weights, strict=True):
-                run(sample)
+            for sample, weights_T in zip(self.samples, weights, strict=True):
+                gathered.run(partial(run, sample), weights_T)
         for seen in {id(seen): seen for seen in gathered.statistics.values()}.values():  # layers with one input share theirs
             self._sweep.team.add_up(seen.sums())
         return gathered.statistics
@@ -132,7 +171,7 @@ class _Walk:
     def move_on(self, run: Run) -> None:
         """Keep what the block gives for every sample."""
         for sample in self.samples:
-            self._outputs.put(sample, run(sample).output)
+            self.outputs.put(sample, run(sample).output)
 
     def _weights(self, sample: int, run: Run) -> Tensor | None:
         if self._tokens is None:
