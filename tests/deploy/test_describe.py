@@ -1,4 +1,4 @@
-"""How a model is fed is found in its family, its config and its processor; what the runtime cannot repeat is left to these."""
+"""How a model is fed is found in its family, its config and its processor; the rest is left to these."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +92,6 @@ def test_what_an_image_takes_in_the_prompt(one: str, two: str, piece: str | None
 def test_family_without_a_wiring_is_refused(tmp_path: Path) -> None:
     checkpoint = Checkpoint.find(str(pico.save("gemma3", tmp_path)))
     with pytest.raises(
-        InputError, match="vlmc cannot export a gemma3 model yet: it exports llava, blip-2, .*; transformers loads"
+        InputError, match=r"vlmc cannot export a gemma3 model yet: it exports llava, blip-2, .*; transformers loads"
     ):
         deploy(checkpoint, checkpoint.load(), {})

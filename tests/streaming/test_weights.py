@@ -67,7 +67,7 @@ def test_blocks_get_their_weights_when_they_run(tmp_path: Path) -> None:
 def test_a_module_in_anothers_place_is_given_its_weights(tmp_path: Path) -> None:
     streamed = checkpoint("llava", tmp_path).stream(CPU)
     name = "model.language_model.layers.0.mlp.up_proj"
-    weight, linear = streamed.weight(f"{name}.weight"), torch.nn.Linear(pico.WIDTH, pico.INNER, bias=False, device="meta")
+    weight, linear = streamed.read(f"{name}.weight"), torch.nn.Linear(pico.WIDTH, pico.INNER, bias=False, device="meta")
     streamed.put(name, linear)
     with torch.no_grad():
         assert torch.equal(linear(torch.eye(pico.WIDTH)), weight.t())

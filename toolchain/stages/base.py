@@ -1,5 +1,6 @@
 """Stage: requires, work, ensures, and one final `run` that keeps a killed or failed step from leaving anything behind."""
 
+import shutil
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,8 +64,9 @@ class Stage(ABC):
     def ensures(self, result: Artifact) -> None:
         """Raise CheckFailed when the result does not hold what the step promises."""
 
-    def finished(self, result: Artifact) -> None:
-        """Drop what a stopped run would go on from; the last thing before the result is moved to its place."""
+    def leftovers(self, result: Artifact) -> tuple[Path, ...]:
+        """Return the folders that a stopped run would go on from; they are deleted once the result is whole."""
+        return ()
 
     @final
     def run(self, source: Checkpoint, destination: Path, *, force: bool = False) -> Artifact:
@@ -95,6 +97,7 @@ class Stage(ABC):
                 sealed = beside.submit(draft.seal, complete)  # hashes the files while they are checked
                 self.ensures(Artifact(draft.root, complete))
             sealed.result()
-            self.finished(Artifact(draft.root, complete))
+            for folder in self.leftovers(Artifact(draft.root, complete)):
+                shutil.rmtree(folder, ignore_errors=True)
         Team().wait()
         return Artifact.open(destination)

@@ -137,8 +137,8 @@ class Prune(Stage):
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
 
-    def finished(self, result: Artifact) -> None:
-        RunFolder(_blocks(result.root), {}).remove()
+    def leftovers(self, result: Artifact) -> tuple[Path, ...]:
+        return (_blocks(result.root),)
 
     def _prune(self, source: Checkpoint, folder: Path) -> "_Pruned":
         """Prune all blocks into the journal in `folder`."""

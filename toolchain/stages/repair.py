@@ -146,8 +146,8 @@ class Repair(Stage):
         ensure_sparsity(result)
         load_adapter(result.root / FOLDER)
 
-    def finished(self, result: Artifact) -> None:
-        Checkpoints(_checkpoints(result.root), {}).remove()
+    def leftovers(self, result: Artifact) -> tuple[Path, ...]:
+        return (_checkpoints(result.root),)
 
     def inputs(self) -> dict[str, str]:
         self._ensure_kernel()
