@@ -4,6 +4,7 @@ Shapes: B requests, S tokens, G images, N patches of all images; a grid is (time
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def patch_places(grids_G3: Array, merge: int, window: int | None) -> dict[str, A
 def _runs(flags_S: Array) -> Iterator[tuple[bool, int]]:
     """Yield the runs of equal flags, and how long they are."""
     edges = [0, *(np.flatnonzero(np.diff(flags_S)) + 1).tolist(), len(flags_S)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         yield bool(flags_S[begin]), end - begin
 
 

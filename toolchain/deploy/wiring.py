@@ -1,6 +1,6 @@
 """Wiring: what a family says of how it is deployed. The rest is found in the model, its processor and its graphs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import nn
@@ -21,7 +21,7 @@ class Wiring:
     vision: nn.Module
     language: nn.Module
     head: nn.Module | None
-    layout: Tiles | Patches = Tiles()
+    layout: Tiles | Patches = field(default_factory=Tiles)
     constant: bool = False
     place: Literal["inline", "front"] = "inline"
     max_images: int | None = None
