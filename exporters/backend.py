@@ -10,8 +10,8 @@ from typing import Any
 class Backend:
     """A backend's descriptor; what it can do is named as `module:name` and imported on use, for most of it needs torch.
 
-    `name` is also the artifact's subfolder, `title` what a table calls its files. `packages` are what it needs of PyPI
-    and what for; of `alternatives` one is enough. `options` maps those options of `vlmc export` that it honours to their
+    `name` is also the artifact's subfolder, `title` what a table calls its files. `packages` are what it needs of PyPI and
+    what for; of `alternatives` one is enough. `options` maps those options of `vlmc export` that it honours to their
     defaults. `suffix` is what its files end in. `session` runs such a file, and `verifier(path, pattern)` reads the
     sparsity of one; None: nobody here can. `report` is the file that holds what the exporter returns, and `tables(report)`
     gives it as tables.

@@ -14,7 +14,7 @@ from vlmc.toolchain.settings import ExportSettings, PruneSettings
 from vlmc.toolchain.stages.export import export
 from vlmc.toolchain.stages.prune import Prune
 
-SLOW = {"smolvlm"}  # idefics3 is the same build
+SLOW = {"smolvlm", "internvl"}  # idefics3 is the build of the one, and has the tiles of the other
 DEPLOYABLE = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in pico.DEPLOYABLE]
 """The families that are exported, for tests that export them; those that tell little more are slow tests."""
 

@@ -279,7 +279,7 @@ def test_a_raised_damping_is_in_the_history(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(torch.linalg, "cholesky_ex", fail_once)
     artifact = prune(dense("llava", tmp_path), tmp_path / "out", method=method)
     first, usual = next(iter(artifact.manifest.layers)), {"sparsegpt": 0.01, "admm": 0.1}[method]
-    shared = [first.replace("k_proj", name) for name in ("k_proj", "q_proj", "v_proj")]  # one input, one factor of its Hessian
+    shared = [first.replace("k_proj", name) for name in ("k_proj", "q_proj", "v_proj")]  # one Hessian, one factor
     raised = dict.fromkeys(shared if method == "sparsegpt" else [first], pytest.approx(10 * usual))
     assert artifact.manifest.history[0].measures["raised_damping"] == raised
 

@@ -47,9 +47,9 @@ def compare_answers(
 ) -> dict[str, Any]:
     """Ask the graphs and the model the same questions about images; return how many, and how many tokens agree.
 
-    Both go on after the end of an answer, so that a short one proves as much as a long one. Greedy decoding turns a tie
-    that rounding breaks into another answer, so a token may differ where the model's own logits for both are within
-    `tolerance` of the largest.
+    Both go on after the end of an answer, so that a short one proves as much as a long one. Greedy decoding turns a tie that
+    rounding breaks into another answer, so a token may differ where the model's own logits for both are within `tolerance`
+    of the largest.
 
     Raises:
         CheckFailed: a token differs elsewhere.
