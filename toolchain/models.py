@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from vlmc.runtime.artifact import Artifact, digest_of_files, sha256_file
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.runtime.tensors import open_weights
-from vlmc.toolchain import families
+from vlmc.toolchain import families, smol
 from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.families.base import Family, Processor
 from vlmc.toolchain.streaming.weights import StreamedModel
+
+_NAMES = (*checkpoints.NAMES, smol.NAME)
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,21 @@ class Checkpoint:
 
     @classmethod
     def find(cls, name: str) -> "Checkpoint":
-        """Resolve a demo's name, a local folder or a hub id.
+        """Resolve a demo's name, `smol`, a local folder or a hub id.
 
         Raises:
             InputError: the folder is missing, holds no model, or a file of it is damaged.
-            EnvironmentLacks: a hub id that is not cached while the hub cannot be reached.
+            EnvironmentLacks: a hub id that is not cached while the hub cannot be reached, or smol before it was fetched.
         """
         if name in checkpoints.NAMES:
             return cls(name, checkpoints.locate(name))
+        if name == smol.NAME:
+            return cls(name, smol.locate())
         folder = Path(name)
         if not folder.exists() and _is_hub_id(name):
             folder = _download(name)
         if not folder.is_dir():
-            raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")
+            raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(_NAMES)}")
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no model: it has no config.json")
         return cls(name, folder)
@@ -156,7 +160,7 @@ def _download(name: str) -> Path:
     )
 
     if "/" not in name:
-        raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")
+        raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(_NAMES)}")
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
     except (RepositoryNotFoundError, HFValidationError):

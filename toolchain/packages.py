@@ -8,6 +8,7 @@ PACKAGES = {
     "safetensors": ("prune, repair, export", "toolchain"),
     "scikit-learn": ("the demo's pictures", "toolchain"),
     "pyyaml": ("recipes", "toolchain"),
+    "gguf": ("fetching smol", "smol"),
     "pyarrow": ("Parquet data", "data"),
     "datasets": ("data of the hub", "data"),
     "onnx": ("export", "onnx"),

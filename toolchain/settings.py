@@ -36,7 +36,7 @@ class DataSettings(Settings):
     """Which data, and how it is read."""
 
     data: str = "demo"
-    """Data: demo, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
+    """Data: demo, smol, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
     split: str | None = None
     """Split of the data. [default: train; for eval, test; for sweep, validation to question and train to calibrate on]"""
     columns: str | None = None
@@ -214,8 +214,10 @@ class SweepSettings(MethodSettings):
 
 
 class DemoDataSettings(Settings):
-    """Which of the demo's questions to write."""
+    """Which of the demo's questions to write, or of those of smol."""
 
+    of: Literal["demo", "smol"] = "demo"
+    """Data set: demo, or smol, scenes of emoji and digits with questions in whole sentences."""
     split: Literal["train", "validation", "test"] = "test"
     """Split: train, validation or test; no handwriting occurs in two of them."""
     count: int | None = Field(default=None, ge=1)

@@ -28,6 +28,7 @@ VERBS = (
     "inspect",
     "doctor",
     "demo-data",
+    "fetch",
 )
 
 

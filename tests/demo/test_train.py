@@ -12,7 +12,8 @@ from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo import checkpoints, samples, train
 from vlmc.toolchain.demo.glyphs import FULL, coverage_NHW
 from vlmc.toolchain.demo.learning import hidden
-from vlmc.toolchain.demo.packing import IGNORE, Recipe, batches, single, warped
+from vlmc.toolchain.demo.packed import IGNORE
+from vlmc.toolchain.demo.packing import Recipe, batches, single, warped
 from vlmc.toolchain.demo.questions import KINDS
 from vlmc.toolchain.demo.train import DEMOS
 from vlmc.toolchain.demo.vocabulary import VOCABULARY, build_tokenizer, encode

@@ -7,7 +7,7 @@ import typer
 
 ARTIFACT = Path("artifact")
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, demo or demo-blip2.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, demo, demo-blip2 or smol.")]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The artifact's folder.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to write the artifact to.")]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace the artifact that stands there.")]

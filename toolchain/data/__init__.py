@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.drawn import DRAWN, drawn_set
 from vlmc.toolchain.data.mixing import Mixture, epoch_counts, share
 from vlmc.toolchain.data.places import is_hub_id, open_rows
 from vlmc.toolchain.data.rows import Rows
@@ -54,10 +55,8 @@ class _Opener:
 
     def open(self, source: Source, count: int | None) -> Sequence[Sample]:
         """Open a source, as far as the first `count` samples that are good."""
-        if source.name == "demo":
-            from vlmc.toolchain.demo.dataset import samples
-
-            return samples(source.split or self.split, count)  # type: ignore[arg-type]
+        if source.name in DRAWN:
+            return drawn_set(source.name).samples(source.split or self.split, count)  # type: ignore[arg-type]
         spare = self.limit.of(count) if count is not None and self.check else 0
         most = None if count is None else count + spare
         rows = self._rows(source, most)

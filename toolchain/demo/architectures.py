@@ -98,7 +98,7 @@ def build_llava(size: Size) -> LlavaForConditionalGeneration:
         tie_word_embeddings=False,
     )
     model = LlavaForConditionalGeneration(config)
-    _draw_weights(model)
+    draw_weights(model)
     model.generation_config = _generation()
     return model
 
@@ -106,7 +106,7 @@ def build_llava(size: Size) -> LlavaForConditionalGeneration:
 def build_blip2(size: Size) -> Blip2ForConditionalGeneration:
     """Return a BLIP-2 of that size with random weights, queries included."""
     model = Blip2ForConditionalGeneration(_blip2_config(size))
-    _draw_weights(model)
+    draw_weights(model)
     # transformers starts the queries at zero, where they would stay equal to each other for ever.
     nn.init.normal_(model.query_tokens, std=1.0)
     model.generation_config = _generation()
@@ -197,7 +197,7 @@ def _generation() -> GenerationConfig:
 
 
 @torch.no_grad()
-def _draw_weights(model: nn.Module) -> None:
+def draw_weights(model: nn.Module) -> None:
     """Draw linear weights with variance 1 / inputs and embeddings wide: transformers' 0.02 suits far wider models."""
     for module in model.modules():
         if isinstance(module, nn.Linear):

@@ -15,7 +15,8 @@ from torch.nn import functional
 from transformers import Blip2ForConditionalGeneration
 
 from vlmc.toolchain.demo.architectures import DemoModel
-from vlmc.toolchain.demo.packing import IGNORE, Batch, Recipe, batches, warped
+from vlmc.toolchain.demo.packed import IGNORE
+from vlmc.toolchain.demo.packing import Batch, Recipe, batches, warped
 from vlmc.toolchain.demo.scenes import COLOURS
 from vlmc.toolchain.demo.vocabulary import IMAGE, VOCABULARY
 

@@ -1,7 +1,6 @@
 """Training batches: each picture once, followed by several questions that see the picture but not each other.
 
-Shapes: B pictures, T tokens, H x W pixels, C colours, K cells. The packed form gives every question the attention mask
-and the positions that it has alone, so the model trains on exactly what it is asked later, at a third of the cost.
+Shapes: B pictures, T tokens, H x W pixels, C colours, K cells.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,35 +14,22 @@ from torch import Tensor
 
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo import glyphs
+from vlmc.toolchain.demo.packed import Packed, Row, pack
 from vlmc.toolchain.demo.questions import CAPTION, KINDS, ask
 from vlmc.toolchain.demo.scenes import COLOURS, Scene, draw_scene, paint
-from vlmc.toolchain.demo.vocabulary import ANSWER, BOS, EOS, PAD, VOCABULARY, encode
+from vlmc.toolchain.demo.vocabulary import ANSWER, EOS, PAD, VOCABULARY, encode
 
-IGNORE = -100
-_PAD, _BOS, _EOS = (VOCABULARY.index(token) for token in (PAD, BOS, EOS))
+_PAD, _EOS = (VOCABULARY.index(token) for token in (PAD, EOS))
 _ANSWER = encode(ANSWER)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Packed questions about pictures; `segment_BT` is 0 in the prefix, then counts the questions, and -1 is padding."""
+class Batch(Packed):
+    """Packed questions about pictures, and what lies in each cell."""
 
     pixels_BCHW: Tensor
-    ids_BT: Tensor
-    positions_BT: Tensor
-    segment_BT: Tensor
-    labels_BT: Tensor
-    weights_BT: Tensor
     digit_BK: Tensor
     colour_BK: Tensor
-
-    def mask(self) -> Tensor:
-        """Return who may look at whom, B x 1 x T x T: causal, within the prefix and one's own question."""
-        length = self.ids_BT.shape[1]
-        same_BTT = self.segment_BT[:, :, None] == self.segment_BT[:, None, :]
-        prefix_BTT = (self.segment_BT == 0)[:, None, :]
-        causal_TT = torch.ones(length, length, dtype=torch.bool).tril()
-        return ((same_BTT | prefix_BTT) & causal_TT)[:, None]
 
 
 @dataclass(frozen=True)
@@ -57,15 +43,6 @@ class Recipe:
     emphasis: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass
-class _Row:
-    ids: list[int]
-    positions: list[int]
-    segment: list[int]
-    labels: list[int]
-    weights: list[float]
-
-
 def batches(recipe: Recipe, seed: str, coverage_VNHW: npt.NDArray[np.int16]) -> Iterator[Batch]:
     """Draw batches for ever from the training handwriting, warped in the V ways of `coverage_VNHW`."""
     random = Random(seed)
@@ -77,21 +54,17 @@ def batches(recipe: Recipe, seed: str, coverage_VNHW: npt.NDArray[np.int16]) -> 
 
 def single(prefix: tuple[int, ...], asked: Sequence[Sample]) -> Batch:
     """Return samples as a batch of one question each, for evaluation."""
-    rows = [_prefix_row(prefix) for _ in asked]
+    rows = [Row(prefix) for _ in asked]
     for row, sample in zip(rows, asked, strict=True):
-        _append(row, len(prefix), sample.question, sample.answer, weight=1.0)
+        _append(row, sample.question, sample.answer, weight=1.0)
     pixels_BHWC = np.stack([np.asarray(sample.load_image()) for sample in asked])
     return _batch([], pixels_BHWC, rows)
 
 
-def _batch(scenes: list[Scene], pixels_BHWC: npt.NDArray[np.uint8], rows: list[_Row]) -> Batch:
+def _batch(scenes: list[Scene], pixels_BHWC: npt.NDArray[np.uint8], rows: list[Row]) -> Batch:
     return Batch(
+        **vars(pack(rows, _PAD)),
         pixels_BCHW=torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2).float().div(127.5).sub(1.0),
-        ids_BT=_padded([row.ids for row in rows], _PAD),
-        positions_BT=_padded([row.positions for row in rows], 0),
-        segment_BT=_padded([row.segment for row in rows], -1),
-        labels_BT=_padded([row.labels for row in rows], IGNORE),
-        weights_BT=_padded([row.weights for row in rows], 0.0),
         digit_BK=torch.tensor([[10 if digit is None else digit.value for digit in scene.cells] for scene in scenes]),
         colour_BK=torch.tensor(
             [[len(COLOURS) if digit is None else COLOURS.index(digit.colour) for digit in scene.cells] for scene in scenes]
@@ -99,39 +72,18 @@ def _batch(scenes: list[Scene], pixels_BHWC: npt.NDArray[np.uint8], rows: list[_
     )
 
 
-def _padded(rows: Sequence[Sequence[float]], fill: float) -> Tensor:
-    length = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
-
-
-def _prefix_row(prefix: tuple[int, ...]) -> _Row:
-    start = len(prefix)
-    return _Row(list(prefix), list(range(start)), [0] * start, [IGNORE] * start, [0.0] * start)
-
-
-def _row(recipe: Recipe, scene: Scene, random: Random) -> _Row:
-    row = _prefix_row(recipe.prefix)
+def _row(recipe: Recipe, scene: Scene, random: Random) -> Row:
+    row = Row(recipe.prefix)
     kinds = random.choices(KINDS, weights=[recipe.emphasis.get(kind, 1.0) for kind in KINDS], k=recipe.questions)
     for kind in [CAPTION, *kinds] if recipe.caption_weight else kinds:
         asked = ask(kind, scene, random)
         if asked is not None:
-            _append(
-                row,
-                len(recipe.prefix),
-                *asked,
-                weight=recipe.caption_weight if kind == CAPTION else 1.0,
-            )
+            _append(row, *asked, weight=recipe.caption_weight if kind == CAPTION else 1.0)
     return row
 
 
-def _append(row: _Row, start: int, question: str, answer: str, weight: float) -> None:
-    prompt, target = encode(question) + _ANSWER, [*encode(answer), _EOS]
-    ids = prompt + target[:-1]
-    row.ids += ids
-    row.positions += range(start, start + len(ids))
-    row.segment += [row.segment[-1] + 1] * len(ids)
-    row.labels += [IGNORE] * (len(prompt) - 1) + target
-    row.weights += [0.0] * (len(prompt) - 1) + [weight] * len(target)
+def _append(row: Row, question: str, answer: str, weight: float) -> None:
+    row.append(encode(question) + _ANSWER, [*encode(answer), _EOS], weight)
 
 
 def warped(seed: int, variants: int) -> npt.NDArray[np.int16]:

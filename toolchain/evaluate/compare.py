@@ -9,6 +9,7 @@ from vlmc.runtime.artifact import Artifact, put_texts
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.card import REPORT, card
+from vlmc.toolchain.data.drawn import DRAWN
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.accuracy import Accuracy, evaluate
@@ -55,7 +56,7 @@ def compare(model: str, beside: Sequence[str], options: EvalSettings, progress: 
     measured = {title: measure(one, samples, progress, title=title) for title, one in columns.items()}
     found = {
         "data": options.data,
-        "split": options.split or ("test" if options.data == "demo" else None),
+        "split": options.split or ("test" if options.data in DRAWN else None),
         "count": len(samples),
         "models": {title: asdict(accuracy) for title, accuracy in measured.items()},
         "digests": {title: one.digest for title, one in columns.items()},

@@ -13,6 +13,7 @@ from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
 from vlmc.runtime.artifact.folder import is_model
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import data
+from vlmc.toolchain.data.drawn import DRAWN
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
@@ -178,7 +179,7 @@ class Repair(Stage):
             return None
         found = self.validation
         if found is None:
-            name = options.validation or ("demo" if options.data == "demo" else None)
+            name = options.validation or (options.data if options.data in DRAWN else None)
             if name is None:
                 raise InputError(f"there is nothing to validate {options.data} on: name a data set with --validation")
             found = data.load(name, "validation")

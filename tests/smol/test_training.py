@@ -1,0 +1,137 @@
+"""Training of `smol`: rows are the processor's tokens, the language model stays as it is, a stopped training goes on."""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from vlmc.toolchain.data.encode import Encoder
+from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain.demo.packed import IGNORE, Packed
+from vlmc.toolchain.families import FAMILIES
+from vlmc.toolchain.smol import publishing, train
+from vlmc.toolchain.smol.architecture import processor
+from vlmc.toolchain.smol.dataset import draw_asked, samples
+from vlmc.toolchain.smol.joining import WEIGHTS, blank, trained_part
+from vlmc.toolchain.smol.language import read_tokenizer
+from vlmc.toolchain.smol.learning import Plan, Training, last_states
+from vlmc.toolchain.smol.packing import Packer, Recipe, look
+from vlmc.toolchain.smol.publishing import Run
+from vlmc.toolchain.smol.scenes import draw_scene
+from vlmc.toolchain.smol.scoring import score
+from vlmc.toolchain.smol.seeing import Eyes
+
+PLAN = Plan(seeing_steps=2, seeing_scenes=3, speaking_steps=2, warm=1, variants=1)
+RECIPE = Recipe(scenes=2, tokens=300)
+
+
+@pytest.fixture
+def tokenizer(gguf_path: Path) -> Any:
+    return read_tokenizer(gguf_path)
+
+
+@pytest.fixture
+def model(gguf_path: Path) -> Any:
+    torch.manual_seed(0)
+    return blank(gguf_path).eval()
+
+
+def test_rows_are_the_tokens_and_labels_that_repair_uses(model: Any, tokenizer: Any) -> None:
+    encoder = Encoder(processor(tokenizer), FAMILIES["llava"], model)
+    for sample in samples("train", 8):
+        packed, pixels_BCHW = Packer(tokenizer).singles([sample])
+        encoded = encoder.answered(sample)
+        labels_T = encoded["labels"][0, 1:]
+        assert packed.ids_BT[0].tolist() == encoded["input_ids"][0, :-1].tolist()
+        assert packed.labels_BT[0].tolist() == labels_T.tolist()
+        torch.testing.assert_close(pixels_BCHW, encoded["pixel_values"], atol=1e-6, rtol=0)
+
+
+def test_numbers_are_split_into_digits(tokenizer: Any) -> None:
+    assert tokenizer.tokenize("a 12\n") == ["a", "Ġ", "1", "2", "Ċ"]
+    assert tokenizer.convert_tokens_to_ids("<image>") == 16
+    assert tokenizer.decode(tokenizer("What is 3 + 4?")["input_ids"]) == "What is 3 + 4?"
+
+
+def test_packed_questions_do_not_see_each_other(model: Any, tokenizer: Any) -> None:
+    """Each question's last states in a packed row are those that the whole model gives it alone."""
+    packer, drawn = Packer(tokenizer), [draw_asked("train", kind, 0) for kind in ("name", "caption")]
+    scene = drawn[0][0]
+    shown = look([scene], [None]).pixels_BCHW
+    packed = packer.pack([packer.row([asked for _, asked in drawn])])
+    with torch.no_grad():
+        together_TD = last_states(model, Eyes(model), packed, shown)[0]
+        for segment in (1, 2):
+            chosen_T = (packed.segment_BT[0] == 0) | (packed.segment_BT[0] == segment)
+            ids_BT = packed.ids_BT[:, chosen_T]
+            alone = model.model(input_ids=ids_BT, pixel_values=shown, attention_mask=torch.ones_like(ids_BT))
+            torch.testing.assert_close(together_TD[chosen_T], alone.last_hidden_state[0], atol=1e-4, rtol=1e-4)
+
+
+def test_rows_are_filled_and_never_longer_than_the_recipe(tokenizer: Any) -> None:
+    random, packer = Random(0), Packer(tokenizer)
+    for _ in range(5):
+        row = packer.fill(draw_scene(random, "train"), RECIPE, random)
+        assert len(packer.prefix) < len(row.ids) <= RECIPE.tokens
+        assert any(label != IGNORE for label in row.labels)
+
+
+def test_training_moves_the_eyes_alone_and_goes_on_where_it_stopped(gguf_path: Path, tokenizer: Any) -> None:
+    def training() -> Training:
+        torch.manual_seed(0)
+        return Training(blank(gguf_path), tokenizer, RECIPE, PLAN, seed=5)
+
+    states: list[dict[str, Any]] = []
+    whole = training()
+    before = {name: one.clone() for name, one in whole.model.state_dict().items()}
+    whole.run(lambda now, _: states.append(deepcopy(now.state())))
+    for name, weight in whole.model.state_dict().items():
+        moved = not torch.equal(weight, before[name])
+        assert moved <= (name in trained_part(whole.model)), name
+    assert not torch.equal(whole.eyes.multi_modal_projector.linear_1.weight, before[_PROJECTOR])
+    for stopped in (1, 2):
+        again = training()
+        again.load_state(states[stopped])
+        again.run(lambda *_: None)
+        for one, other in zip(again.eyes.parameters(), whole.eyes.parameters(), strict=True):
+            assert torch.equal(one, other)
+
+
+_PROJECTOR = "model.multi_modal_projector.linear_1.weight"
+
+
+def test_make_writes_a_trained_part_that_fetch_accepts(
+    gguf_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "fetched_gguf", lambda: gguf_path)
+    monkeypatch.setattr(publishing, "samples", lambda split: samples(split, 8))
+    run = Run(PLAN, RECIPE, seed=1, threads=torch.get_num_threads())
+    train.make(tmp_path / "work", tmp_path / "eyes", run)
+    checkpoints.verify(tmp_path / "eyes")
+    card = (tmp_path / "eyes" / "README.md").read_text()
+    assert "| caption | " in card
+    assert "| all | " in card
+    assert (tmp_path / "eyes" / WEIGHTS).stat().st_size < 12_000_000
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_score_counts_exact_answers(model: Any, tokenizer: Any) -> None:
+    asked = list(samples("validation", 8))
+    packer = Packer(tokenizer)
+    told = score(model, packer, asked)
+    assert told.keys() == {"all", *(sample.kind for sample in asked)}
+    packed, pixels_BCHW = packer.singles(asked[:1])
+    with torch.no_grad():
+        best_T = model.lm_head(last_states(model, Eyes(model), packed, pixels_BCHW))[0].argmax(-1)
+    assert _right(packed, best_T) == bool(score(model, packer, asked[:1])["all"])
+    replaced = replace(packed, labels_BT=torch.where(packed.labels_BT == IGNORE, IGNORE, best_T))
+    assert _right(replaced, best_T)
+
+
+def _right(packed: Packed, best_T: torch.Tensor) -> bool:
+    chosen_T = packed.labels_BT[0] != IGNORE
+    return torch.equal(best_T[chosen_T], packed.labels_BT[0][chosen_T])

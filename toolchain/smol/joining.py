@@ -1,0 +1,47 @@
+"""Joining the parts of `smol`: SmolLM2 from its GGUF file, with a trained vision tower and projector."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from transformers import LlavaForConditionalGeneration
+
+from vlmc.toolchain.smol.architecture import build, configure, processor
+from vlmc.toolchain.smol.language import read_tokenizer, read_weights
+
+WEIGHTS = "vision.safetensors"
+CARD = "README.md"
+
+
+def join(gguf_path: Path, eyes: Path, folder: Path) -> None:
+    """Write the whole model in fp16, in transformers' layout, with its processor and its card."""
+    model = blank(gguf_path)
+    trained = load_file(eyes / WEIGHTS)
+    expected = {name for name in model.state_dict() if _is_trained(name)}
+    if trained.keys() != expected:
+        raise ValueError(f"{eyes / WEIGHTS} does not fit: {sorted(trained.keys() ^ expected)[0]}")
+    model.load_state_dict(trained, strict=False)
+    model.half().save_pretrained(folder)
+    processor(read_tokenizer(gguf_path)).save_pretrained(folder)
+    (folder / CARD).write_bytes((eyes / CARD).read_bytes())
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def blank(gguf_path: Path) -> LlavaForConditionalGeneration:
+    """Return the model with SmolLM2's weights, and a vision tower and a projector that have not learned anything."""
+    weights, language = read_weights(gguf_path)
+    model = build(configure(language))
+    own = {name.removeprefix("model."): weight for name, weight in weights.items() if name != "lm_head.weight"}
+    model.model.language_model.load_state_dict(own)
+    model.tie_weights()
+    return model
+
+
+def trained_part(model: Any) -> dict[str, Any]:
+    """Return the weights of the vision tower and the projector, by their names in the whole model."""
+    return {name: weight for name, weight in model.state_dict().items() if _is_trained(name)}
+
+
+def _is_trained(name: str) -> bool:
+    return ".vision_tower." in name or ".multi_modal_projector." in name

@@ -1,0 +1,157 @@
+"""Questions about a scene in whole sentences: eight kinds, each with one right answer.
+
+A thing is referred to by its name only where no other thing of the scene has that name, a digit by its corner, or by
+its value or colour where it is the only one of it, so a question never points at two things.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import TypeAlias
+
+from vlmc.toolchain.demo.glyphs import Split
+from vlmc.toolchain.smol.emoji import EMOJI
+from vlmc.toolchain.smol.scenes import COLOURS, POSITIONS, WORDS, Digit, Drawn, Scene
+from vlmc.toolchain.smol.wordings import WORDINGS
+
+Asked: TypeAlias = tuple[str, str]
+"""A question and its answer."""
+
+_Slots: TypeAlias = tuple[Mapping[str, str], str]
+"""What fills a wording, and the answer."""
+
+KINDS = tuple(WORDINGS)
+_ANYTHING = "a thing"
+_SIDES = {"to the right of": (0, 1), "to the left of": (0, -1), "above": (-1, 0), "below": (1, 0)}
+
+
+def ask(kind: str, scene: Scene, random: Random, split: Split) -> Asked | None:
+    """Draw a question of one kind about a scene in a wording of a split; None when the scene offers none."""
+    drawn = _ASK[kind](scene, random)
+    if drawn is None:
+        return None
+    slots, answer = drawn
+    wording = random.choice(random.choice(WORDINGS[kind].of(split)))
+    return wording.format_map({**slots, "Verb": slots.get("verb", "").capitalize()}), answer
+
+
+def _name(scene: Scene, random: Random) -> _Slots:
+    empty = [cell for cell, thing in enumerate(scene.cells) if thing is None]
+    full = [cell for cell, _ in scene.things()]
+    cell = random.choice(empty if empty and random.random() < 0.12 else full)
+    return {"place": POSITIONS[cell]}, _there(scene.cells[cell])
+
+
+def _sort(scene: Scene, random: Random) -> _Slots | None:
+    known = [(cell, sort) for cell, thing in scene.things() if (sort := _sort_of(thing)) != _ANYTHING]
+    if not known:
+        return None
+    cell, sort = random.choice(known)
+    return {"place": POSITIONS[cell]}, f"It is {sort}."
+
+
+def _colour(scene: Scene, random: Random) -> _Slots | None:
+    digits = scene.digits()
+    if not digits:
+        return None
+    cell, digit = random.choice(digits)
+    names = [f"the digit at the {POSITIONS[cell]}"]
+    if len(digits) == 1:
+        names.append("the digit")
+    if sum(other.value == digit.value for _, other in digits) == 1:
+        names.append(f"the {WORDS[digit.value]}")
+    return {"thing": random.choice(names)}, f"It is {digit.colour}."
+
+
+def _where(scene: Scene, random: Random) -> _Slots | None:
+    found = _pointed(scene)
+    if not found:
+        return None
+    cell, name, verb = random.choice(found)
+    return {"thing": f"the {name}", "verb": verb}, f"{'They' if verb == 'are' else 'It'} {verb} at the {POSITIONS[cell]}."
+
+
+def _beside(scene: Scene, random: Random) -> _Slots | None:
+    found = _pointed(scene)
+    if not found:
+        return None
+    cell, name, _ = random.choice(found)
+    row, column = divmod(cell, 2)
+    near = [
+        (side, 2 * (row + down) + column + right)
+        for side, (down, right) in _SIDES.items()
+        if row + down in (0, 1) and column + right in (0, 1)
+    ]
+    full = [(side, other) for side, other in near if scene.cells[other] is not None]
+    side, other = random.choice(full if full and random.random() < 0.85 else near)
+    return {"side": side, "thing": f"the {name}"}, _there(scene.cells[other])
+
+
+def _count(scene: Scene, random: Random) -> _Slots:
+    colours = Counter(digit.colour for _, digit in scene.digits())
+    totals = {
+        "thing": len(list(scene.things())),
+        "digit": len(scene.digits()),
+        "animal": sum(_sort_of(thing) == "an animal" for _, thing in scene.things()),
+        **{f"{colour} digit": colours[colour] for colour in COLOURS},
+    }
+    kind = random.choice(["thing", "digit", "digit", "animal", "animal", "colour", "colour"])
+    if kind == "colour":
+        pool = list(colours) if colours and random.random() < 0.7 else list(COLOURS)
+        kind = f"{random.choice(pool)} digit"
+    return {"many": f"{kind}s"}, _counted(totals[kind], kind)
+
+
+def _exists(scene: Scene, random: Random) -> _Slots:
+    here = [thing for _, thing in scene.things()]
+    names = {thing.name for thing in here}
+    if random.random() < 0.5:
+        thing = random.choice(here)
+        return {"phrase": thing.phrase, "verb": thing.verb}, f"Yes, there {thing.verb} {thing.phrase}."
+    if random.random() < 0.35:
+        free = [name for colour in COLOURS for word in WORDS[:10] if (name := f"{colour} {word}") not in names]
+        name = random.choice(free)
+        return {"phrase": f"a {name}", "verb": "is"}, f"No, there is no {name}."
+    emoji = random.choice([emoji for emoji in EMOJI if emoji.name not in names])
+    verb = "are" if emoji.several else "is"
+    return {"phrase": emoji.phrase, "verb": verb}, f"No, there {verb} no {emoji.name}."
+
+
+def _caption(scene: Scene, _: Random) -> _Slots:
+    *others, last = [f"{thing.phrase} at the {POSITIONS[cell]}" for cell, thing in scene.things()]
+    return {}, f"The image shows {', '.join(others)} and {last}."
+
+
+def _sort_of(thing: Drawn | Digit) -> str:
+    return EMOJI[thing.number].sort if isinstance(thing, Drawn) else "a digit"
+
+
+def _there(thing: Drawn | Digit | None) -> str:
+    return "There is nothing." if thing is None else f"There {thing.verb} {thing.phrase}."
+
+
+def _counted(count: int, one: str) -> str:
+    if count == 1:
+        return f"There is one {one}."
+    return f"There are {WORDS[count] if count else 'no'} {one}s."
+
+
+def _pointed(scene: Scene) -> list[tuple[int, str, str]]:
+    """Return every thing that can be referred to by its name alone: its cell, its name and its verb."""
+    things = list(scene.things())
+    names = Counter(thing.name for _, thing in things)
+    values = Counter(digit.value for _, digit in scene.digits())
+    found = [(cell, thing.name, thing.verb) for cell, thing in things if names[thing.name] == 1]
+    return found + [(cell, WORDS[digit.value], "is") for cell, digit in scene.digits() if values[digit.value] == 1]
+
+
+_ASK: dict[str, Callable[[Scene, Random], _Slots | None]] = {
+    "name": _name,
+    "sort": _sort,
+    "colour": _colour,
+    "where": _where,
+    "beside": _beside,
+    "count": _count,
+    "exists": _exists,
+    "caption": _caption,
+}
