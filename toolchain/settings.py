@@ -36,7 +36,8 @@ class DataSettings(Settings):
     """Which data, and how it is read."""
 
     data: str = "demo"
-    """Data: demo, smol, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
+    """Data: demo, smol, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two.
+    The model smol takes smol by default."""
     split: str | None = None
     """Split of the data. [default: train; for eval, test; for sweep, validation to question and train to calibrate on]"""
     columns: str | None = None

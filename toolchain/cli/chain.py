@@ -32,13 +32,15 @@ def compress(
     force: ForceFlag = False,
 ) -> None:
     """The whole chain: prune, repair, merge, verify. Started again after a stop, it goes on where it was."""
+    from vlmc.toolchain.data.drawn import with_usual_data
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.compress import Compress
 
     _check_alone("compress")
-    chain = Compress(options, terminal.seed, Progress(quiet=terminal.quiet))
-    _report(chain.run(Checkpoint.find(model), out, force=force), terminal)
+    source = Checkpoint.find(model)
+    chain = Compress(with_usual_data(options, source), terminal.seed, Progress(quiet=terminal.quiet))
+    _report(chain.run(source, out, force=force), terminal)
 
 
 def prune(
@@ -51,12 +53,15 @@ def prune(
     force: ForceFlag = False,
 ) -> None:
     """Prune a dense model to a sparsity pattern."""
+    from vlmc.toolchain.data.drawn import with_usual_data
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.prune import Prune
 
+    source = Checkpoint.find(model)
+    options = with_usual_data(options, source)
     stage = Prune(options, terminal.seed, resume=resume, progress=Progress(quiet=terminal.quiet))
-    _report(stage.run(Checkpoint.find(model), out, force=force), terminal)
+    _report(stage.run(source, out, force=force), terminal)
 
 
 def repair(
@@ -73,12 +78,14 @@ def repair(
 
     In several processes, on one machine or more: accelerate launch -m vlmc.toolchain.cli repair ..., or torchrun.
     """
+    from vlmc.toolchain.data.drawn import with_usual_data
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.stages.repair import Repair
 
-    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
     source = Checkpoint.find(str(artifact))
+    options = with_usual_data(options, source)
+    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
     _report(stage.run(source, out, force=force), terminal)
 
 

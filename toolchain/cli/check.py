@@ -56,13 +56,15 @@ def sweep(
 
     Started again after a stop, it goes on where it was.
     """
+    from vlmc.toolchain.data.drawn import with_usual_data
     from vlmc.toolchain.models import Checkpoint
     from vlmc.toolchain.progress import Progress
     from vlmc.toolchain.study import SplitStudy
     from vlmc.toolchain.tables import show_study
 
-    study = SplitStudy(options, terminal.seed, Progress(quiet=terminal.quiet))
-    found = study.run(Checkpoint.find(model), out, force=force).model_dump(mode="json")
+    source = Checkpoint.find(model)
+    study = SplitStudy(with_usual_data(options, source), terminal.seed, Progress(quiet=terminal.quiet))
+    found = study.run(source, out, force=force).model_dump(mode="json")
     terminal.result(found, lambda: show_study(found, out))
 
 

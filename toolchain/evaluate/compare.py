@@ -9,7 +9,7 @@ from vlmc.runtime.artifact import Artifact, put_texts
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.card import REPORT, card
-from vlmc.toolchain.data.drawn import DRAWN
+from vlmc.toolchain.data.drawn import DRAWN, with_usual_data
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.accuracy import Accuracy, evaluate
@@ -51,6 +51,7 @@ def compare(model: str, beside: Sequence[str], options: EvalSettings, progress: 
         InputError: a model or the data cannot be used, or two models would share a column's name.
     """
     main = Checkpoint.find(model)
+    options = with_usual_data(options, main)
     samples = data.load(options, "test", options.count, check=True)
     columns = _columns(main, [Checkpoint.find(name) for name in beside])
     measured = {title: measure(one, samples, progress, title=title) for title, one in columns.items()}

@@ -22,10 +22,10 @@ from vlmc.toolchain.smol.seeing import Eyes, Lesson
 class Plan:
     """How long and how fast each lesson is learned; the rate falls to zero over the last share `fall` of the steps."""
 
-    seeing_steps: int = 3_000
+    seeing_steps: int = 1_000
     seeing_scenes: int = 64
     seeing_rate: float = 1e-3
-    speaking_steps: int = 3_000
+    speaking_steps: int = 2_500
     speaking_rate: float = 4e-4
     warm: int = 100
     fall: float = 0.3
