@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.demo.packed import IGNORE, Packed
@@ -135,3 +136,14 @@ def test_score_counts_exact_answers(model: Any, tokenizer: Any) -> None:
 def _right(packed: Packed, best_T: torch.Tensor) -> bool:
     chosen_T = packed.labels_BT[0] != IGNORE
     return torch.equal(best_T[chosen_T], packed.labels_BT[0][chosen_T])
+
+
+def test_a_checkpoint_of_another_seed_is_refused(gguf_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "language_model", lambda: gguf_path)
+    (tmp_path / "work").mkdir()
+    torch.save({"seed": 2, "step": 1}, tmp_path / "work" / train.CHECKPOINT)
+    with pytest.raises(InputError, match="with seed 2"):
+        train.make(tmp_path / "work", tmp_path / "eyes", Run(PLAN, RECIPE, seed=1, threads=torch.get_num_threads()))
+    (tmp_path / "eyes").mkdir()
+    with pytest.raises(InputError, match="exists"):
+        train.make(tmp_path / "work", tmp_path / "eyes", Run(PLAN, RECIPE, seed=2, threads=1))

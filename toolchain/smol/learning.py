@@ -32,6 +32,11 @@ class Plan:
     decay: float = 0.02
     variants: int = 16
 
+    @property
+    def steps(self) -> int:
+        """All steps of both lessons."""
+        return self.seeing_steps + self.speaking_steps
+
 
 class Training:
     """Everything that training changes, and how far it is: `step` counts over both lessons."""
@@ -50,7 +55,7 @@ class Training:
 
     def run(self, report: Callable[["Training", float], None]) -> None:
         """Train from `step` to the end; `report` is called after every step with its loss."""
-        while self.step < self.plan.seeing_steps + self.plan.speaking_steps:
+        while self.step < self.plan.steps:
             if self.step == self.plan.seeing_steps:
                 self._optimizer = self._fresh_optimizer()
             loss = self._one_step()
@@ -61,6 +66,7 @@ class Training:
         """Return what `load_state` goes on from."""
         return {
             "step": self.step,
+            "seed": self.seed,
             "eyes": self.eyes.state_dict(),
             "lesson": self.lesson.state_dict(),
             "optimizer": self._optimizer.state_dict(),

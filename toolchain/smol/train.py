@@ -35,7 +35,7 @@ def make(work: Path, out: Path, run: Run) -> None:
     """Train from the last checkpoint in `work`, if there is one, to the end; write the trained part to `out`.
 
     Raises:
-        InputError: `out` exists.
+        InputError: `out` exists, or `work` holds a training with another seed.
         EnvironmentLacks: the language model is not here and cannot be fetched.
     """
     if out.exists():
@@ -57,6 +57,8 @@ def _resume(training: Training, path: Path) -> float:
     if not path.is_file():
         return 0.0
     state = torch.load(path, weights_only=True)
+    if state.get("seed", training.seed) != training.seed:
+        raise InputError(f"{path} is of a training with seed {state['seed']}: choose another --work, or that seed")
     training.load_state(state)
     return float(state.get("seconds", 0.0))
 
@@ -74,7 +76,7 @@ class _Reporter:
 
     def __call__(self, training: Training, loss: float) -> None:
         first = training.step <= training.plan.seeing_steps
-        ends_lesson = training.step == training.plan.seeing_steps
+        ends_lesson = training.step in (training.plan.seeing_steps, training.plan.steps)
         self.shown = 0.95 * self.shown + 0.05 * loss if self.shown else loss
         if training.step % (100 if first else 20) == 0:
             self._say(f"step {training.step}: loss {self.shown:.4f}, {self.seconds():.0f} s")
