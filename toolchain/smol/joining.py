@@ -13,17 +13,17 @@ WEIGHTS = "vision.safetensors"
 CARD = "README.md"
 
 
-def join(gguf_path: Path, eyes: Path, folder: Path) -> None:
+def join(gguf_path: Path, vision: Path, folder: Path) -> None:
     """Write the whole model in fp16, in transformers' layout, with its processor and its card."""
     model = blank(gguf_path)
-    trained = load_file(eyes / WEIGHTS)
+    trained = load_file(vision / WEIGHTS)
     expected = {name for name in model.state_dict() if _is_trained(name)}
     if trained.keys() != expected:
-        raise ValueError(f"{eyes / WEIGHTS} does not fit: {sorted(trained.keys() ^ expected)[0]}")
+        raise ValueError(f"{vision / WEIGHTS} does not fit: {sorted(trained.keys() ^ expected)[0]}")
     model.load_state_dict(trained, strict=False)
     model.half().save_pretrained(folder)
     processor(read_tokenizer(gguf_path)).save_pretrained(folder)
-    (folder / CARD).write_bytes((eyes / CARD).read_bytes())
+    (folder / CARD).write_bytes((vision / CARD).read_bytes())
     for path in folder.iterdir():
         path.chmod(0o644)
 

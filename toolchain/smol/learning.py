@@ -15,18 +15,18 @@ from vlmc.toolchain.demo.packed import IGNORE, Packed
 from vlmc.toolchain.demo.packing import warped
 from vlmc.toolchain.smol.language import IMAGE_ID
 from vlmc.toolchain.smol.packing import Look, Packer, Recipe, looks
-from vlmc.toolchain.smol.seeing import Eyes, Lesson
+from vlmc.toolchain.smol.vision import Vision, VisionLoss
 
 
 @dataclass(frozen=True)
 class Plan:
     """How long and how fast each lesson is learned; the rate falls to zero over the last share `fall` of the steps."""
 
-    seeing_steps: int = 1_000
-    seeing_scenes: int = 64
-    seeing_rate: float = 1e-3
-    speaking_steps: int = 2_500
-    speaking_rate: float = 4e-4
+    vision_steps: int = 1_000
+    vision_scenes: int = 64
+    vision_rate: float = 1e-3
+    alignment_steps: int = 2_500
+    alignment_rate: float = 4e-4
     warm: int = 100
     fall: float = 0.3
     decay: float = 0.02
@@ -35,7 +35,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """All steps of both lessons."""
-        return self.seeing_steps + self.speaking_steps
+        return self.vision_steps + self.alignment_steps
 
 
 class Training:
@@ -43,10 +43,10 @@ class Training:
 
     def __init__(self, model: Any, tokenizer: Any, recipe: Recipe, plan: Plan, seed: int) -> None:
         self.model, self.recipe, self.plan, self.seed = model, recipe, plan, seed
-        self.packer, self.eyes, self.step = Packer(tokenizer), Eyes(model), 0
+        self.packer, self.vision, self.step = Packer(tokenizer), Vision(model), 0
         embedding_VL = model.get_input_embeddings().weight.detach()
-        self.lesson = Lesson(model.config.vision_config.hidden_size, embedding_VL, tokenizer)
-        self._learned = [*self.eyes.parameters(), *self.lesson.parameters()]
+        self.vision_loss = VisionLoss(model.config.vision_config.hidden_size, embedding_VL, tokenizer)
+        self._learned = [*self.vision.parameters(), *self.vision_loss.parameters()]
         for parameter in (*model.model.language_model.parameters(), *model.lm_head.parameters()):
             parameter.requires_grad_(False)
         _quicken(model.model.language_model)
@@ -56,7 +56,7 @@ class Training:
     def run(self, report: Callable[["Training", float], None]) -> None:
         """Train from `step` to the end; `report` is called after every step with its loss."""
         while self.step < self.plan.steps:
-            if self.step == self.plan.seeing_steps:
+            if self.step == self.plan.vision_steps:
                 self._optimizer = self._fresh_optimizer()
             loss = self._one_step()
             self.step += 1
@@ -67,27 +67,27 @@ class Training:
         return {
             "step": self.step,
             "seed": self.seed,
-            "eyes": self.eyes.state_dict(),
-            "lesson": self.lesson.state_dict(),
+            "vision": self.vision.state_dict(),
+            "vision_loss": self.vision_loss.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a state: the steps that follow are those of a training that never stopped."""
         self.step = state["step"]
-        self.eyes.load_state_dict(state["eyes"])
-        self.lesson.load_state_dict(state["lesson"])
+        self.vision.load_state_dict(state["vision"])
+        self.vision_loss.load_state_dict(state["vision_loss"])
         self._optimizer.load_state_dict(state["optimizer"])
 
     def _fresh_optimizer(self) -> torch.optim.AdamW:
         return torch.optim.AdamW(self._learned, betas=(0.9, 0.98), weight_decay=self.plan.decay)
 
     def _one_step(self) -> float:
-        self.eyes.train()
+        self.vision.train()
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate()
-        speaking = self.step >= self.plan.seeing_steps
-        loss, told = self._speaking_loss() if speaking else self._seeing_loss()
+        aligning = self.step >= self.plan.vision_steps
+        loss, told = self._alignment_loss() if aligning else self._vision_loss()
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self._learned, 1.0)
@@ -96,46 +96,46 @@ class Training:
 
     def _rate(self) -> float:
         """The rate rises, stays, and falls, in each lesson anew."""
-        first = self.step < self.plan.seeing_steps
+        first = self.step < self.plan.vision_steps
         steps, rate = (
-            (self.plan.seeing_steps, self.plan.seeing_rate) if first else (self.plan.speaking_steps, self.plan.speaking_rate)
+            (self.plan.vision_steps, self.plan.vision_rate) if first else (self.plan.alignment_steps, self.plan.alignment_rate)
         )
-        done = self.step if first else self.step - self.plan.seeing_steps
+        done = self.step if first else self.step - self.plan.vision_steps
         return rate * min(1.0, (done + 1) / self.plan.warm, (steps - done) / (self.plan.fall * steps))
 
     def _looks(self, what: str, scenes: int) -> Iterator[Any]:
         """Draw this step's scenes, which its number alone decides."""
         return looks(f"vlmc smol {what} {self.seed} {self.step}", scenes, self._coverage_VNHW)
 
-    def _seeing_loss(self) -> tuple[Tensor, float]:
-        look, _, _ = next(self._looks("seeing", self.plan.seeing_scenes))
+    def _vision_loss(self) -> tuple[Tensor, float]:
+        look, _, _ = next(self._looks("vision", self.plan.vision_scenes))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss: Tensor = self.lesson(self.eyes, look)
+            loss: Tensor = self.vision_loss(self.vision, look)
         return loss, loss.item()
 
-    def _speaking_loss(self) -> tuple[Tensor, float]:
+    def _alignment_loss(self) -> tuple[Tensor, float]:
         """Return the loss of answers, and for a while that of the first lesson on other scenes too."""
         look, scenes, random = next(self._looks("speaking", self.recipe.scenes))
         packed = self.packer.pack([self.packer.fill(scene, self.recipe, random) for scene in scenes])
-        task = answer_loss(self.model, self.eyes, packed, look)
-        share = 1.0 - (self.step - self.plan.seeing_steps) / self.plan.speaking_steps
-        seeing, _ = self._seeing_loss()
-        return task + 0.3 * share * seeing, task.item()
+        task = answer_loss(self.model, self.vision, packed, look)
+        share = 1.0 - (self.step - self.plan.vision_steps) / self.plan.alignment_steps
+        vision, _ = self._vision_loss()
+        return task + 0.3 * share * vision, task.item()
 
 
-def answer_loss(model: Any, eyes: Eyes, packed: Packed, look: Look) -> Tensor:
+def answer_loss(model: Any, vision: Vision, packed: Packed, look: Look) -> Tensor:
     """Return the mean cross-entropy of the answers' tokens."""
     chosen_BT = packed.labels_BT != IGNORE
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model.lm_head(last_states(model, eyes, packed, look.pixels_BCHW)[chosen_BT])
+        logits = model.lm_head(last_states(model, vision, packed, look.pixels_BCHW)[chosen_BT])
     return functional.cross_entropy(logits.float(), packed.labels_BT[chosen_BT])
 
 
-def last_states(model: Any, eyes: Eyes, packed: Packed, pixels_BCHW: Tensor) -> Tensor:
+def last_states(model: Any, vision: Vision, packed: Packed, pixels_BCHW: Tensor) -> Tensor:
     """Return the language model's last states, B x T x L."""
     embedded_BTL = model.get_input_embeddings()(packed.ids_BT)
     at_image_BT1 = (packed.ids_BT == IMAGE_ID)[:, :, None]
-    embedded_BTL = embedded_BTL.masked_scatter(at_image_BT1, eyes(pixels_BCHW).to(embedded_BTL.dtype))
+    embedded_BTL = embedded_BTL.masked_scatter(at_image_BT1, vision(pixels_BCHW).to(embedded_BTL.dtype))
     states: Tensor = model.model.language_model(
         inputs_embeds=embedded_BTL,
         attention_mask=torch.zeros(1).masked_fill(~packed.mask(), torch.finfo(torch.bfloat16).min),

@@ -36,7 +36,7 @@ def publish(model: Any, tokenizer: Any, gguf_path: Path, run: Run, out: Path) ->
     """Write a folder of the trained part; the whole model is joined from it, and that is what is measured."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        fresh, whole = Path(scratch) / "eyes", Path(scratch) / "whole"
+        fresh, whole = Path(scratch) / "trained", Path(scratch) / "whole"
         fresh.mkdir()
         save_file({name: one.half().contiguous() for name, one in trained_part(model).items()}, fresh / WEIGHTS)
         (fresh / CARD).touch()
@@ -119,9 +119,9 @@ emoji themselves are the same in all splits. The test split was not used to choo
 `python -m vlmc.toolchain.smol.train --work DIR --out DIR --seed {seed} --threads {threads}`
 
 First the vision tower alone names what lies in each cell, and the projector is drawn towards the language model's own
-embeddings of those words: {plan.seeing_steps:,} steps of {plan.seeing_scenes} scenes at {plan.seeing_rate:g}. Then both
-learn to be understood by the language model, whose weights stay fixed: {plan.speaking_steps:,} steps of {recipe.scenes}
-scenes at {plan.speaking_rate:g}, with as many questions each as fit into {recipe.tokens} tokens. AdamW; handwriting is
+embeddings of those words: {plan.vision_steps:,} steps of {plan.vision_scenes} scenes at {plan.vision_rate:g}. Then both
+learn to be understood by the language model, whose weights stay fixed: {plan.alignment_steps:,} steps of {recipe.scenes}
+scenes at {plan.alignment_rate:g}, with as many questions each as fit into {recipe.tokens} tokens. AdamW; handwriting is
 turned, stretched and slanted a little. It took {hours:.1f} hours on {threads} CPU thread(s), torch {torch_version},
 transformers {transformers_version}.
 """

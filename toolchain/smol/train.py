@@ -75,30 +75,30 @@ class _Reporter:
         return self.before + time.monotonic() - self.started
 
     def __call__(self, training: Training, loss: float) -> None:
-        first = training.step <= training.plan.seeing_steps
-        ends_lesson = training.step in (training.plan.seeing_steps, training.plan.steps)
+        first = training.step <= training.plan.vision_steps
+        ends_stage = training.step in (training.plan.vision_steps, training.plan.steps)
         self.shown = 0.95 * self.shown + 0.05 * loss if self.shown else loss
         if training.step % (100 if first else 20) == 0:
             self._say(f"step {training.step}: loss {self.shown:.4f}, {self.seconds():.0f} s")
         if training.step % (500 if first else 200) == 0:
-            told = self._seeing(training) if first else self._speaking(training)
+            told = self._vision_accuracy(training) if first else self._accuracy(training)
             shown = ", ".join(f"{name} {share:.1%}" for name, share in told.items())
             self._say(f"step {training.step}: validation {shown}")
-        if ends_lesson or time.monotonic() - self.saved > _SAVE_EVERY:
+        if ends_stage or time.monotonic() - self.saved > _SAVE_EVERY:
             self._save(training)
-        if ends_lesson:
+        if ends_stage:
             self.shown = 0.0
 
     @staticmethod
-    def _speaking(training: Training) -> dict[str, float]:
+    def _accuracy(training: Training) -> dict[str, float]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return score(training.model, training.packer, samples("validation", 240))
 
     @staticmethod
-    def _seeing(training: Training) -> dict[str, float]:
+    def _vision_accuracy(training: Training) -> dict[str, float]:
         random = Random("vlmc smol validation")
         drawn = [draw_scene(random, "validation") for _ in range(300)]
-        return training.lesson.score(training.eyes.eval(), look(drawn, [None] * len(drawn)))
+        return training.vision_loss.score(training.vision.eval(), look(drawn, [None] * len(drawn)))
 
     def _save(self, training: Training) -> None:
         """Write a checkpoint beside the last one, then put it in its place."""
@@ -119,10 +119,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder of trained weights to write; must not exist")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="the shipped weights were trained with the default")
-    parser.add_argument("--seeing-steps", type=int, default=plan.seeing_steps, help="steps of the vision tower alone")
-    parser.add_argument("--speaking-steps", type=int, default=plan.speaking_steps, help="steps with the language model")
+    parser.add_argument("--vision-steps", type=int, default=plan.vision_steps, help="steps of the vision tower alone")
+    parser.add_argument("--alignment-steps", type=int, default=plan.alignment_steps, help="steps with the language model")
     chosen = parser.parse_args()
-    plan = replace(plan, seeing_steps=chosen.seeing_steps, speaking_steps=chosen.speaking_steps)
+    plan = replace(plan, vision_steps=chosen.vision_steps, alignment_steps=chosen.alignment_steps)
     try:
         make(chosen.work, chosen.out, Run(plan, RECIPE, chosen.seed, chosen.threads))
     except (EnvironmentLacks, InputError) as error:

@@ -21,7 +21,7 @@ _SHARPNESS = 16.0
 """What a cosine is multiplied with before the softmax, as in CLIP."""
 
 
-class Eyes(nn.Module):
+class Vision(nn.Module):
     """The two parts of `smol` that are trained: vision tower and projector."""
 
     def __init__(self, model: Any) -> None:
@@ -39,7 +39,7 @@ class Eyes(nn.Module):
         return tokens_BIL
 
 
-class Lesson(nn.Module):
+class VisionLoss(nn.Module):
     """The loss of the first lesson.
 
     Two linear readings of the vision tower say which thing and which colour lies in each cell. And each image token is
@@ -54,10 +54,10 @@ class Lesson(nn.Module):
         for name, words in _WORDS.items():
             self.register_buffer(name, _prototypes(words, centred_VL, tokenizer), persistent=False)
 
-    def forward(self, eyes: Eyes, look: Look) -> Tensor:
+    def forward(self, vision: Vision, look: Look) -> Tensor:
         """Return the sum of all losses of a batch."""
-        seen_BID = eyes.seen(look.pixels_BCHW)
-        tokens_BIL = eyes.multi_modal_projector(seen_BID)
+        seen_BID = vision.seen(look.pixels_BCHW)
+        tokens_BIL = vision.multi_modal_projector(seen_BID)
         cell_BKD = _cells(seen_BID)
         loss = _entropy(self.thing(cell_BKD), look.thing_BK) + _entropy(self.colour(cell_BKD), look.colour_BK)
         corner_BI = _CELL_I.expand(len(tokens_BIL), -1)
@@ -72,9 +72,9 @@ class Lesson(nn.Module):
         return loss + stray
 
     @torch.no_grad()
-    def score(self, eyes: Eyes, look: Look) -> dict[str, float]:
+    def score(self, vision: Vision, look: Look) -> dict[str, float]:
         """Return the shares of cells whose emoji, digit and colour are told right."""
-        seen_BID = eyes.seen(look.pixels_BCHW)
+        seen_BID = vision.seen(look.pixels_BCHW)
         cell_BKD = _cells(seen_BID)
         right_BK = self.thing(cell_BKD).argmax(-1) == look.thing_BK
         coloured_BK = self.colour(cell_BKD).argmax(-1) == look.colour_BK
