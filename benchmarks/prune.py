@@ -92,7 +92,7 @@ def run(work: Work, peer_env: Path, line: str, *, install: bool) -> Report:
         times = arena.compete()
         rows = [*quality_rows(arena, DEMO, times[DEMO]), *quality_rows(arena, WIDE, times[WIDE])]
         rows += accuracy_rows(arena, times[DEMO]) + cost_rows(times[WIDE], arena.missing)
-    chosen = {model: arena.precision(model, WANDA) for model in (DEMO, WIDE)}
+        chosen = {model: arena.precision(model, WANDA) for model in (DEMO, WIDE)}
     settings = {
         "precision": chosen,
         "target": "2:4",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.tensors import open_weights, weight_files
-from vlmc.toolchain.streaming.weights import FLOATS
+from vlmc.toolchain.streaming.reading import FLOATS
 
 _KEEP = {".json", ".txt", ".jinja", ".model"}  # configuration, tokenizer and processor files
 _INDEX = "model.safetensors.index.json"

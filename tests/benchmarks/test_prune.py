@@ -190,7 +190,7 @@ def test_layer_errors_are_relative_to_the_dense_output(made: tuple[Checkpoint, d
 
 @pytest.mark.slow
 def test_a_run_has_every_row_without_llm_compressor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "Arena", lambda work, *_, install: tiny(tmp_path))
+    monkeypatch.setattr(prune, "Arena", lambda work, scratch, *_, install: tiny(scratch))
     found = prune.run(Work.of(quick=True, repeats=1), tmp_path / "none", "line", install=False)
     metrics: Sequence[str] = (words.ERROR, words.ACCURACY, words.TIME, words.BUSY, words.ABOVE, words.ABSOLUTE)
     for metric in metrics:

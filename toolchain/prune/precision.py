@@ -7,7 +7,7 @@ import torch
 
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.settings import CalibrationPrecision
-from vlmc.toolchain.streaming.weights import FLOATS
+from vlmc.toolchain.streaming.reading import FLOATS
 
 TYPES: dict[CalibrationPrecision, torch.dtype] = {
     "fp32": torch.float32,

@@ -25,7 +25,8 @@ from vlmc.toolchain.families.base import Family
 from vlmc.toolchain.repair.adapters import Adapted
 from vlmc.toolchain.repair.batches import Batch, answer_logits
 from vlmc.toolchain.repair.merging import Merging
-from vlmc.toolchain.streaming.weights import FLOATS, StreamedModel
+from vlmc.toolchain.streaming.reading import FLOATS
+from vlmc.toolchain.streaming.weights import StreamedModel
 
 NEAR = 0.25
 """Distance of the merged model from base + adapters, as a share of the distance of base alone, that needs no reason."""

@@ -3,8 +3,6 @@
 The hooks that do it are accelerate's.
 """
 
-import ctypes
-import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,15 +11,13 @@ from typing import Any
 
 import torch
 from accelerate.hooks import attach_align_device_hook, remove_hook_from_submodules
-from accelerate.utils import OffloadedWeightsLoader, set_module_tensor_to_device
-from safetensors import safe_open
+from accelerate.utils import set_module_tensor_to_device
 from torch import Tensor, nn
 
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.tensors import open_weights
-
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-"""Types of weights that can be pruned, by safetensors' names."""
+from vlmc.runtime.tensors import TensorFile, open_weights
+from vlmc.toolchain.streaming.memory import return_memory
+from vlmc.toolchain.streaming.reading import FLOATS, Parameters, Place
 
 HELD, LITTLE = 0.2, 128 << 20
 """While samples run up to a tower, weights may take this share of the model's bytes, or so many bytes if that is more."""
@@ -53,9 +49,9 @@ class StreamedModel:
         state = {name: order[_number(name, mark)] for name, mark in self.module.state_dict(keep_vars=True).items()}
         self._names = {name: state[name] for name, _ in self.module.named_parameters(remove_duplicate=False)}
         self._wide = _kept_in_float32(self.module, precision)
-        self._index = {name: self._entry(name, self._files[stored].path, stored) for name, stored in self._names.items()}
-        self._weights = OffloadedWeightsLoader(index=self._index)
-        for name in self._names:
+        self._weights = Parameters()
+        for name, stored in self._names.items():
+            self._weights.put(name, Place(self._files[stored], stored), self._type(name))
             set_module_tensor_to_device(self.module, name, "meta", dtype=self._type(name))
         self._read_buffers({name: stored for name, stored in state.items() if name not in self._names})
         _say_device(self.module, device)
@@ -124,28 +120,22 @@ class StreamedModel:
 
     def replace(self, parameter: str, file: Path, name: str) -> None:
         """From now on read a parameter, and those tied to it, from another safetensors file, where it is called `name`."""
+        place = Place(TensorFile(file), name)
         for tied, stored in self._names.items():
             if stored == self._names[parameter]:
-                self._index[tied] = self._entry(tied, file, name)
+                self._weights.put(tied, place, self._type(tied))
 
     def read(self, parameter: str) -> Tensor:
         """Return a parameter in float32 on the device, whatever the model computes in."""
-        entry = self._index[parameter]
-        with safe_open(entry["safetensors_file"], framework="pt") as file:
-            stored: Tensor = file.get_tensor(entry["weight_name"])
-        return stored.to(self.device, torch.float32)
+        return self._weights.stored(parameter).to(self.device, torch.float32)
 
     def _type(self, parameter: str) -> torch.dtype:
         return torch.float32 if self._wide.search(parameter) else self.precision
 
-    def _entry(self, parameter: str, file: Path, name: str) -> dict[str, str]:
-        dtype = str(self._type(parameter)).removeprefix("torch.")
-        return {"safetensors_file": str(file), "weight_name": name, "dtype": dtype}
-
     def _read_buffers(self, stored: dict[str, str]) -> None:
         for name, tensor in stored.items():
-            with safe_open(self._files[tensor].path, framework="pt") as file:
-                set_module_tensor_to_device(self.module, name, self.device, value=file.get_tensor(tensor))
+            value = Place(self._files[tensor], tensor).read()
+            set_module_tensor_to_device(self.module, name, self.device, value=value)
 
     @contextmanager
     def resident(self, name: str) -> Iterator[nn.Module]:
@@ -196,12 +186,6 @@ def _kept_in_float32(model: nn.Module, precision: torch.dtype) -> re.Pattern[str
     if precision is torch.float16:
         kept |= set(some._keep_in_fp32_modules or ())
     return re.compile("|".join(rf"(?:^|\.){part}(?:$|\.)" for part in sorted(kept)) or r"(?!)")
-
-
-def return_memory() -> None:
-    """Give freed memory back to the system: glibc keeps tensors' places otherwise, and block after block it adds up."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _number(name: str, mark: Tensor) -> int:

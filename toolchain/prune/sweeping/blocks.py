@@ -25,7 +25,7 @@ from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.sweeping.sweep import Run, Sweep, Visitor
 from vlmc.toolchain.prune.sweeping.tokens import Tokens
 from vlmc.toolchain.streaming.activations import Activations
-from vlmc.toolchain.streaming.weights import return_memory
+from vlmc.toolchain.streaming.memory import keep_large_apart, return_memory
 from vlmc.toolchain.team import Team
 
 
@@ -47,6 +47,7 @@ def prune_blocks(plan: Plan, sweep: Sweep, journal: Journal, tokens: Tokens | No
 
     `tokens` weighs the tokens of the language model's input; None weighs all alike.
     """
+    keep_large_apart()
     family, model = sweep.family, sweep.model
     towers = {tower: [name for name, _ in family.blocks(model.module, tower)] for tower in family.towers}
     towers = {tower: names for tower, names in towers.items() if _has_work(plan, names)}
