@@ -32,22 +32,26 @@ def spend(arguments: Sequence[str], threads: int | None, limit: int | None = Non
         if group is not None:
             (group / "cgroup.procs").write_text(str(process.pid))
         peak = watch(process)
-    if process.returncode:
-        raise SystemExit(f"vlmc {arguments[0]} ended with status {process.returncode}")
     return Spent(time.perf_counter() - start, peak, None if group is None else limit)
 
 
-def watch(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the process; return the bytes that it had resident at most, by the system's own high-water mark."""
+def watch(*processes: "subprocess.Popen[bytes]") -> int:
+    """Wait for processes; return the bytes that one of them had resident at most, by the system's own high-water mark.
+
+    Raises:
+        SystemExit: one of them failed.
+    """
     peak = 0
-    while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-        except OSError:
-            break
-        peak = max([peak, *(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+    while any(process.poll() is None for process in processes):
+        for process in processes:
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+            except OSError:
+                continue
+            peak = max([peak, *(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
         time.sleep(0.05)
-    process.wait()
+    if failed := [process.returncode for process in processes if process.returncode]:
+        raise SystemExit(f"vlmc ended with status {failed[0]}")
     return peak
 
 

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from large import Size, write_llava
 from pages import DOCS, fill
+from processes import watch
 from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
 
 from vlmc.toolchain.demo.dataset import write
@@ -118,26 +118,10 @@ def _repair(line: list[str], count: int, told: dict[str, str], out: Path, total:
         told = told | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
     told |= {"OMP_NUM_THREADS": str(threads), "ACCELERATE_USE_CPU": "true"}
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)] if count > 1 else [{}]
-    peak = watch([_start(line, (told if count > 1 else {"OMP_NUM_THREADS": str(threads)}) | rank) for rank in ranks])
+    peak = watch(*(_start(line, (told if count > 1 else {"OMP_NUM_THREADS": str(threads)}) | rank) for rank in ranks))
     measures = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["history"][-1]["measures"]
     steps = list(csv.DictReader((out / "reports" / "repair.csv").read_text(encoding="utf-8").splitlines()))
     return Spent(measures.get("weight_bytes_each", total), peak, [float(step["loss"]) for step in steps])
-
-
-def watch(processes: Sequence["subprocess.Popen[bytes]"]) -> int:
-    """Wait for the processes; return the bytes that one of them had resident at most."""
-    peak = 0
-    while any(process.poll() is None for process in processes):
-        for process in processes:
-            try:
-                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-            except OSError:
-                continue
-            peak = max([peak, *(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
-        time.sleep(0.05)
-    if failed := [process.returncode for process in processes if process.returncode]:
-        raise SystemExit(f"vlmc repair ended with status {failed[0]}")
-    return peak
 
 
 def _start(arguments: Sequence[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":

@@ -8,7 +8,6 @@ import streaming
 import streaming_merge
 from large import Size, write_adapted, write_llava
 from pages import with_table
-from processes import watch
 from report import RESULTS, Report
 
 from vlmc.runtime.tensors import open_weights
@@ -46,15 +45,6 @@ def test_what_a_block_needs_is_counted() -> None:
     weights, activations = 4 * 100 + 3 * 200, 2 * 4 * 40 * 5 * 10
     assert streaming.needed(size, 5, hessian=False) == 7 * weights + activations
     assert streaming.needed(size, 5, hessian=True) == 7 * weights + 4 * (3 * 100 + 400) + activations
-
-
-def test_a_process_is_watched_to_its_end() -> None:
-    import subprocess
-    import sys
-
-    process = subprocess.Popen([sys.executable, "-c", "import time; x = bytearray(200_000_000); time.sleep(0.5)"])
-    assert 200e6 < watch(process) < 300e6
-    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("subject", [streaming, streaming_merge], ids=["prune", "merge"])

@@ -14,7 +14,6 @@ from tests import pico
 from tests.repair import material
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
-from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.evaluate import answer_all
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.progress import Progress
@@ -240,14 +239,6 @@ def test_stopping_early_needs_data_to_validate_on(llava: Checkpoint, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "name", ["tensorboard", "checkpoint_minutes", "checkpoint_every", "gradient_checkpointing", "sample_cache", "workers"]
-)
-def test_what_does_not_change_the_result_is_no_part_of_the_history(name: str) -> None:
-    assert name not in Repair(material.OPTIONS).settings()
-    assert name in RepairSettings.model_fields
-
-
-@pytest.mark.parametrize(
     ("steps", "validated", "rooms"), [(3, False, [0]), (4, False, [7_000_000]), (60, True, [3_500_000, 3_500_000])]
 )
 def test_encoded_samples_are_kept_only_where_they_are_seen_again(
@@ -287,26 +278,6 @@ def test_the_pruned_models_accuracy_is_kept_in_the_history(llava: Checkpoint, tm
     assert (found["count"], found["overall"]) == (4, 0.75)  # of the first five, the long answer is not asked for
     nothing = Repair(options.model_copy(update={"pruned_questions": 0}), samples=some, validation=some)
     assert "pruned_accuracy" not in nothing.run(llava, tmp_path / "none").manifest.history[-1].measures
-
-
-@pytest.mark.parametrize(
-    ("flag", "value", "reason"),
-    [
-        ("--hidden", "inf", "finite number"),
-        ("--temperature", "inf", "finite number"),
-        ("--lr", "inf", "finite number"),
-        ("--checkpoint-minutes", "nan", "finite number"),
-        ("--hold-out", "most", "give a share below 100 %, such as 5%"),
-        ("--hold-out", "100%", "give a share below 100 %, such as 5%"),
-    ],
-)
-def test_options_are_numbers_that_can_be_trained_with(
-    flag: str, value: str, reason: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["repair", flag, value]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"vlmc: {flag} {value}: ")
-    assert reason in error
 
 
 def test_a_run_that_moved_nothing_fails_in_one_line(llava: Checkpoint, tmp_path: Path) -> None:

@@ -40,10 +40,6 @@ class Checkpoints:
         """Replace the latest state in one step."""
         write_tensors(self.folder / _STATE, state)
 
-    def remove(self) -> None:
-        """Delete the folder."""
-        self._run.remove()
-
     def _load(self) -> State:
         try:
             return load((self.folder / _STATE).read_bytes())

@@ -4,9 +4,7 @@ A shard is some neighbouring rows of every weight; a block's are put together wh
 trained and the masks' bits, both small, are whole in every process, so the steps are those of processes without shards.
 """
 
-import ctypes
 import os
-import platform
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 
@@ -24,7 +22,10 @@ from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.models import Checkpoint
 from vlmc.toolchain.repair.precision import narrow
 from vlmc.toolchain.settings import Precision
+from vlmc.toolchain.streaming.memory import keep_large_apart
 from vlmc.toolchain.team import Team
+
+_LARGE = 1 << 18  # bytes of a tensor that has pages of its own: what a block's weights are put together in comes and goes
 
 
 class Loading(ABC):
@@ -58,7 +59,7 @@ class Sharded(Loading):
     def __init__(self, source: Checkpoint, precision: Precision, team: Team) -> None:
         self.source, self.team = source, team
         if team.device.type == "cpu":
-            _give_memory_back()
+            keep_large_apart(_LARGE)
         self._streamed = source.stream(team.device)
         remove_hook_from_submodules(self._streamed.module)
         self.model = narrow(self._streamed.module, self._streamed.dtypes(), precision).requires_grad_(False)
@@ -125,15 +126,6 @@ def own_rows(weight: Tensor) -> slice:
 def own_part(weight: Tensor) -> Tensor:
     """Return those rows themselves: what is written there is written into the weight."""
     return weight.to_local().detach() if isinstance(weight, DTensor) else weight.detach()
-
-
-def _give_memory_back() -> None:
-    """Let glibc give every large block back to the system at once: else it keeps what blocks' weights were put together in.
-
-    By itself glibc takes blocks of up to 32 MB from its heap as soon as one of that size was freed.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(-3, 1 << 18)  # M_MMAP_THRESHOLD, in bytes
 
 
 def held_bytes(model: nn.Module) -> int:

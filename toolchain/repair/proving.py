@@ -65,7 +65,7 @@ def check_update(name: str, layer: Adapted, merged_OI: Tensor) -> None:
     if not gap <= LAYER_EXACT * (effect + float(base_PO.norm())):
         raise CheckFailed(
             f"the merged weight of {name} is not what was trained: its outputs differ by {gap:.2g}, "
-            f"logit, where the adapter changes them by {effect:.2g}"
+            f"where the adapter changes them by {effect:.2g}"
         )
 
 

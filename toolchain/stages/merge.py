@@ -24,6 +24,7 @@ from vlmc.toolchain.repair.reports import PLOT, TABLE
 from vlmc.toolchain.saving import save_model
 from vlmc.toolchain.settings import DataSettings
 from vlmc.toolchain.stages.base import Stage
+from vlmc.toolchain.streaming.memory import keep_large_apart
 from vlmc.toolchain.verify import ensure_sparsity
 
 
@@ -62,6 +63,7 @@ class Merge(Stage):
     def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact = source.artifact
         assert artifact is not None
+        keep_large_apart()
         manifest, saved = artifact.manifest, [load_adapter(folder) for folder in self._adapters(artifact)]
         masks, cpu = KeepMasks(artifact.root, manifest), torch.device("cpu")
         merging = Merging(source.stream(cpu), manifest.layers, masks, saved)

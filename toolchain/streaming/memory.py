@@ -7,13 +7,13 @@ LARGE = 4 << 20  # bytes
 _M_MMAP_THRESHOLD = -3
 
 
-def keep_large_apart() -> None:
-    """From now on let every tensor of `LARGE` bytes have pages of its own, which the system gets back with the tensor.
+def keep_large_apart(size: int = LARGE) -> None:
+    """From now on let every tensor of so many bytes have pages of its own, which the system gets back with the tensor.
 
     By itself glibc raises that limit to as much as 32 MiB, and what is smaller leaves holes.
     """
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, size)
 
 
 def return_memory() -> None:
