@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["HF_HUB_OFFLINE"] = "1"
+_numbers = count()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,11 +28,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where dense models lie is noted in a cache folder: that of the tests is their own."""
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what the tests' shared material leaves out of the user's cache."""
+    folder = tmp_path_factory.mktemp("caches")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLMC_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+        patch.setenv("VLMC_CACHE", str(folder / "shared"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees what another one left in the cache: digests of files, and where dense models lie."""
+    monkeypatch.setenv("VLMC_CACHE", str(_caches / str(next(_numbers))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,13 +47,4 @@ def _no_plots() -> Iterator[None]:
     """Repair runs by the dozen, and drawing a plot takes as long as a small run: the tests of the plot ask for it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vlmc.toolchain.repair.reports.can_draw", lambda: False)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the digests of the tests' files out of the user's cache."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlmc.toolchain.data.file_digests.cache_folder", lambda: folder)
         yield

@@ -1,7 +1,6 @@
 """The dense model that an artifact was made from: known by name and digest there, found again by what this machine knows.
 
-An artifact travels, so it holds no path. Where a dense model lay is noted, by its digest, in the user's cache folder:
-`$VLMC_CACHE`, or `vlmc` in `$XDG_CACHE_HOME` or in `~/.cache`.
+An artifact travels, so it holds no path. Where a dense model lay is noted, by its digest, in the user's cache folder.
 """
 
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain.machine.cache import cache_folder
 from vlmc.toolchain.models import Checkpoint
 
 
@@ -43,9 +43,9 @@ def remember(dense: Checkpoint) -> None:
     """Note where a dense model lies, for this user on this machine; a cache that cannot be written is no error."""
     if dense.name in checkpoints.NAMES:
         return
-    note = _note(dense.digest)
-    partial = note.with_name(f"{note.name}.{os.getpid()}")
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # a folder that cannot be written, or no home folder
+        note = _note(dense.digest)
+        partial = note.with_name(f"{note.name}.{os.getpid()}")
         note.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(f"{dense.folder.absolute()}\n", encoding="utf-8")
         partial.replace(note)
@@ -66,10 +66,9 @@ def _candidates(artifact: Artifact) -> Iterator[Checkpoint]:
 
 
 def _remembered(digest: str) -> Iterator[Path]:
-    with suppress(OSError, UnicodeDecodeError):
+    with suppress(OSError, RuntimeError, UnicodeDecodeError):
         yield Path(_note(digest).read_text(encoding="utf-8").removesuffix("\n"))
 
 
 def _note(digest: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(os.environ.get("VLMC_CACHE") or Path(base) / "vlmc") / "dense" / f"{digest}.txt"
+    return cache_folder() / "dense" / f"{digest}.txt"

@@ -12,8 +12,6 @@ import pytest
 from vlmc.toolchain.data import file_digests
 from vlmc.toolchain.data.file_digests import FileDigests
 
-XDG = file_digests.cache_folder  # as it is before the tests' own stands in for it
-
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -143,11 +141,3 @@ def test_a_name_that_is_no_text_is_read_every_time(tmp_path: Path, read: list[Pa
     path.write_bytes(b"a")
     for _ in range(2):
         assert digest(tmp_path / "cache", path) == [sha256(b"a").hexdigest()]
-
-
-def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert XDG() == tmp_path / "vlmc"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert XDG() == tmp_path / "home" / ".cache" / "vlmc"

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from vlmc.runtime.artifact import sha256_file
+from vlmc.toolchain.machine.cache import cache_folder
 
 RACY_NS = 2_000_000_000
 MOST = 2_000_000
@@ -90,12 +91,6 @@ class FileDigests:
             count = connection.execute("SELECT count(*) FROM digests").fetchone()[0]
             oldest = "SELECT rowid FROM digests ORDER BY rowid LIMIT ?"
             connection.execute(f"DELETE FROM digests WHERE rowid IN ({oldest})", (max(0, count - MOST),))
-
-
-def cache_folder() -> Path:
-    """Return the folder of vlmc's own caches: `vlmc` in XDG_CACHE_HOME, or in ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "vlmc"
 
 
 def _open(folder: Path | None) -> sqlite3.Connection | None:
