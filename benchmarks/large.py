@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from vlmc.runtime.artifact import Artifact, write
 from vlmc.runtime.artifact.folder import model_files
 from vlmc.toolchain.demo.checkpoints import locate
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.repair.adapter_files import FOLDER
-from vlmc.toolchain.repair.carry import carry
+from vlmc.toolchain.models.carrying import carry
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.adapters.files import FOLDER
 from vlmc.toolchain.repair.methods import METHODS, MaskedFull
 from vlmc.toolchain.settings import RepairMethod
 
@@ -93,7 +93,7 @@ def write_adapted(pruned: Path, folder: Path, method: RepairMethod, rank: int = 
 
     The update of a weight is about a tenth of it; masked-full's tensors are as large as the model, in float32.
     """
-    source = Checkpoint.find(str(pruned))
+    source = SavedModel.find(str(pruned))
     artifact = Artifact.open(pruned)
     model = source.stream(torch.device("cpu")).module
     names = [*artifact.manifest.layers, *source.family.adaptable(model)]

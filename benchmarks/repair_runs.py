@@ -16,11 +16,11 @@ from variants import Stopwatch, Trial, Variants
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.toolchain import data
 from vlmc.toolchain.evaluate import Accuracy
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.machine.versions import versions
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 from vlmc.toolchain.stages.prune import Prune
-from vlmc.toolchain.versions import versions
 
 PATTERNS = ("2:4", "4:8", "50%", "60%", "70%")
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -96,7 +96,7 @@ class Comparison:
 
     def __init__(self, model: str, work: Work, store: Store) -> None:
         self.model, self.work, self.store = model, work, store
-        self.digest = Checkpoint.find(model).digest
+        self.digest = SavedModel.find(model).digest
         self.variants = {
             split: Variants(model, list(data.load("demo", split, work.questions)), store.folder)
             for split in ("validation", "test")
@@ -139,14 +139,14 @@ class Comparison:
         """RESSA's default for the width of the demos' layers."""
         return 0.32 / 64
 
-    def _artifact(self, pattern: str) -> Checkpoint:
+    def _artifact(self, pattern: str) -> SavedModel:
         """Return the pruned artifact, which is made once."""
         options = self.work.prune.model_copy(update={"target": pattern})
         text = json.dumps({"model": self.digest, "options": options.model_dump(mode="json"), "versions": versions()})
         folder = self.store.folder / f"pruned-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         if not folder.is_dir():
-            Prune(options).run(Checkpoint.find(self.model), folder)
-        return Checkpoint(pattern, folder)
+            Prune(options).run(SavedModel.find(self.model), folder)
+        return SavedModel(pattern, folder)
 
     def _key(self, **more: Any) -> dict[str, Any]:
         work = {**asdict(self.work), "prune": self.work.prune.model_dump(), "repair": self.work.repair.model_dump()}

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from vlmc.runtime.artifact.writing import write_text
-from vlmc.toolchain.tables import show_table
+from vlmc.toolchain.reporting.tables import show_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -149,7 +149,7 @@ def _processor() -> str:
 
 
 def _versions() -> dict[str, str]:
-    from vlmc.toolchain.versions import versions
+    from vlmc.toolchain.machine.versions import versions
 
     return {"python": platform.python_version(), **versions()}
 

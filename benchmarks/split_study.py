@@ -18,7 +18,7 @@ from report import RESULTS, Report, arguments, command, finish, measured, prepar
 from report import Row as Measure
 
 from vlmc.toolchain.demo.checkpoints import NAMES
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import SweepSettings
 from vlmc.toolchain.study import Plan, Record, Row, SplitStudy, Variant
 from vlmc.toolchain.study.figures import SPLIT, TOWERS, WHERE
@@ -67,7 +67,7 @@ def run(models: Sequence[str], base: SweepSettings, sets: int, line: str, pictur
 
 
 def _study(model: str, options: SweepSettings, folder: Path) -> Record:
-    record = SplitStudy(options).run(Checkpoint.find(model), folder, force=True)
+    record = SplitStudy(options).run(SavedModel.find(model), folder, force=True)
     for row in record.rows:
         print(f"{model}, {name_of(row)}: {100 * row.accuracy:.1f} %", file=sys.stderr, flush=True)
     return record

@@ -8,8 +8,8 @@ from filelock import FileLock
 
 from tests import pico
 from vlmc.runtime.artifact import Artifact
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings, PruneSettings
 from vlmc.toolchain.stages.export import export
 from vlmc.toolchain.stages.prune import Prune
@@ -22,7 +22,7 @@ DEPLOYABLE = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else na
 def pruned(checkpoint: Path, destination: Path, target: str = "2:4") -> Artifact:
     """Prune every layer of both towers of a checkpoint and write the artifact."""
     options = PruneSettings(target=target, method="magnitude", calibration=1)
-    return Prune(options).run(Checkpoint.find(str(checkpoint)), destination)
+    return Prune(options).run(SavedModel.find(str(checkpoint)), destination)
 
 
 def exported(family: str, base: Path) -> Path:

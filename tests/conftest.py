@@ -46,5 +46,5 @@ def _own_cache(_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_plots() -> Iterator[None]:
     """Repair runs by the dozen, and drawing a plot takes as long as a small run: the tests of the plot ask for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlmc.toolchain.repair.reports.can_draw", lambda: False)
+        patch.setattr("vlmc.toolchain.repair.training.reports.can_draw", lambda: False)
         yield

@@ -14,7 +14,7 @@ import warnings
 def warned_by(module):
     warnings.warn_explicit("old", FutureWarning, f"{module}.py", 1, module=module)
 
-def test_vlmc(): warned_by("vlmc.toolchain.models")
+def test_vlmc(): warned_by("vlmc.toolchain.models.saved")
 def test_own_tests(): warned_by("tests.runtime.test_model")
 def test_third_party(): warned_by("transformers.models.llava")
 def test_like_vlmc(): warned_by("vlmcx.models")

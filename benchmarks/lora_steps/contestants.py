@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from lora_steps.subject import Pairs, Subject
-from vlmc.toolchain.repair.adapters import AdapterPlan, attach
+from vlmc.toolchain.repair.adapters.attaching import AdapterPlan, attach
 from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
 from vlmc.toolchain.repair.methods.low_rank import LowRank
 

@@ -31,7 +31,7 @@ from prune_peers.words import (
     WIDE,
 )
 from vlmc.runtime.artifact import Artifact
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 FOLDER = Path(__file__).resolve().parents[1]
 
@@ -109,9 +109,9 @@ class Arena:
             self.pythons["llm_compressor"] = interpreter(peer_env, make=install)
         except Missing as reason:
             self.missing = str(reason)
-        self.models = {DEMO: Checkpoint.find("demo")}
+        self.models = {DEMO: SavedModel.find("demo")}
         write_wide(self.models[DEMO], work.size, scratch / WIDE)
-        self.models[WIDE] = Checkpoint.find(str(scratch / WIDE))
+        self.models[WIDE] = SavedModel.find(str(scratch / WIDE))
         for name, model in self.models.items():
             write_feeds(encoded(model, "train", work.calibration[name]), self.feeds(name))
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from vlmc.runtime.artifact import Artifact
 from vlmc.toolchain import data
 from vlmc.toolchain.evaluate.compare import measure
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -33,7 +33,7 @@ def tensors_of_layers(ours: Path) -> dict[str, str]:
 
 @torch.no_grad()
 def layer_errors(
-    dense: Checkpoint, layers: Mapping[str, str], pruned: Mapping[str, Path], feeds: Sequence[Mapping[str, Tensor]]
+    dense: SavedModel, layers: Mapping[str, str], pruned: Mapping[str, Path], feeds: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, dict[str, float]]:
     """Return ||(W - W') X|| / ||W X|| of every result and layer, X being what the dense model feeds the layer."""
     model, stored = dense.load(), {name: weights(folder) for name, folder in pruned.items()}
@@ -60,11 +60,11 @@ def mask_agreement(ours: Path, theirs: Path) -> float:
     return 100 * same / sum(mask_OI.numel() for mask_OI in masks.values())
 
 
-def accuracy(dense: Checkpoint, folder: Path, questions: int) -> float:
+def accuracy(dense: SavedModel, folder: Path, questions: int) -> float:
     """Return the percentage of right answers to test questions."""
     if not (folder / "processor_config.json").is_file():  # peers save the model alone
         for path in dense.folder.iterdir():
             if path.suffix != ".safetensors" and not (folder / path.name).exists():
                 shutil.copy(path, folder)
     samples = list(data.load("demo", "test", questions))
-    return 100 * measure(Checkpoint("pruned", folder), samples, Progress(quiet=True), title="pruned").overall
+    return 100 * measure(SavedModel("pruned", folder), samples, Progress(quiet=True), title="pruned").overall

@@ -10,7 +10,7 @@ from torch import Tensor
 from prune_peers.job import FEED
 from vlmc.toolchain import data
 from vlmc.toolchain.data.encode import Encoder
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Size:
     patch: int
 
 
-def encoded(source: Checkpoint, split: str, count: int) -> list[dict[str, Tensor]]:
+def encoded(source: SavedModel, split: str, count: int) -> list[dict[str, Tensor]]:
     """Return the first samples of the demo's data as the model's inputs, answers included."""
     encoder = Encoder(source.load_processor(), source.family, source.load())
     samples = [encoder.answered(sample) for sample in data.load("demo", split, count)]
@@ -36,7 +36,7 @@ def write_feeds(feeds: list[dict[str, Tensor]], path: Path) -> None:
     save_file({f"{number:05d}.{name}": feed[name].contiguous() for number, feed in enumerate(feeds) for name in FEED}, path)
 
 
-def write_wide(demo: Checkpoint, size: Size, folder: Path) -> None:
+def write_wide(demo: SavedModel, size: Size, folder: Path) -> None:
     """Write a LLaVA of that size in bfloat16, random but for its tokens and pictures, which are the demo's."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 

@@ -18,9 +18,9 @@ from prune_peers.material import Size
 from report import RESULTS, Report, Row
 
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.calibration.statistics import Need, Statistics
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import PRUNERS
-from vlmc.toolchain.prune.statistics import Need, Statistics
 
 RESULT = RESULTS / "prune.json"
 
@@ -143,7 +143,7 @@ def test_the_textbooks_code_agrees_with_ours(method: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, dict[str, Path]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[SavedModel, dict[str, Path]]:
     """A wide model of no width, pruned in this process by us and by the textbook."""
     folder = tmp_path_factory.mktemp("peers")
     arena = tiny(folder)
@@ -161,7 +161,7 @@ def tiny(folder: Path) -> Arena:
     return Arena(work, folder, 1, folder / "none", install=False)
 
 
-def test_the_first_blocks_masks_are_the_textbooks(made: tuple[Checkpoint, dict[str, Path]]) -> None:
+def test_the_first_blocks_masks_are_the_textbooks(made: tuple[SavedModel, dict[str, Path]]) -> None:
     _, found = made
     assert judging.mask_agreement(found["ours"], found["textbook"]) > 95
     theirs, mine = judging.weights(found["textbook"]), judging.weights(found["ours"])
@@ -171,7 +171,7 @@ def test_the_first_blocks_masks_are_the_textbooks(made: tuple[Checkpoint, dict[s
 
 
 @torch.no_grad()
-def test_layer_errors_are_relative_to_the_dense_output(made: tuple[Checkpoint, dict[str, Path]]) -> None:
+def test_layer_errors_are_relative_to_the_dense_output(made: tuple[SavedModel, dict[str, Path]]) -> None:
     model, found = made
     layers = judging.tensors_of_layers(found["ours"])
     feeds = prune.encoded(model, "validation", 2)

@@ -16,7 +16,7 @@ from lora_steps.words import CHECKPOINTED, COSINES, KEPT, PEAK, STEP
 from report import RESULTS, Report, Row
 from torch import nn
 
-from vlmc.toolchain.repair import masked_linear
+from vlmc.toolchain.repair.kernels import masked_linear
 
 TINY = sparse_lora.Work(12, 4, 1, Size(2, 10, 3, 28, 64, 96, 2, 64, 80, 2))
 SOME = ("1024", "vlm")

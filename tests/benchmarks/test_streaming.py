@@ -11,7 +11,7 @@ from pages import with_table
 from report import RESULTS, Report
 
 from vlmc.runtime.tensors import open_weights
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneSettings, RepairMethod
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
@@ -26,7 +26,7 @@ def test_the_large_model_is_sharded_and_can_be_pruned(tmp_path: Path, monkeypatc
     assert total == sum(file.span(name)[1] - file.span(name)[0] for name, file in files.items())
     assert len({file.path for file in files.values()}) > 1
     assert {file.dtype(name) for name, file in files.items()} == {"BF16"}
-    Prune(PruneSettings(calibration=1)).run(Checkpoint.find(str(tmp_path / "dense")), tmp_path / "out")
+    Prune(PruneSettings(calibration=1)).run(SavedModel.find(str(tmp_path / "dense")), tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -34,9 +34,9 @@ def test_the_large_model_is_sharded_and_can_be_pruned(tmp_path: Path, monkeypatc
 def test_its_random_adapters_can_be_merged(method: RepairMethod, tmp_path: Path) -> None:
     write_llava(tmp_path / "dense", TINY)
     options = PruneSettings(method="magnitude", calibration=1)
-    Prune(options).run(Checkpoint.find(str(tmp_path / "dense")), tmp_path / "pruned")
+    Prune(options).run(SavedModel.find(str(tmp_path / "dense")), tmp_path / "pruned")
     write_adapted(tmp_path / "pruned", tmp_path / "adapted", method, rank=2)
-    result = Merge().run(Checkpoint.find(str(tmp_path / "adapted")), tmp_path / "merged")
+    result = Merge().run(SavedModel.find(str(tmp_path / "adapted")), tmp_path / "merged")
     assert result.manifest.history[-1].measures["logit_effect"] > 0
 
 

@@ -189,8 +189,8 @@ def test_sweep_prints_what_it_wrote(
 
 
 def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlmc.toolchain.doctor.version_of", lambda name: None)
-    monkeypatch.setattr("vlmc.toolchain.doctor.packages_distributions", dict)
+    monkeypatch.setattr("vlmc.toolchain.machine.doctor.version_of", lambda name: None)
+    monkeypatch.setattr("vlmc.toolchain.machine.doctor.packages_distributions", dict)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
@@ -204,8 +204,8 @@ def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[st
 def test_doctor_names_the_onnx_runtime_that_is_installed_and_warns_of_two(
     installed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlmc.toolchain.doctor.packages_distributions", lambda: {"onnxruntime": installed})
-    monkeypatch.setattr("vlmc.toolchain.doctor.version_of", lambda name: None if name == "tensorrt" else "1.2.3")
+    monkeypatch.setattr("vlmc.toolchain.machine.doctor.packages_distributions", lambda: {"onnxruntime": installed})
+    monkeypatch.setattr("vlmc.toolchain.machine.doctor.version_of", lambda name: None if name == "tensorrt" else "1.2.3")
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines() if line.startswith("onnxruntime")] == sorted(installed)

@@ -40,7 +40,7 @@ def test_entries_longer_than_the_window_are_found(
     path = material.conversation_list(tmp_path, long)
     path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False), encoding="utf-8-sig")
     for chunk in (1, 2, 3, 7, 64, 1000):
-        monkeypatch.setattr("vlmc.toolchain.data.json_list.CHUNK", chunk)
+        monkeypatch.setattr("vlmc.toolchain.data.forms.json_list.CHUNK", chunk)
         assert [one.question for one in data.load(str(path), "test")] == [one.question.strip() for one in long]
 
 

@@ -13,12 +13,12 @@ from tests.repair.material import samples
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE, Encoder, collate
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 
 @pytest.fixture(scope="module")
 def encode(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    checkpoint = Checkpoint.find(str(pico.save("llava", Path(tmp_path_factory.mktemp("encode")))))
+    checkpoint = SavedModel.find(str(pico.save("llava", Path(tmp_path_factory.mktemp("encode")))))
     return Encoder(checkpoint.load_processor(), checkpoint.family, checkpoint.load())
 
 
@@ -59,7 +59,7 @@ def test_a_slot_in_the_question_is_dropped(encode: Encoder) -> None:
 
 
 def test_a_model_that_looks_at_one_picture_says_so(tmp_path: Path) -> None:
-    checkpoint = Checkpoint.find(str(pico.save("blip-2", tmp_path)))
+    checkpoint = SavedModel.find(str(pico.save("blip-2", tmp_path)))
     encode = Encoder(checkpoint.load_processor(), checkpoint.family, checkpoint.load())
     with pytest.raises(InputError, match="a blip-2 model looks at one image, 2 were given"):
         encode.question(replace(samples(1)[0], images=(pico.picture(0), pico.picture(1))))

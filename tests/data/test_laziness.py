@@ -13,7 +13,7 @@ from tests.data import material
 from tests.data.material import Asked, expected, lines, put_pictures, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.data import parquet
+from vlmc.toolchain.data.forms import parquet
 from vlmc.toolchain.data.sample import Sample
 
 

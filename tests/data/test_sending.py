@@ -9,7 +9,7 @@ from tests.data import material
 from tests.data.material import FORMS, Asked, expected, seen
 from tests.data.test_hub import made
 from vlmc.toolchain import data
-from vlmc.toolchain.data.hub import TakenRows
+from vlmc.toolchain.data.forms.hub import TakenRows
 from vlmc.toolchain.settings import DataSettings
 
 

@@ -17,11 +17,11 @@ from vlmc.runtime.processing import Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.deploy.describe import _repeated, describe, image_pipeline
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 
-def described(family: str, folder: Path, **changes: Any) -> tuple[Checkpoint, Deployment]:
-    checkpoint = Checkpoint.find(str(pico.save(family, folder)))
+def described(family: str, folder: Path, **changes: Any) -> tuple[SavedModel, Deployment]:
+    checkpoint = SavedModel.find(str(pico.save(family, folder)))
     processor = checkpoint.load_processor()
     for name, value in changes.items():
         setattr(processor, name, value)
@@ -97,7 +97,7 @@ def test_what_an_image_takes_in_the_prompt(one: str, two: str, piece: str | None
 
 
 def test_family_without_a_wiring_is_refused(tmp_path: Path) -> None:
-    checkpoint = Checkpoint.find(str(pico.save("gemma3", tmp_path)))
+    checkpoint = SavedModel.find(str(pico.save("gemma3", tmp_path)))
     with pytest.raises(
         InputError, match=r"vlmc cannot export a gemma3 model yet: it exports llava, blip-2, .*; transformers loads"
     ):

@@ -12,8 +12,8 @@ from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate import answer_all, score
 from vlmc.toolchain.evaluate.compare import compare, measure
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import EvalSettings, RepairSettings
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
@@ -34,7 +34,7 @@ def test_score_counts_by_kind_and_folds_case_space_and_full_stop() -> None:
 
 @pytest.mark.parametrize("family", sorted(pico.USUAL))
 def test_batches_answer_as_single_questions_do(tmp_path: Path, family: str) -> None:
-    checkpoint = Checkpoint.find(str(pico.save(family, tmp_path / "m", torch.float32)))
+    checkpoint = SavedModel.find(str(pico.save(family, tmp_path / "m", torch.float32)))
     model = checkpoint.load()
     encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
     asked = samples(7)
@@ -70,8 +70,8 @@ def test_an_adapter_that_is_not_merged_is_measured_where_it_sits(tmp_path: Path,
     pico.save("llava", Path("pico"))
     pruned(Path("pico"), Path("small"))
     options = RepairSettings(method="lora", steps=2, batch=2, rank=2, lr=0.5, samples=4, pruned_questions=0)
-    Repair(options).run(Checkpoint.find("small"), Path("adapted"))
-    Merge().run(Checkpoint.find(str(_masked(options))), Path("merged"))
+    Repair(options).run(SavedModel.find("small"), Path("adapted"))
+    Merge().run(SavedModel.find(str(_masked(options))), Path("merged"))
     found = {name: _logits(name, monkeypatch) for name in ("small", "adapted", "merged", "masked")}
     assert not torch.allclose(found["small"], found["adapted"], atol=1e-2)
     torch.testing.assert_close(found["masked"], found["merged"], atol=2e-2, rtol=1e-2)
@@ -81,7 +81,7 @@ def _logits(name: str, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """Return the logits of the model that `measure` questions."""
     seen: list[nn.Module] = []
     monkeypatch.setattr("vlmc.toolchain.evaluate.compare.evaluate", lambda model, *rest, **more: seen.append(model))
-    checkpoint = Checkpoint.find(name)
+    checkpoint = SavedModel.find(name)
     measure(checkpoint, [], QUIET, title=name)
     encoder = Encoder(checkpoint.load_processor(), checkpoint.family, seen[0])
     with torch.no_grad():
@@ -91,5 +91,5 @@ def _logits(name: str, monkeypatch: pytest.MonkeyPatch) -> Tensor:
 
 def _masked(options: RepairSettings) -> Path:
     """Repair with a method whose adapter can be merged."""
-    Repair(options.model_copy(update={"method": "sparse-lora"})).run(Checkpoint.find("small"), Path("masked"))
+    Repair(options.model_copy(update={"method": "sparse-lora"})).run(SavedModel.find("small"), Path("masked"))
     return Path("masked")

@@ -14,12 +14,12 @@ from vlmc.exporters.base import Exporter, Options, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain import doctor
-from vlmc.toolchain.inspect import overview, show_overview
-from vlmc.toolchain.progress import Progress as Bar
+from vlmc.toolchain.machine import doctor
+from vlmc.toolchain.machine.progress import Progress as Bar
+from vlmc.toolchain.reporting.inspection import overview, show_overview
+from vlmc.toolchain.reporting.tables import show_export
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.export import export
-from vlmc.toolchain.tables import show_export
 
 PAPER = Backend(
     name="paper",

@@ -20,7 +20,7 @@ from vlmc.exporters.onnx.sparsity import check_onnx
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.deploy.deployed import deploy
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 
 @pytest.fixture(params=DEPLOYABLE)
@@ -77,7 +77,7 @@ def test_files_tell_nothing_of_this_machine(artifact: Artifact) -> None:
 
 
 def test_cases_have_other_sizes_and_caches_empty_and_full(artifact: Artifact) -> None:
-    checkpoint = Checkpoint.find(str(artifact.root))
+    checkpoint = SavedModel.find(str(artifact.root))
     vision, _, decoder = deploy(checkpoint, checkpoint.load(), artifact.manifest.layers).specs
     sizes = {(case["inputs_embeds"].shape[:2], case["past_key_values.0.key"].shape[2]) for case in decoder.cases}
     assert {past == 0 for _, past in sizes} == {True, False}

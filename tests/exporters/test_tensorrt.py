@@ -22,8 +22,8 @@ from vlmc.exporters.tensorrt.log import SparsityLog, parse
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.deploy.deployed import deploy
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.export import export
 
@@ -63,7 +63,7 @@ def test_profiles_take_every_axis(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_profiles_agree_in_each_of_their_shapes(family: str, tmp_path: Path) -> None:
-    checkpoint = Checkpoint.find(str(pico.save(family, tmp_path)))
+    checkpoint = SavedModel.find(str(pico.save(family, tmp_path)))
     vision, _, decoder = deploy(checkpoint, checkpoint.load(), {}).specs
     shapes = profile_shapes(decoder)
     for which in range(3):

@@ -9,7 +9,7 @@ from torch import nn
 from tests import pico
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 ANSWERS = ("seven", "two red digits", "blue", "yes")
 SHAPES = ((32, 32), (40, 70), (64, 36), (32, 32))
@@ -21,7 +21,7 @@ class Built:
     """A dense pico model in float32."""
 
     name: str
-    source: Checkpoint
+    source: SavedModel
     model: nn.Module
     encoder: Encoder
 
@@ -32,7 +32,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         folder = pico.save(request.param, tmp_path_factory.mktemp("families") / request.param, torch.float32)
     except ImportError as error:  # transformers 5.17 has no picture processor for Idefics3 that does without torchvision
         pytest.skip(str(error).strip().splitlines()[0])
-    source = Checkpoint.find(str(folder))
+    source = SavedModel.find(str(folder))
     model = source.load()
     return Built(request.param, source, model, Encoder(source.load_processor(), source.family, model))
 

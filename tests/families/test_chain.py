@@ -18,18 +18,18 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain import data
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.evaluate import answer_all
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import PRUNERS
-from vlmc.toolchain.prune.statistics import Need, Statistics
+from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import ExportSettings, PruneSettings
 from vlmc.toolchain.stages.export import export
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
-from vlmc.toolchain.verify import verify_artifact
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def test_plain_transformers_gives_the_pruned_models_logits(built: Built, artifac
 @torch.no_grad()
 def test_every_block_is_calibrated_on_what_the_pruned_ones_before_it_give_out(built: Built, artifact: Artifact) -> None:
     """A block's masks are Wanda's on the inputs that it has in the pruned model, run by transformers itself."""
-    pruned, seen = Checkpoint.find(str(artifact.root)).load(), dict[str, Statistics]()
+    pruned, seen = SavedModel.find(str(artifact.root)).load(), dict[str, Statistics]()
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda module, args: seen[name].add(args[0], name)
@@ -117,7 +117,7 @@ def test_tied_embeddings_stay_tied(built: Built, reloaded: nn.Module) -> None:
 
 
 def test_the_processor_came_along(built: Built, artifact: Artifact) -> None:
-    processor, sample = Checkpoint.find(str(artifact.root)).load_processor(), samples()[1]
+    processor, sample = SavedModel.find(str(artifact.root)).load_processor(), samples()[1]
     again = type(built.encoder)(processor, built.source.family, built.model).answered(sample)
     first = built.encoder.answered(sample)
     assert set(again) == set(first)
@@ -137,7 +137,7 @@ def test_families_that_are_not_deployed_are_refused(built: Built, artifact: Arti
 
 def test_token_policies_leave_the_decoder_of_an_encoder_decoder_alone(tmp_path: Path) -> None:
     """Its input holds no visual token, and fewer tokens than the policy knows of."""
-    source = Checkpoint.find(str(pico.save("blip-2-t5", tmp_path / "dense")))
+    source = SavedModel.find(str(pico.save("blip-2-t5", tmp_path / "dense")))
     pruned = Prune(PruneSettings(calibration=2, tokens="text")).run(source, tmp_path / "out")
     assert all(report.violation is None for report in verify_artifact(pruned))
 
@@ -146,10 +146,10 @@ def test_token_policies_leave_the_decoder_of_an_encoder_decoder_alone(tmp_path: 
 @pytest.mark.parametrize("built", pico.FAMILIES, indirect=True)
 def test_repaired_and_merged(built: Built, artifact: Artifact, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"steps": 30})
-    adapted = Repair(options, samples=samples()).run(Checkpoint.find(str(artifact.root)), tmp_path / "adapted")
+    adapted = Repair(options, samples=samples()).run(SavedModel.find(str(artifact.root)), tmp_path / "adapted")
     measures = adapted.manifest.history[-1].measures
     assert measures["last_loss"] < 0.9 * measures["first_loss"]
-    merged = Merge(samples()).run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
+    merged = Merge(samples()).run(SavedModel.find(str(adapted.root)), tmp_path / "merged")
     assert all(report.violation is None for report in verify_artifact(merged))
     assert AutoModelForImageTextToText.from_pretrained(merged.root)
 

@@ -10,11 +10,11 @@ from tests.families.conftest import Built
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import families
 from vlmc.toolchain.families import FAMILIES, find
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
-from vlmc.toolchain.verify import verify_artifact
 
 DECODERS = [name for name in pico.FAMILIES if not name.endswith("t5")]
 
@@ -41,7 +41,7 @@ def test_the_notice_is_shown_and_the_model_pruned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forget(monkeypatch, "llava")
-    source = Checkpoint.find(str(pico.save("llava", tmp_path / "dense")))
+    source = SavedModel.find(str(pico.save("llava", tmp_path / "dense")))
     artifact = Prune(PruneSettings(calibration=2, tokens="text"), progress=Progress()).run(source, tmp_path / "out")
     shown = capsys.readouterr()
     assert "language_model.layers (language, 2 blocks)" in " ".join(shown.err.split())
@@ -66,7 +66,7 @@ def test_a_package_that_its_parts_need_is_named(tmp_path: Path, monkeypatch: pyt
     def lacking(*args: object, **kwargs: object) -> None:
         raise ImportError("\nThis class requires the Torchvision library but it was not found. Check out\nthe page.")
 
-    source = Checkpoint.find(str(pico.save("llava", tmp_path)))
+    source = SavedModel.find(str(pico.save("llava", tmp_path)))
     told = r"lacks a package: This class requires the Torchvision library but it was not found; install it with pip$"
     with monkeypatch.context() as patch, pytest.raises(EnvironmentLacks, match=f"the processor in .* {told}"):
         patch.setattr(transformers.AutoProcessor, "from_pretrained", lacking)
@@ -79,7 +79,7 @@ def test_a_package_that_its_parts_need_is_named(tmp_path: Path, monkeypatch: pyt
 
 def test_without_a_chat_template_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forget(monkeypatch, "paligemma")
-    source = Checkpoint.find(str(pico.save("paligemma", tmp_path / "dense")))
+    source = SavedModel.find(str(pico.save("paligemma", tmp_path / "dense")))
     with pytest.raises(InputError, match="'paligemma' model brings no chat template to ask it by; vlmc knows blip-2"):
         Prune(PruneSettings(calibration=2)).run(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -15,8 +15,8 @@ from vlmc.toolchain import data
 from vlmc.toolchain.data.encode import Encoded
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate import evaluate
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
@@ -126,12 +126,12 @@ def test_pruned_repaired_and_asked_on_several_images(built: Built, folder: Path,
     source = put(folder, [CONVERSATIONS[form] for form in CONVERSATIONS])
     pruned = Prune(PruneSettings(calibration=4, data=source)).run(built.source, tmp_path / "pruned")
     options = RepairSettings(steps=12, batch=4, lr=1e-2, rank=4, data=source, validate_every=6, validation=source)
-    adapted = Repair(options).run(Checkpoint.find(str(pruned.root)), tmp_path / "adapted")
+    adapted = Repair(options).run(SavedModel.find(str(pruned.root)), tmp_path / "adapted")
     measures = adapted.manifest.history[-1].measures
     assert measures["last_loss"] < measures["first_loss"]
     assert set(measures["data"]) == {"training", "validation"}
     asked = data.load(source, "test")
     accuracy = evaluate(
-        Checkpoint.find(str(Artifact.open(pruned.root).root)).load(), built.encoder, asked, Progress(quiet=True), title=""
+        SavedModel.find(str(Artifact.open(pruned.root).root)).load(), built.encoder, asked, Progress(quiet=True), title=""
     )
     assert accuracy.count == 4

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vlmc.toolchain.prune.statistics import Need, Statistics
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 
 
 def layer(rows: int = 24, columns: int = 64, seed: int = 0) -> tuple[Tensor, Tensor, Statistics]:

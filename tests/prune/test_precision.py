@@ -9,22 +9,22 @@ from torch import Tensor
 from tests import pico
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import precision
-from vlmc.toolchain.prune.sweeping.journal import Journal
+from vlmc.toolchain.prune.journal import Journal
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
 from vlmc.toolchain.stages.prune import Prune
 
 CPU = torch.device("cpu")
 
 
-def prune(source: Checkpoint, out: Path, *, resume: bool = False, **options: object) -> Artifact:
+def prune(source: SavedModel, out: Path, *, resume: bool = False, **options: object) -> Artifact:
     settings = PruneSettings.model_validate({"calibration": 2, "vision": "none", **options})
     return Prune(settings, resume=resume).run(source, out)
 
 
-def dense(folder: Path, dtype: torch.dtype = torch.float16, family: str = "llava") -> Checkpoint:
-    return Checkpoint.find(str(pico.save(family, folder / "dense", dtype)))
+def dense(folder: Path, dtype: torch.dtype = torch.float16, family: str = "llava") -> SavedModel:
+    return SavedModel.find(str(pico.save(family, folder / "dense", dtype)))
 
 
 @pytest.mark.parametrize("amx", [False, True])
@@ -61,7 +61,7 @@ def test_narrow_passes_leave_the_weights_that_stay_as_they_were(tmp_path: Path) 
     source = dense(tmp_path, torch.float32)
     artifact = prune(source, tmp_path / "out", precision="bf16")
     assert artifact.manifest.history[0].measures["precision"] == "bf16"
-    before, after = source.load(), Checkpoint.find(str(artifact.root)).load()
+    before, after = source.load(), SavedModel.find(str(artifact.root)).load()
     for name in artifact.manifest.layers:
         weights = [model.get_parameter(f"{name}.weight") for model in (before, after)]
         kept = weights[1] != 0

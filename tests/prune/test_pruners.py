@@ -5,9 +5,9 @@ import torch
 
 from tests.prune.material import layer
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.prune import PRUNERS
 from vlmc.toolchain.prune.refinements.refit import refit
-from vlmc.toolchain.prune.statistics import Need, Statistics
 
 PATTERNS = ["2:4", "4:8", "1:4", "3:4", "50%", "70%"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from tests import pico
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress, Task
+from vlmc.toolchain.machine.progress import Progress, Task
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneMethod, PruneSettings, RepairSettings
 from vlmc.toolchain.stages.prune import Prune
 
@@ -23,19 +23,19 @@ def samples(count: int = 12) -> list[Sample]:
     return [Sample(f"s{i}", (pico.picture(i),), asked[i], ANSWERS[i % len(ANSWERS)], "kind") for i in range(count)]
 
 
-def dense(family: str, folder: Path) -> Checkpoint:
+def dense(family: str, folder: Path) -> SavedModel:
     """Write a family's pico model."""
-    return Checkpoint.find(str(pico.save(family, folder)))
+    return SavedModel.find(str(pico.save(family, folder)))
 
 
-def pruned(source: Checkpoint, folder: Path, method: PruneMethod = "magnitude") -> Checkpoint:
+def pruned(source: SavedModel, folder: Path, method: PruneMethod = "magnitude") -> SavedModel:
     """Prune a pico model to 2:4."""
     Prune(PruneSettings(method=method, calibration=4)).run(source, folder)
-    return Checkpoint.find(str(folder))
+    return SavedModel.find(str(folder))
 
 
 @cache
-def encoder(source: Checkpoint) -> Encoder:
+def encoder(source: SavedModel) -> Encoder:
     """Return the encoder of a checkpoint, made once."""
     return Encoder(source.load_processor(), source.family, source.load())
 

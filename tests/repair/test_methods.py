@@ -13,11 +13,11 @@ from tests.repair import material
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.repair.adapter_files import attach_saved, load_adapter
-from vlmc.toolchain.repair.adapters import Adapted, AdapterPlan, attach
-from vlmc.toolchain.repair.merging import merged_weight
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan, attach
+from vlmc.toolchain.repair.adapters.files import attach_saved, load_adapter
+from vlmc.toolchain.repair.adapters.merging import merged_weight
 from vlmc.toolchain.repair.methods import METHODS, SPP, LoRS, MaskedFull, SparseLoRA
 from vlmc.toolchain.settings import RepairMethod
 from vlmc.toolchain.stages.merge import Merge
@@ -30,7 +30,7 @@ SCALE = 3.0
 
 
 @pytest.fixture(scope="module")
-def pruned(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
     folder = tmp_path_factory.mktemp("methods")
     return material.pruned(material.dense("llava", folder / "dense"), folder / "pruned")
 
@@ -119,11 +119,11 @@ def test_masked_full_trains_every_kept_weight_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", MERGED)
-def test_repaired_and_merged_it_keeps_its_mask(name: RepairMethod, pruned: Checkpoint, tmp_path: Path) -> None:
+def test_repaired_and_merged_it_keeps_its_mask(name: RepairMethod, pruned: SavedModel, tmp_path: Path) -> None:
     """Both stages prove what they promise: the pattern holds, base + adapter and merged model give the same logits."""
     options = material.OPTIONS.model_copy(update={"method": name, "steps": 3})
     adapted = Repair(options, samples=material.samples()).run(pruned, tmp_path / "adapted")
-    merged = Merge().run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
+    merged = Merge().run(SavedModel.find(str(adapted.root)), tmp_path / "merged")
     masks = load_masks(merged.root, merged.manifest)
     before, after = load_file(pruned.folder / "model.safetensors"), load_file(merged.root / "model.safetensors")
     changed = 0
@@ -134,17 +134,17 @@ def test_repaired_and_merged_it_keeps_its_mask(name: RepairMethod, pruned: Check
     assert merged.manifest.history[1].config["method"] == name
 
 
-def test_lora_is_kept_apart_and_says_so(pruned: Checkpoint, tmp_path: Path) -> None:
+def test_lora_is_kept_apart_and_says_so(pruned: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"method": "lora", "steps": 2})
     adapted = Repair(options, samples=material.samples()).run(pruned, tmp_path / "adapted")
     assert adapted.manifest.history[-1].measures["kept_apart"]
     assert "kept_apart True" in (adapted.root / "README.md").read_text()
     with pytest.raises(InputError, match="trained by lora, which is kept apart: merged, its update would fill what was"):
-        Merge().run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
+        Merge().run(SavedModel.find(str(adapted.root)), tmp_path / "merged")
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks for it
-def test_peft_reads_lora_as_what_was_trained(pruned: Checkpoint, tmp_path: Path) -> None:
+def test_peft_reads_lora_as_what_was_trained(pruned: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"method": "lora", "steps": 3})
     adapted = Repair(options, samples=material.samples()).run(pruned, tmp_path / "adapted")
     feed, model = material.encoder(pruned).question(material.samples(1)[0]), pruned.load()
@@ -157,7 +157,7 @@ def test_peft_reads_lora_as_what_was_trained(pruned: Checkpoint, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["spp", "masked-full"])
-def test_peft_refuses_what_is_no_lora(name: RepairMethod, pruned: Checkpoint, tmp_path: Path) -> None:
+def test_peft_refuses_what_is_no_lora(name: RepairMethod, pruned: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"method": name, "steps": 1})
     adapted = Repair(options, samples=material.samples()).run(pruned, tmp_path / "adapted")
     with pytest.raises(KeyError, match="VLMC"):

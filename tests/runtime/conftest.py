@@ -9,7 +9,7 @@ from torch import nn
 from tests.artifacts import DEPLOYABLE, exported
 from vlmc.runtime.deployment import Deployment
 from vlmc.toolchain.data.encode import Encoder
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def refer(family: str, base: Path) -> Reference:
     """Load a family's exported pico artifact in torch, too."""
-    checkpoint = Checkpoint.find(str(exported(family, base)))
+    checkpoint = SavedModel.find(str(exported(family, base)))
     assert checkpoint.artifact is not None
     model = checkpoint.load()
     encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)

@@ -10,8 +10,8 @@ from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.demo.dataset import samples
 from vlmc.toolchain.deploy.agreement import greedy
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.export import export
 
@@ -22,7 +22,7 @@ def test_greedy_tokens_are_those_of_transformers(name: str, tmp_path: Path) -> N
     made = pruned(checkpoints.locate(name), tmp_path / "artifact")
     report = export(made, ExportSettings(), "onnx", Progress(quiet=True))
     assert max(graph["max_error"] for graph in report["graphs"]) < 1e-5
-    checkpoint = Checkpoint.find(str(made.root))
+    checkpoint = SavedModel.find(str(made.root))
     model = checkpoint.load()
     encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
     with load(made.root, threads=1) as runtime:

@@ -13,10 +13,10 @@ from vlmc.runtime.artifact import put_texts
 from vlmc.runtime.artifact.manifest import checksum
 from vlmc.runtime.artifact.version_1 import upgrade
 from vlmc.runtime.deployment import Deployment, FixedProcessor
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.export import export
-from vlmc.toolchain.verify import verify_artifact
 
 KEPT = Path(__file__).parents[1] / "version_1"
 KNOWN = json.loads((KEPT / "answers.json").read_text())

@@ -9,8 +9,8 @@ from tests.repair.material import Killed, KilledAt
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError
 from vlmc.toolchain.demo.dataset import write
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import CompressSettings
 from vlmc.toolchain.stages.compress import Compress
 
@@ -22,8 +22,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def dense(tmp_path: Path, family: str = "llava") -> Checkpoint:
-    return Checkpoint.find(str(pico.save(family, tmp_path / "dense")))
+def dense(tmp_path: Path, family: str = "llava") -> SavedModel:
+    return SavedModel.find(str(pico.save(family, tmp_path / "dense")))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

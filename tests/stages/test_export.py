@@ -18,8 +18,8 @@ from vlmc.runtime.sessions import OnnxSession
 from vlmc.toolchain.deploy import agreement
 from vlmc.toolchain.deploy.agreement import Exported
 from vlmc.toolchain.deploy.probes import probes
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.export import export
 
@@ -46,7 +46,7 @@ def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
 
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_transformers_loads_the_artifact_as_it_is(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    checkpoint = Checkpoint.find(str(exported(family, tmp_path_factory.getbasetemp())))
+    checkpoint = SavedModel.find(str(exported(family, tmp_path_factory.getbasetemp())))
     assert {type(checkpoint.load()).__name__} == {checkpoint.config["architectures"][0]}
 
 
@@ -68,7 +68,7 @@ def test_unknown_backend_and_gpu_are_told_and_leave_nothing(made: Artifact) -> N
 
 
 def compare(folder: Path, graphs: Path) -> dict[str, Any]:
-    checkpoint = Checkpoint.find(str(folder))
+    checkpoint = SavedModel.find(str(folder))
     exported = Exported(Deployment.read(graphs / DEPLOYMENT), graphs, ".onnx", OnnxSession)
     return agreement.compare_answers(checkpoint.load(), checkpoint, exported, probes(2), 1e-4)
 

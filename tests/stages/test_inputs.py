@@ -10,7 +10,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.demo.dataset import write
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 from vlmc.toolchain.stages.base import Stage
 from vlmc.toolchain.stages.prune import Prune
@@ -18,12 +18,12 @@ from vlmc.toolchain.stages.repair import Repair
 
 
 @pytest.fixture(scope="module")
-def dense(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def dense(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
     return material.dense("llava", tmp_path_factory.mktemp("dense") / "dense")
 
 
 @pytest.fixture(scope="module")
-def pruned(dense: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def pruned(dense: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
     return material.pruned(dense, tmp_path_factory.mktemp("pruned") / "pruned")
 
 
@@ -41,16 +41,16 @@ def repairing(source: str, **more: object) -> RepairSettings:
     ],
 )
 def test_a_wrong_input_is_found_first(
-    stage: Stage, message: str, dense: Checkpoint, pruned: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, message: str, dense: SavedModel, pruned: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("load", "stream"):
-        monkeypatch.delattr(Checkpoint, name)
+        monkeypatch.delattr(SavedModel, name)
     with pytest.raises(InputError, match=message):
         stage.run(dense if isinstance(stage, Prune) else pruned, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_row_that_is_broken_is_found_before_the_training(pruned: Checkpoint, tmp_path: Path) -> None:
+def test_a_row_that_is_broken_is_found_before_the_training(pruned: SavedModel, tmp_path: Path) -> None:
     path = write(tmp_path / "data", "train", 6)
     path.write_text(path.read_text() + '{"image": "images/000001.png", "conversations": []}\n')
     with pytest.raises(InputError, match=r"train\.jsonl, line 7: conversations must be"):
@@ -58,7 +58,7 @@ def test_a_row_that_is_broken_is_found_before_the_training(pruned: Checkpoint, t
     assert [one.name for one in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_stopped_repair_goes_on_with_the_same_data_only_wherever_it_lies(pruned: Checkpoint, tmp_path: Path) -> None:
+def test_a_stopped_repair_goes_on_with_the_same_data_only_wherever_it_lies(pruned: SavedModel, tmp_path: Path) -> None:
     path, moved = write(tmp_path / "data", "train", 6), tmp_path / "moved"
     with pytest.raises(material.Killed):
         Repair(repairing(str(path)), progress=material.KilledAt(3)).run(pruned, tmp_path / "out")

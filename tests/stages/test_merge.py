@@ -18,15 +18,15 @@ from vlmc.runtime.artifact import Artifact, Manifest, Step, write
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.cli.main import run
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.repair.adapter_files import attach_saved, load_adapter
-from vlmc.toolchain.repair.examples import encode_examples, trained_on
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.adapters.examples import encode_examples, trained_on
+from vlmc.toolchain.repair.adapters.files import attach_saved, load_adapter
 from vlmc.toolchain.settings import DataSettings, PruneMethod
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
 
-Adapt = Callable[..., Checkpoint]
+Adapt = Callable[..., SavedModel]
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,16 @@ def adapt(tmp_path_factory: pytest.TempPathFactory) -> Adapt:
     """Prune and repair pico models, each once; no test changes them."""
 
     @cache
-    def made(family: str, method: PruneMethod = "magnitude") -> Checkpoint:
+    def made(family: str, method: PruneMethod = "magnitude") -> SavedModel:
         folder = tmp_path_factory.mktemp(f"{family}-{method}")
         source = material.pruned(material.dense(family, folder / "dense"), folder / "pruned", method)
         Repair(material.OPTIONS, samples=material.samples()).run(source, folder / "adapted")
-        return Checkpoint.find(str(folder / "adapted"))
+        return SavedModel.find(str(folder / "adapted"))
 
     return made
 
 
-def rewritten(source: Checkpoint, folder: Path, path: str, content: bytes) -> Checkpoint:
+def rewritten(source: SavedModel, folder: Path, path: str, content: bytes) -> SavedModel:
     """Return a copy of an artifact with one file replaced, and a manifest that lists the new one."""
     artifact = Artifact.open(source.folder)
     with write(folder) as draft:
@@ -51,7 +51,7 @@ def rewritten(source: Checkpoint, folder: Path, path: str, content: bytes) -> Ch
         (draft.root / path).unlink()
         (draft.root / path).write_bytes(content)
         draft.seal(artifact.manifest)
-    return Checkpoint.find(str(folder))
+    return SavedModel.find(str(folder))
 
 
 @pytest.mark.parametrize(("family", "method"), [("llava", "magnitude"), ("blip-2", "sparsegpt")])
@@ -94,7 +94,7 @@ def test_pruned_weights_are_positive_zeros_and_names_stay(family: str, adapt: Ad
 
 def test_the_interface_is_merged_too(adapt: Adapt, tmp_path: Path) -> None:
     source = adapt("blip-2")
-    before, after = source.load(), Checkpoint.find(str(Merge().run(source, tmp_path / "merged").root)).load()
+    before, after = source.load(), SavedModel.find(str(Merge().run(source, tmp_path / "merged").root)).load()
     moved = [
         name
         for name in source.family.adaptable(before)
@@ -114,12 +114,12 @@ def test_merging_twice_gives_the_same_bytes(adapt: Adapt, tmp_path: Path) -> Non
 def test_only_a_repaired_artifact_is_merged(adapt: Adapt, tmp_path: Path) -> None:
     source = adapt("llava")
     with pytest.raises(InputError, match="is pruned: merge works on a repaired artifact"):
-        Merge().run(Checkpoint.find(str(source.folder.parent / "pruned")), tmp_path / "out")
+        Merge().run(SavedModel.find(str(source.folder.parent / "pruned")), tmp_path / "out")
     with pytest.raises(InputError, match="is no vlmc artifact: merge works on"):
-        Merge().run(Checkpoint.find(str(source.folder.parent / "dense")), tmp_path / "out")
+        Merge().run(SavedModel.find(str(source.folder.parent / "dense")), tmp_path / "out")
     merged = Merge().run(source, tmp_path / "merged")
     with pytest.raises(InputError, match="is merged: merge works on"):
-        Merge().run(Checkpoint.find(str(merged.root)), tmp_path / "out")
+        Merge().run(SavedModel.find(str(merged.root)), tmp_path / "out")
 
 
 def test_an_adapter_of_another_base_is_refused(adapt: Adapt, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_an_adapter_of_another_base_is_refused(adapt: Adapt, tmp_path: Path) -> 
 
 def test_an_edited_adapter_is_refused(adapt: Adapt, tmp_path: Path) -> None:
     shutil.copytree(adapt("llava").folder, tmp_path / "edited")
-    source = Checkpoint.find(str(tmp_path / "edited"))
+    source = SavedModel.find(str(tmp_path / "edited"))
     path = source.folder / "adapter" / "adapter_model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -169,10 +169,10 @@ def test_a_checkpoint_of_mixed_types_goes_through_the_chain(tmp_path: Path) -> N
     }
     save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps({name: one for name, one in config.items() if name != "dtype"}))
-    source = material.pruned(Checkpoint.find(str(folder)), tmp_path / "pruned")
+    source = material.pruned(SavedModel.find(str(folder)), tmp_path / "pruned")
     options = material.OPTIONS.model_copy(update={"steps": 2, "precision": "bf16"})
     adapted = Repair(options, samples=material.samples(4)).run(source, tmp_path / "adapted")
-    merged = Merge(material.samples(2)).run(Checkpoint.find(str(adapted.root)), tmp_path / "merged")
+    merged = Merge(material.samples(2)).run(SavedModel.find(str(adapted.root)), tmp_path / "merged")
     before, after = load_file(adapted.root / "model.safetensors"), load_file(merged.root / "model.safetensors")
     assert {name: one.dtype for name, one in after.items()} == {name: one.dtype for name, one in mixed.items()}
     tensors = [layer.tensor for layer in merged.manifest.layers.values()]
@@ -193,16 +193,16 @@ def test_the_proof_takes_the_data_of_the_repair_where_they_are(adapt: Adapt, tmp
     assert step.measures["noise"]
 
 
-def noisy(source: Checkpoint, folder: Path, manifest: Manifest) -> Step:
+def noisy(source: SavedModel, folder: Path, manifest: Manifest) -> Step:
     """Merge a copy of an artifact with another manifest; return the last line of the result's history."""
     with write(folder) as draft:
         shutil.copytree(source.folder, draft.root, dirs_exist_ok=True)
         draft.seal(manifest)
-    return Merge().run(Checkpoint.find(str(folder)), folder.with_name("merged")).manifest.history[-1]
+    return Merge().run(SavedModel.find(str(folder)), folder.with_name("merged")).manifest.history[-1]
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[SavedModel]:
     """Two repairs of one pruned model on different questions, of different methods, ranks and scales."""
     folder = tmp_path_factory.mktemp("two")
     source = material.pruned(material.dense("llava", folder / "dense"), folder / "pruned")
@@ -212,10 +212,10 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[Checkpoint]:
         Repair(material.OPTIONS.model_copy(update={"steps": 8, **change}), number, samples=some).run(
             source, folder / f"{number}"
         )
-    return [Checkpoint.find(str(folder / name)) for name in ("0", "1")]
+    return [SavedModel.find(str(folder / name)) for name in ("0", "1")]
 
 
-def test_several_adapters_are_added_up_each_with_its_own_scale(two: list[Checkpoint], tmp_path: Path) -> None:
+def test_several_adapters_are_added_up_each_with_its_own_scale(two: list[SavedModel], tmp_path: Path) -> None:
     one, other = two
     result = Merge(others=[other.folder]).run(one, tmp_path / "merged")
     base, masks = one.load(), load_masks(one.folder, Artifact.open(one.folder).manifest)
@@ -234,15 +234,15 @@ def test_several_adapters_are_added_up_each_with_its_own_scale(two: list[Checkpo
     assert Merge(others=[two[1].folder / "adapter"]).settings() == step.config
 
 
-def test_adapters_alone_are_merged_into_the_pruned_model(two: list[Checkpoint], tmp_path: Path) -> None:
-    pruned = Checkpoint.find(str(two[0].folder.parent / "pruned"))
+def test_adapters_alone_are_merged_into_the_pruned_model(two: list[SavedModel], tmp_path: Path) -> None:
+    pruned = SavedModel.find(str(two[0].folder.parent / "pruned"))
     whole = Merge(others=[two[1].folder]).run(two[0], tmp_path / "whole")
     apart = Merge(others=[source.folder / "adapter" for source in two]).run(pruned, tmp_path / "apart")
     weights = "model.safetensors"
     assert (apart.root / weights).read_bytes() == (whole.root / weights).read_bytes()
 
 
-def test_one_foreign_adapter_among_several_is_refused(two: list[Checkpoint], adapt: Adapt, tmp_path: Path) -> None:
+def test_one_foreign_adapter_among_several_is_refused(two: list[SavedModel], adapt: Adapt, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trained on another model than the one beside it"):
         Merge(others=[adapt("llava", "sparsegpt").folder]).run(two[0], tmp_path / "out")
     with pytest.raises(InputError, match="the same adapter is named twice"):
@@ -250,14 +250,14 @@ def test_one_foreign_adapter_among_several_is_refused(two: list[Checkpoint], ada
 
 
 def test_a_sum_that_loses_an_adapter_is_noticed(
-    two: list[Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two: list[SavedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlmc.toolchain.repair.adding.Sum.merged", lambda self: self.layers[0].merged())
+    monkeypatch.setattr("vlmc.toolchain.repair.adapters.adding.Sum.merged", lambda self: self.layers[0].merged())
     with pytest.raises(CheckFailed, match=r"merged weight of .* is not what was trained"):
         Merge(others=[two[1].folder]).run(two[0], tmp_path / "out")
 
 
-def test_the_command_takes_adapters_alone_or_beside_an_artifact(two: list[Checkpoint], tmp_path: Path) -> None:
+def test_the_command_takes_adapters_alone_or_beside_an_artifact(two: list[SavedModel], tmp_path: Path) -> None:
     one, other = (str(source.folder) for source in two)
     for name, arguments in (("a", ["--adapter", one, "--adapter", other]), ("b", [one, "--adapter", other])):
         assert run(["merge", *arguments, "--out", str(tmp_path / name), "--quiet"]) == 0

@@ -12,10 +12,10 @@ from tests import pico
 from tests.repair import material
 from vlmc.runtime.artifact import Artifact, write
 from vlmc.runtime.errors import CheckFailed
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.repair.adapter_files import save_adapter
-from vlmc.toolchain.repair.adapters import attach
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.adapters.attaching import attach
+from vlmc.toolchain.repair.adapters.files import save_adapter
 from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.stages.merge import Merge
 
@@ -29,17 +29,17 @@ SIZES = [
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype, float], Checkpoint]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype, float], SavedModel]:
     """Return pruned pico models with random adapters whose updates are about that part of the weights; each made once."""
 
     @cache
-    def base(dtype: torch.dtype) -> Checkpoint:
+    def base(dtype: torch.dtype) -> SavedModel:
         folder = tmp_path_factory.mktemp("small")
         pico.save("llava", folder / "dense", dtype)
-        return material.pruned(Checkpoint.find(str(folder / "dense")), folder / "pruned")
+        return material.pruned(SavedModel.find(str(folder / "dense")), folder / "pruned")
 
     @cache
-    def made(dtype: torch.dtype, size: float) -> Checkpoint:
+    def made(dtype: torch.dtype, size: float) -> SavedModel:
         source = base(dtype)
         artifact, model, folder = Artifact.open(source.folder), source.load(), source.folder.parent / str(size)
         plan = METHODS["ressa"].plan(load_masks(artifact.root, artifact.manifest), source.family.adaptable(model), 4, 8.0)
@@ -50,7 +50,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype, fl
             shutil.copytree(artifact.root, draft.root, dirs_exist_ok=True)
             save_adapter(draft.root / "adapter", adapters, METHODS["ressa"], artifact.digest)
             draft.seal(artifact.manifest.model_copy(update={"state": "adapted"}))
-        return Checkpoint.find(str(folder))
+        return SavedModel.find(str(folder))
 
     return made
 
@@ -59,7 +59,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype, fl
 def test_adapters_of_any_effect_are_merged_and_one_that_is_lost_is_noticed(
     dtype: torch.dtype,
     size: float,
-    small: Callable[[torch.dtype, float], Checkpoint],
+    small: Callable[[torch.dtype, float], SavedModel],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -74,9 +74,9 @@ def test_adapters_of_any_effect_are_merged_and_one_that_is_lost_is_noticed(
 
 
 def test_weights_that_are_not_written_are_noticed(
-    small: Callable[[torch.dtype, float], Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Callable[[torch.dtype, float], SavedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlmc.toolchain.repair.merging.Merging.weights", lambda self: iter(()))
+    monkeypatch.setattr("vlmc.toolchain.repair.adapters.merging.Merging.weights", lambda self: iter(()))
     with pytest.raises(CheckFailed, match=r"merged weight of .* is not base \+ adapter in model.safetensors"):
         Merge(material.samples(2)).run(small(torch.bfloat16, 1e-2), tmp_path / "lost")
     monkeypatch.setattr("vlmc.toolchain.stages.merge.check_saved", lambda merging, folder: None)

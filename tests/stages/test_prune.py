@@ -10,23 +10,23 @@ from vlmc.runtime.artifact import Artifact, Part
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain import data
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.data.encode import Encoder
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import PRUNERS
-from vlmc.toolchain.prune.statistics import Need, Statistics
+from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
-from vlmc.toolchain.verify import verify_artifact
 
 FAMILIES = sorted(pico.USUAL)
 
 
-def dense(family: str, folder: Path) -> Checkpoint:
-    return Checkpoint.find(str(pico.save(family, folder / "dense")))
+def dense(family: str, folder: Path) -> SavedModel:
+    return SavedModel.find(str(pico.save(family, folder / "dense")))
 
 
-def prune(source: Checkpoint, out: Path, **options: object) -> Artifact:
+def prune(source: SavedModel, out: Path, **options: object) -> Artifact:
     return Prune(PruneSettings(calibration=4, **options)).run(source, out)  # type: ignore[arg-type]
 
 
@@ -35,7 +35,7 @@ def prune(source: Checkpoint, out: Path, **options: object) -> Artifact:
 def test_every_linear_of_both_towers_holds_and_nothing_else_changed(tmp_path: Path, family: str, method: str) -> None:
     source = dense(family, tmp_path)
     artifact = prune(source, tmp_path / "out", method=method)
-    before, after = source.load(), Checkpoint.find(str(tmp_path / "out")).load()
+    before, after = source.load(), SavedModel.find(str(tmp_path / "out")).load()
     layers = artifact.manifest.layers
     assert set(layers) == set(source.family.prunable(before))
     for name, parameter in after.named_parameters():
@@ -65,7 +65,7 @@ def test_later_blocks_are_calibrated_on_pruned_earlier_ones(tmp_path: Path, fami
     prefix, inner = name.split("layers.0.")
     name = f"{prefix}layers.1.{inner}"
     saved = load_masks(artifact.root, artifact.manifest)[name]
-    dense_model, pruned_model = source.load(), Checkpoint.find(str(artifact.root)).load()
+    dense_model, pruned_model = source.load(), SavedModel.find(str(artifact.root)).load()
     weight_OI = dense_model.get_submodule(name).weight
     assert isinstance(weight_OI, torch.Tensor)
 
@@ -76,7 +76,7 @@ def test_later_blocks_are_calibrated_on_pruned_earlier_ones(tmp_path: Path, fami
     assert not torch.equal(mask(dense_model), saved), "the test would pass without block-by-block calibration"
 
 
-def _observe(model: torch.nn.Module, name: str, source: Checkpoint) -> Statistics:
+def _observe(model: torch.nn.Module, name: str, source: SavedModel) -> Statistics:
     layer = model.get_submodule(name)
     statistics = Statistics(int(str(layer.in_features)), Need.DIAGONAL, torch.device("cpu"))
     layer.register_forward_pre_hook(lambda module, args: statistics.add(args[0], name))
@@ -139,7 +139,7 @@ def test_refit_changes_weights_but_not_the_mask(tmp_path: Path) -> None:
 def test_refuses_to_prune_twice(tmp_path: Path) -> None:
     prune(dense("llava", tmp_path), tmp_path / "out")
     with pytest.raises(InputError, match="already pruned"):
-        prune(Checkpoint.find(str(tmp_path / "out")), tmp_path / "again")
+        prune(SavedModel.find(str(tmp_path / "out")), tmp_path / "again")
 
 
 def language(artifact: Artifact, block: int) -> list[str]:
@@ -148,7 +148,7 @@ def language(artifact: Artifact, block: int) -> list[str]:
     return [name for name in layers if layers[name].part is Part.LANGUAGE and f"layers.{block}." in name]
 
 
-def watched(model: torch.nn.Module, names: list[str], source: Checkpoint) -> list[dict[str, tuple[Tensor, Tensor]]]:
+def watched(model: torch.nn.Module, names: list[str], source: SavedModel) -> list[dict[str, tuple[Tensor, Tensor]]]:
     """Run the calibration samples; return, for each, what goes into and comes out of the modules, a row a token."""
     seen: list[dict[str, tuple[Tensor, Tensor]]] = []
 
@@ -194,7 +194,7 @@ def test_masks_follow_the_tokens_of_the_policy(tmp_path: Path, family: str, poli
     """Block 1 is the dense one, run on what the pruned block 0 gives out."""
     source = dense(family, tmp_path)
     artifact = prune(source, tmp_path / "out", tokens=policy)
-    model, names = Checkpoint.find(str(artifact.root)).load(), language(artifact, block)
+    model, names = SavedModel.find(str(artifact.root)).load(), language(artifact, block)
     prefix = names[0].rpartition(f"layers.{block}.")[0] + f"layers.{block}"
     model.get_submodule(prefix).load_state_dict(source.load().get_submodule(prefix).state_dict())
     seen = watched(model, [prefix, *names], source)
@@ -243,7 +243,7 @@ def test_the_family_says_which_tokens_are_visual(tmp_path: Path, family: str) ->
 def test_the_vision_tower_uses_all_its_tokens(tmp_path: Path, family: str, method: str) -> None:
     source = dense(family, tmp_path)
     runs = [prune(source, tmp_path / policy, tokens=policy, method=method, refit=True) for policy in ("all", "text", "atv")]
-    models = [Checkpoint.find(str(one.root)).load() for one in runs]
+    models = [SavedModel.find(str(one.root)).load() for one in runs]
     for name, layer in runs[0].manifest.layers.items():
         first, *others = (model.get_parameter(f"{name}.weight") for model in models)
         assert [torch.equal(first, other) for other in others] == [layer.part is Part.VISION] * 2, name
@@ -253,7 +253,7 @@ def test_the_vision_tower_uses_all_its_tokens(tmp_path: Path, family: str, metho
 def test_layers_that_do_not_divide_stay_dense_where_that_is_allowed(tmp_path: Path, family: str) -> None:
     source = dense(family, tmp_path)
     artifact = prune(source, tmp_path / "out", target="32:64", allow_dense=True)  # inputs are 32 or 64 wide
-    before, after = source.load(), Checkpoint.find(str(artifact.root)).load()
+    before, after = source.load(), SavedModel.find(str(artifact.root)).load()
     widths = {name: int(str(before.get_submodule(name).in_features)) for name in source.family.prunable(before)}
     assert artifact.manifest.history[0].measures["left_dense"] == {name: 32 for name, width in widths.items() if width == 32}
     assert set(artifact.manifest.layers) == {name for name, width in widths.items() if width == 64}

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from tests import pico
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.prune.sweeping.journal import Journal
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.models.streaming.stack import Stack
+from vlmc.toolchain.prune.journal import Journal
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
-from vlmc.toolchain.streaming.stack import Stack
 
 FAMILIES = (*pico.USUAL, "gemma3")
 
@@ -28,11 +28,11 @@ class Stopped(Exception):
     """Stands for Ctrl-C."""
 
 
-def dense(family: str, folder: Path) -> Checkpoint:
-    return Checkpoint.find(str(pico.save(family, folder / "dense")))
+def dense(family: str, folder: Path) -> SavedModel:
+    return SavedModel.find(str(pico.save(family, folder / "dense")))
 
 
-def prune(source: Checkpoint, out: Path, *, resume: bool = False, **options: object) -> Artifact:
+def prune(source: SavedModel, out: Path, *, resume: bool = False, **options: object) -> Artifact:
     settings = PruneSettings.model_validate({"calibration": 4, "method": "sparsegpt", **options})
     return Prune(settings, resume=resume).run(source, out)
 
@@ -184,7 +184,7 @@ def test_tied_weights_are_pruned_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(shared) <= 2
     artifact = prune(source, tmp_path / "out")
     assert [name for name in artifact.manifest.layers if "up_proj" in name] == [first]
-    model = Checkpoint.find(str(artifact.root)).load()
+    model = SavedModel.find(str(artifact.root)).load()
     one, other = (model.get_parameter(f"{name}.weight") for name in (first, second))
     assert torch.equal(one, other)
     assert int((one == 0).sum()) * 2 == one.numel()
@@ -206,18 +206,18 @@ def test_sharded_checkpoints_keep_their_shards(family: str, tmp_path: Path) -> N
         save_file({name: weights[name] for name in names if index[name] == shard}, source.folder / shard, {"format": "pt"})
     (source.folder / "model.safetensors").unlink()
     (source.folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
-    artifact = prune(Checkpoint.find(str(source.folder)), tmp_path / "sharded")
+    artifact = prune(SavedModel.find(str(source.folder)), tmp_path / "sharded")
     assert len(list(artifact.root.glob("model-*.safetensors"))) == SHARDS
     masks = [load_masks(one.root, one.manifest) for one in (whole, artifact)]
     assert all(torch.equal(masks[0][name], mask) for name, mask in masks[1].items())
     assert same_weights(whole.root, artifact.root)
     (source.folder / "model-1.safetensors").unlink()
     with pytest.raises(InputError, match=r"lacks model-1\.safetensors, which its index names"):
-        prune(Checkpoint.find(str(source.folder)), tmp_path / "again")
+        prune(SavedModel.find(str(source.folder)), tmp_path / "again")
 
 
 def same_weights(one: Path, other: Path) -> bool:
-    models = [Checkpoint.find(str(path)).load().state_dict() for path in (one, other)]
+    models = [SavedModel.find(str(path)).load().state_dict() for path in (one, other)]
     return all(torch.equal(models[0][name], tensor) for name, tensor in models[1].items())
 
 

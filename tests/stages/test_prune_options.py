@@ -8,19 +8,19 @@ import torch
 from tests import pico
 from vlmc.runtime.artifact import Artifact, Part
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.prune.sweeping.journal import Journal
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.prune.journal import Journal
+from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
-from vlmc.toolchain.verify import verify_artifact
 
 
-def dense(folder: Path, family: str = "llava") -> Checkpoint:
-    return Checkpoint.find(str(pico.save(family, folder / "dense")))
+def dense(folder: Path, family: str = "llava") -> SavedModel:
+    return SavedModel.find(str(pico.save(family, folder / "dense")))
 
 
-def prune(source: Checkpoint, out: Path, *, resume: bool = False, **options: object) -> Artifact:
+def prune(source: SavedModel, out: Path, *, resume: bool = False, **options: object) -> Artifact:
     settings = PruneSettings.model_validate({"calibration": 4, **options})
     return Prune(settings, resume=resume).run(source, out)
 

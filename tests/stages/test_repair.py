@@ -15,9 +15,9 @@ from tests.repair import material
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.evaluate import answer_all
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
-from vlmc.toolchain.repair.training import Trainer
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.training.trainer import Trainer
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
@@ -26,26 +26,26 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def repair(source: Checkpoint, destination: Path, **options: object) -> Artifact:
+def repair(source: SavedModel, destination: Path, **options: object) -> Artifact:
     stage = Repair(material.OPTIONS.model_copy(update=options), samples=material.samples())
     return stage.run(source, destination)
 
 
 @pytest.fixture(scope="module", params=pico.USUAL)
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
     folder = tmp_path_factory.mktemp(request.param)
     return material.pruned(material.dense(request.param, folder / "dense"), folder / "pruned")
 
 
 @pytest.fixture(scope="module")
-def llava(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def llava(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
     """A pruned LLaVA, beside its dense origin; no test changes it."""
     folder = tmp_path_factory.mktemp("llava")
     return material.pruned(material.dense("llava", folder / "dense"), folder / "pruned")
 
 
 @pytest.fixture(scope="module")
-def killed(llava: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def killed(llava: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoints of a run that was killed after its sixth step."""
     destination = tmp_path_factory.mktemp("killed") / "out"
     with pytest.raises(material.Killed):
@@ -53,7 +53,7 @@ def killed(llava: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return destination.with_name("out.checkpoints")
 
 
-def test_the_result_is_the_source_and_an_adapter(source: Checkpoint, tmp_path: Path) -> None:
+def test_the_result_is_the_source_and_an_adapter(source: SavedModel, tmp_path: Path) -> None:
     before = files(source.folder)
     result = repair(source, tmp_path / "adapted")
     assert files(source.folder) == before
@@ -79,7 +79,7 @@ def test_the_result_is_the_source_and_an_adapter(source: Checkpoint, tmp_path: P
     assert not list(tmp_path.glob("adapted.*"))
 
 
-def test_a_killed_run_ends_in_the_same_bytes(source: Checkpoint, tmp_path: Path) -> None:
+def test_a_killed_run_ends_in_the_same_bytes(source: SavedModel, tmp_path: Path) -> None:
     unbroken = repair(source, tmp_path / "unbroken")
     broken = Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(13))
     with pytest.raises(material.Killed):
@@ -96,7 +96,7 @@ def test_a_killed_run_ends_in_the_same_bytes(source: Checkpoint, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("before", [0, 2])
-def test_any_number_of_workers_ends_in_the_same_bytes(before: int, llava: Checkpoint, tmp_path: Path) -> None:
+def test_any_number_of_workers_ends_in_the_same_bytes(before: int, llava: SavedModel, tmp_path: Path) -> None:
     """Killed with some, and gone on with others; more passes a step give other bytes, with workers as without."""
     whole = repair(llava, tmp_path / "whole", accumulate=2)
     assert files(repair(llava, tmp_path / "ahead", accumulate=2, workers=3).root) == files(whole.root)
@@ -109,7 +109,7 @@ def test_any_number_of_workers_ends_in_the_same_bytes(before: int, llava: Checkp
     assert not active_children()
 
 
-def test_resuming_does_not_train_again_what_was_trained(llava: Checkpoint, tmp_path: Path) -> None:
+def test_resuming_does_not_train_again_what_was_trained(llava: SavedModel, tmp_path: Path) -> None:
     with pytest.raises(material.Killed):
         Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(13)).run(llava, tmp_path / "out")
     # ten of twenty steps are in the checkpoint: eleven more would be one too many
@@ -122,7 +122,7 @@ def test_resuming_does_not_train_again_what_was_trained(llava: Checkpoint, tmp_p
     [({"lr": 1e-3}, "lr"), ({"steps": 30}, "steps"), ({"seed": 1}, "seed"), ({"samples": 9}, r"data\.training")],
 )
 def test_another_run_is_not_gone_on_from(
-    change: dict[str, int], key: str, llava: Checkpoint, killed: Path, tmp_path: Path
+    change: dict[str, int], key: str, llava: SavedModel, killed: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(killed, tmp_path / "out.checkpoints")
     options = {name: value for name, value in change.items() if name in RepairSettings.model_fields}
@@ -136,38 +136,38 @@ def test_another_run_is_not_gone_on_from(
         other.run(llava, tmp_path / "out")
 
 
-def test_without_resume_a_killed_run_starts_anew(llava: Checkpoint, killed: Path, tmp_path: Path) -> None:
+def test_without_resume_a_killed_run_starts_anew(llava: SavedModel, killed: Path, tmp_path: Path) -> None:
     shutil.copytree(killed, tmp_path / "out.checkpoints")
     fresh = repair(llava, tmp_path / "out", lr=1e-3, steps=2)
     assert fresh.manifest.history[-1].config["lr"] == 1e-3
 
 
-def test_the_seed_decides_the_result(llava: Checkpoint, tmp_path: Path) -> None:
+def test_the_seed_decides_the_result(llava: SavedModel, tmp_path: Path) -> None:
     one = repair(llava, tmp_path / "one", steps=2)
     options = material.OPTIONS.model_copy(update={"steps": 2})
     other = Repair(options, 1, samples=material.samples()).run(llava, tmp_path / "other")
     assert one.digest != other.digest
 
 
-def test_only_a_pruned_artifact_is_repaired(llava: Checkpoint, tmp_path: Path) -> None:
+def test_only_a_pruned_artifact_is_repaired(llava: SavedModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no vlmc artifact: prune the model first"):
-        repair(Checkpoint.find(str(llava.folder.parent / "dense")), tmp_path / "out")
+        repair(SavedModel.find(str(llava.folder.parent / "dense")), tmp_path / "out")
     repair(llava, tmp_path / "adapted", steps=1)
     with pytest.raises(InputError, match="is adapted: repair works on a pruned artifact"):
-        repair(Checkpoint.find(str(tmp_path / "adapted")), tmp_path / "out")
+        repair(SavedModel.find(str(tmp_path / "adapted")), tmp_path / "out")
 
 
-def test_a_changed_weight_is_noticed(llava: Checkpoint, tmp_path: Path) -> None:
+def test_a_changed_weight_is_noticed(llava: SavedModel, tmp_path: Path) -> None:
     shutil.copytree(llava.folder, tmp_path / "changed")
     path = tmp_path / "changed" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="is not the file that the manifest lists"):
-        repair(Checkpoint.find(str(tmp_path / "changed")), tmp_path / "out")
+        repair(SavedModel.find(str(tmp_path / "changed")), tmp_path / "out")
 
 
-def test_the_teacher_must_be_the_model_that_was_pruned(llava: Checkpoint, tmp_path: Path) -> None:
+def test_the_teacher_must_be_the_model_that_was_pruned(llava: SavedModel, tmp_path: Path) -> None:
     other = pico.save("llava", tmp_path / "other", seed=1)
     stage = Repair(material.OPTIONS, dense=str(other), samples=material.samples())
     with pytest.raises(
@@ -178,7 +178,7 @@ def test_the_teacher_must_be_the_model_that_was_pruned(llava: Checkpoint, tmp_pa
         Repair(material.OPTIONS, dense=str(tmp_path / "nowhere"), samples=material.samples()).run(llava, tmp_path / "out")
 
 
-def test_a_dense_model_that_moved_gives_the_same_bytes(llava: Checkpoint, tmp_path: Path) -> None:
+def test_a_dense_model_that_moved_gives_the_same_bytes(llava: SavedModel, tmp_path: Path) -> None:
     expected = repair(llava, tmp_path / "before", steps=2)
     home, moved = llava.folder.parent / "dense", tmp_path / "moved"
     home.rename(moved)
@@ -191,7 +191,7 @@ def test_a_dense_model_that_moved_gives_the_same_bytes(llava: Checkpoint, tmp_pa
 
 
 def test_files_are_copied_where_they_cannot_be_linked(
-    llava: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llava: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(18, "Invalid cross-device link")
@@ -213,7 +213,7 @@ def test_a_sparsegpt_model_is_repaired(tmp_path: Path) -> None:
     assert measures["last_loss"] < measures["first_loss"]
 
 
-def test_early_stopping_ends_in_the_best_and_a_killed_run_in_the_same_bytes(llava: Checkpoint, tmp_path: Path) -> None:
+def test_early_stopping_ends_in_the_best_and_a_killed_run_in_the_same_bytes(llava: SavedModel, tmp_path: Path) -> None:
     """At a rate far too high the loss on other questions rises soon."""
     options = material.OPTIONS.model_copy(
         update={"lr": 0.3, "validate_every": 2, "patience": 2, "checkpoint_every": 3, "validation_count": 8}
@@ -232,7 +232,7 @@ def test_early_stopping_ends_in_the_best_and_a_killed_run_in_the_same_bytes(llav
     assert files(stage(resume=True).run(llava, tmp_path / "broken").root) == files(whole.root)
 
 
-def test_stopping_early_needs_data_to_validate_on(llava: Checkpoint, tmp_path: Path) -> None:
+def test_stopping_early_needs_data_to_validate_on(llava: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"patience": 1, "data": "mine.jsonl"})
     with pytest.raises(InputError, match=r"nothing to validate mine\.jsonl on: name a data set with --validation"):
         Repair(options, samples=material.samples()).run(llava, tmp_path / "out")
@@ -242,7 +242,7 @@ def test_stopping_early_needs_data_to_validate_on(llava: Checkpoint, tmp_path: P
     ("steps", "validated", "rooms"), [(3, False, [0]), (4, False, [7_000_000]), (60, True, [3_500_000, 3_500_000])]
 )
 def test_encoded_samples_are_kept_only_where_they_are_seen_again(
-    steps: int, validated: bool, rooms: list[int], llava: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    steps: int, validated: bool, rooms: list[int], llava: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three steps of four see each of twelve samples once; validation has half of the room where it is done twice."""
     options = material.OPTIONS.model_copy(update={"steps": steps, "sample_cache": 7})
@@ -261,13 +261,13 @@ def test_encoded_samples_are_kept_only_where_they_are_seen_again(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-def test_the_triton_kernels_need_a_gpu(llava: Checkpoint, tmp_path: Path) -> None:
+def test_the_triton_kernels_need_a_gpu(llava: SavedModel, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLacks, match=r"--kernel triton needs an NVIDIA GPU .*; --kernel tiled runs everywhere"):
         repair(llava, tmp_path / "out", kernel="triton")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_pruned_models_accuracy_is_kept_in_the_history(llava: Checkpoint, tmp_path: Path) -> None:
+def test_the_pruned_models_accuracy_is_kept_in_the_history(llava: SavedModel, tmp_path: Path) -> None:
     long = replace(material.samples(1)[0], answer="seven " * 32)
     options = material.OPTIONS.model_copy(update={"steps": 1, "pruned_questions": 5})
     model, some = llava.load(), material.samples()
@@ -280,7 +280,7 @@ def test_the_pruned_models_accuracy_is_kept_in_the_history(llava: Checkpoint, tm
     assert "pruned_accuracy" not in nothing.run(llava, tmp_path / "none").manifest.history[-1].measures
 
 
-def test_a_run_that_moved_nothing_fails_in_one_line(llava: Checkpoint, tmp_path: Path) -> None:
+def test_a_run_that_moved_nothing_fails_in_one_line(llava: SavedModel, tmp_path: Path) -> None:
     with pytest.raises(
         CheckFailed, match=r"repair trained nothing: all 3 steps had .* not finite \(loss nan, .*; lower --lr"
     ):

@@ -14,8 +14,8 @@ from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.evaluate import answer_all
 from vlmc.toolchain.evaluate.compare import measure
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneSettings, SweepSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.study import Plan, Record, SplitStudy, split
@@ -29,8 +29,8 @@ Asked = list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return Checkpoint.find(str(pico.save("llava", tmp_path_factory.mktemp("study") / "dense")))
+def source(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
+    return SavedModel.find(str(pico.save("llava", tmp_path_factory.mktemp("study") / "dense")))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_every_variant_is_measured_once_and_has_its_rows(source: Checkpoint, tmp_path: Path, asked: Asked) -> None:
+def test_every_variant_is_measured_once_and_has_its_rows(source: SavedModel, tmp_path: Path, asked: Asked) -> None:
     found = SplitStudy(OPTIONS).run(source, tmp_path / "out")
     assert asked == TOWERS
     assert [(row.vision, row.language) for row in found.rows] == [*TOWERS[:6], ("50%", "50%"), *TOWERS[6:]]
@@ -70,7 +70,7 @@ def test_every_variant_is_measured_once_and_has_its_rows(source: Checkpoint, tmp
 
 
 def test_killed_after_any_variant_it_goes_on_and_ends_in_the_same_bytes(
-    source: Checkpoint, tmp_path: Path, asked: Asked
+    source: SavedModel, tmp_path: Path, asked: Asked
 ) -> None:
     SplitStudy(OPTIONS).run(source, tmp_path / "unbroken")
     asked.clear()
@@ -84,7 +84,7 @@ def test_killed_after_any_variant_it_goes_on_and_ends_in_the_same_bytes(
     assert contents(tmp_path / "out") == contents(tmp_path / "unbroken")
 
 
-def test_a_finished_study_only_draws_again(source: Checkpoint, tmp_path: Path, asked: Asked) -> None:
+def test_a_finished_study_only_draws_again(source: SavedModel, tmp_path: Path, asked: Asked) -> None:
     SplitStudy(OPTIONS).run(source, tmp_path / "out")
     before = contents(tmp_path / "out")
     (tmp_path / "out" / "split.png").unlink()
@@ -94,24 +94,24 @@ def test_a_finished_study_only_draws_again(source: Checkpoint, tmp_path: Path, a
     assert contents(tmp_path / "out") == before
 
 
-def other_options(source: Checkpoint, folder: Path) -> tuple[SplitStudy, Checkpoint]:
+def other_options(source: SavedModel, folder: Path) -> tuple[SplitStudy, SavedModel]:
     return SplitStudy(OPTIONS.model_copy(update={"method": "magnitude"})), source
 
 
-def other_seed(source: Checkpoint, folder: Path) -> tuple[SplitStudy, Checkpoint]:
+def other_seed(source: SavedModel, folder: Path) -> tuple[SplitStudy, SavedModel]:
     return SplitStudy(OPTIONS, seed=1), source
 
 
-def other_model(source: Checkpoint, folder: Path) -> tuple[SplitStudy, Checkpoint]:
-    return SplitStudy(OPTIONS), Checkpoint(source.name, pico.save("llava", folder / "other", seed=1))
+def other_model(source: SavedModel, folder: Path) -> tuple[SplitStudy, SavedModel]:
+    return SplitStudy(OPTIONS), SavedModel(source.name, pico.save("llava", folder / "other", seed=1))
 
 
 @pytest.mark.parametrize("other", [other_options, other_seed, other_model])
 def test_another_study_is_refused_unless_forced(
-    source: Checkpoint,
+    source: SavedModel,
     tmp_path: Path,
     asked: Asked,
-    other: Callable[[Checkpoint, Path], tuple[SplitStudy, Checkpoint]],
+    other: Callable[[SavedModel, Path], tuple[SplitStudy, SavedModel]],
 ) -> None:
     SplitStudy(OPTIONS).run(source, tmp_path / "out")
     before = contents(tmp_path / "out")
@@ -127,7 +127,7 @@ def test_another_study_is_refused_unless_forced(
 
 
 def test_other_versions_are_another_study(
-    source: Checkpoint, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    source: SavedModel, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SplitStudy(OPTIONS).run(source, tmp_path / "out")
     monkeypatch.setattr(split, "versions", lambda: {"vlmc": "9"})
@@ -135,14 +135,14 @@ def test_other_versions_are_another_study(
         SplitStudy(OPTIONS).run(source, tmp_path / "out")
 
 
-def test_the_same_model_under_another_name_is_the_same_study(source: Checkpoint, tmp_path: Path, asked: Asked) -> None:
+def test_the_same_model_under_another_name_is_the_same_study(source: SavedModel, tmp_path: Path, asked: Asked) -> None:
     SplitStudy(OPTIONS).run(source, tmp_path / "out")
     asked.clear()
-    SplitStudy(OPTIONS).run(Checkpoint("renamed", source.folder), tmp_path / "out")
+    SplitStudy(OPTIONS).run(SavedModel("renamed", source.folder), tmp_path / "out")
     assert not asked
 
 
-def test_a_folder_of_something_else_is_left_alone(source: Checkpoint, tmp_path: Path, asked: Asked) -> None:
+def test_a_folder_of_something_else_is_left_alone(source: SavedModel, tmp_path: Path, asked: Asked) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -159,7 +159,7 @@ def test_a_folder_of_something_else_is_left_alone(source: Checkpoint, tmp_path: 
 
 
 def test_without_matplotlib_nothing_is_begun(
-    source: Checkpoint, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    source: SavedModel, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentLacks, match=r"matplotlib is not installed: pip install 'vlmc\[all\]'"):
@@ -174,7 +174,7 @@ def test_a_token_policy_is_for_variants_whose_language_is_pruned() -> None:
     assert chosen == {"V + L": "text", "V only": "all", "L only": "text"}
 
 
-def test_the_questions_data_calibrates_unless_another_is_named(source: Checkpoint) -> None:
+def test_the_questions_data_calibrates_unless_another_is_named(source: SavedModel) -> None:
     one = Plan.of(OPTIONS).variants[1]
     assert SplitStudy(OPTIONS.model_copy(update={"data": "q.jsonl"})).settings_of(one).data == "q.jsonl"
     changes = {"data": "q.jsonl", "calibration_data": "demo"}
@@ -194,7 +194,7 @@ def test_the_questions_data_calibrates_unless_another_is_named(source: Checkpoin
     ],
 )
 def test_what_would_stop_it_halfway_stops_it_at_once(
-    source: Checkpoint, tmp_path: Path, asked: Asked, changes: dict[str, object], message: str
+    source: SavedModel, tmp_path: Path, asked: Asked, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         SplitStudy(OPTIONS.model_copy(update=changes)).run(source, tmp_path / "out")
@@ -203,7 +203,7 @@ def test_what_would_stop_it_halfway_stops_it_at_once(
 
 
 def test_a_variant_that_fails_leaves_what_was_done(
-    source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
         raise OSError("disk")
@@ -215,7 +215,7 @@ def test_a_variant_that_fails_leaves_what_was_done(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
-def test_rows_are_what_the_steps_alone_come_to(source: Checkpoint, tmp_path: Path) -> None:
+def test_rows_are_what_the_steps_alone_come_to(source: SavedModel, tmp_path: Path) -> None:
     study = SplitStudy(real(source, tmp_path))
     found = study.run(source, tmp_path / "out")
     assert sorted(contents(tmp_path / "out")) == FILES
@@ -223,7 +223,7 @@ def test_rows_are_what_the_steps_alone_come_to(source: Checkpoint, tmp_path: Pat
     assert 0 < sum(row.accuracy for row in found.rows[1:]) < 4, "the test needs answers that pruning changes, but not all"
     variant, row = Plan.of(study.options).variants[3], found.rows[3]
     assert (row.name, row.zeros) == ("V only", found.prunable["vision"] / 8)
-    pruned = Checkpoint("pruned", Prune(study.settings_of(variant)).run(source, tmp_path / "pruned").root)
+    pruned = SavedModel("pruned", Prune(study.settings_of(variant)).run(source, tmp_path / "pruned").root)
     asked = data.load(study.options.data, "test")
     assert row.accuracy == measure(pruned, asked, Progress(quiet=True), title="pruned").overall
     model = pruned.load()
@@ -235,7 +235,7 @@ def test_rows_are_what_the_steps_alone_come_to(source: Checkpoint, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(pico.USUAL))
 def test_the_order_of_the_shares_changes_no_row(tmp_path: Path, family: str) -> None:
-    source = Checkpoint.find(str(pico.save(family, tmp_path / "dense")))
+    source = SavedModel.find(str(pico.save(family, tmp_path / "dense")))
     options = real(source, tmp_path)
     one, other = (
         SplitStudy(options.model_copy(update={"shares": shares})).run(source, tmp_path / shares).rows
@@ -245,7 +245,7 @@ def test_the_order_of_the_shares_changes_no_row(tmp_path: Path, family: str) -> 
     assert one != other
 
 
-def real(source: Checkpoint, folder: Path) -> SweepSettings:
+def real(source: SavedModel, folder: Path) -> SweepSettings:
     """Write questions that the dense model answers right; return options that prune it lightly."""
     model, asked = source.load(), samples(5)
     answers = answer_all(model, encoder(source), asked, Progress(quiet=True), title="dense")

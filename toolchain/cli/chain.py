@@ -33,13 +33,13 @@ def compress(
     force: ForceFlag = False,
 ) -> None:
     """The whole chain: prune, repair, merge, verify. Started again after a stop, it goes on where it was."""
-    from vlmc.toolchain.models import Checkpoint
-    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.machine.progress import Progress
+    from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.compress import Compress
 
     _check_alone("compress")
     chain = Compress(options, terminal.seed, Progress(quiet=terminal.quiet))
-    _report(chain.run(Checkpoint.find(model), out, force=force), terminal)
+    _report(chain.run(SavedModel.find(model), out, force=force), terminal)
 
 
 def prune(
@@ -52,12 +52,12 @@ def prune(
     force: ForceFlag = False,
 ) -> None:
     """Prune a dense model to a sparsity pattern."""
-    from vlmc.toolchain.models import Checkpoint
-    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.machine.progress import Progress
+    from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.prune import Prune
 
     stage = Prune(options, terminal.seed, resume=resume, progress=Progress(quiet=terminal.quiet))
-    _report(stage.run(Checkpoint.find(model), out, force=force), terminal)
+    _report(stage.run(SavedModel.find(model), out, force=force), terminal)
 
 
 def repair(
@@ -75,12 +75,12 @@ def repair(
     In several processes, on one machine or more: accelerate launch -m vlmc.toolchain.cli repair ..., or torchrun; with
     --use_fsdp --fsdp_version 2 the frozen weights are shared out among them.
     """
-    from vlmc.toolchain.models import Checkpoint
-    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.machine.progress import Progress
+    from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.repair import Repair
 
     stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
-    source = Checkpoint.find(str(artifact))
+    source = SavedModel.find(str(artifact))
     _report(stage.run(source, out, force=force), terminal)
 
 
@@ -99,13 +99,13 @@ def merge(
 
     The pattern, and that the logits stay, is proven before anything is written.
     """
-    from vlmc.toolchain.models import Checkpoint
+    from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.merge import Merge
 
     _check_alone("merge")
     others = list(adapter or [])
     base = artifact or (others.pop(0) if others else Path("adapted"))
-    _report(Merge(others=others).run(Checkpoint.find(str(base)), out, force=force), terminal)
+    _report(Merge(others=others).run(SavedModel.find(str(base)), out, force=force), terminal)
 
 
 def register(app: typer.Typer) -> None:
@@ -121,7 +121,7 @@ def _check_alone(verb: str) -> None:
 
 
 def _report(artifact: "Artifact", terminal: Terminal) -> None:
-    from vlmc.toolchain.inspect import overview, show_overview
+    from vlmc.toolchain.reporting.inspection import overview, show_overview
 
     found = overview(artifact)
     terminal.result(found, lambda: show_overview(found))

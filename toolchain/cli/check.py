@@ -23,8 +23,8 @@ def verify_sparsity(
 
     In a model that vlmc did not write, every layer that it would prune is held against --target.
     """
-    from vlmc.toolchain.tables import show_reports
-    from vlmc.toolchain.verify import raise_first_violation, verify_path
+    from vlmc.toolchain.reporting.tables import show_reports
+    from vlmc.toolchain.reporting.verification import raise_first_violation, verify_path
 
     reports = verify_path(artifact, target)
     data = {"holds": not any(report.violation for report in reports), "layers": [vars(report) for report in reports]}
@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Accuracy on a data set, overall and by kind of question, dense beside compressed."""
     from vlmc.toolchain.evaluate.compare import compare
-    from vlmc.toolchain.progress import Progress
-    from vlmc.toolchain.tables import show_accuracies
+    from vlmc.toolchain.machine.progress import Progress
+    from vlmc.toolchain.reporting.tables import show_accuracies
 
     found = compare(model, beside or [], options, Progress(quiet=terminal.quiet), dense=dense)
     terminal.result(found, lambda: show_accuracies(found))
@@ -68,13 +68,13 @@ def sweep(
 
     Started again after a stop, it goes on where it was.
     """
-    from vlmc.toolchain.models import Checkpoint
-    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.machine.progress import Progress
+    from vlmc.toolchain.models.saved import SavedModel
+    from vlmc.toolchain.reporting.tables import show_study
     from vlmc.toolchain.study import SplitStudy
-    from vlmc.toolchain.tables import show_study
 
     study = SplitStudy(options, terminal.seed, Progress(quiet=terminal.quiet))
-    found = study.run(Checkpoint.find(model), out, force=force).model_dump(mode="json")
+    found = study.run(SavedModel.find(model), out, force=force).model_dump(mode="json")
     terminal.result(found, lambda: show_study(found, out))
 
 
@@ -83,7 +83,7 @@ def inspect(
     model: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact, or a dense model.")] = str(ARTIFACT),
 ) -> None:
     """What an artifact holds: history, sparsity, bytes, graphs, measured accuracy; or what a dense model is."""
-    from vlmc.toolchain.inspect import look, show
+    from vlmc.toolchain.reporting.inspection import look, show
 
     found = look(model)
     terminal.result(found, lambda: show(found))
@@ -92,7 +92,7 @@ def inspect(
 
 def doctor(terminal: Terminal) -> None:
     """What this machine can do: versions, providers, and how to get what is missing."""
-    from vlmc.toolchain.doctor import examine, show_findings
+    from vlmc.toolchain.machine.doctor import examine, show_findings
 
     found = examine()
     terminal.result(found, lambda: show_findings(found))
@@ -102,7 +102,7 @@ def _tell_of_card(folder: Path, terminal: Terminal) -> None:
     """Say on stderr where an artifact's model card is not the one that vlmc wrote."""
     from vlmc.runtime.artifact import Artifact
     from vlmc.runtime.artifact.folder import MANIFEST
-    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.machine.progress import Progress
 
     if (folder / MANIFEST).is_file():
         Progress(quiet=terminal.quiet).notice(Artifact.open(folder).card_note)

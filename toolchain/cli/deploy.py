@@ -21,9 +21,9 @@ def export(
 ) -> None:
     """Write graphs or engines into the artifact; parity and sparsity are checked before it is called done."""
     from vlmc.runtime.artifact import Artifact
-    from vlmc.toolchain.progress import Progress
+    from vlmc.toolchain.machine.progress import Progress
+    from vlmc.toolchain.reporting.tables import show_export
     from vlmc.toolchain.stages.export import export as run_export
-    from vlmc.toolchain.tables import show_export
 
     found = run_export(Artifact.open(artifact), options, backend, Progress(quiet=terminal.quiet))
     terminal.result(found, lambda: show_export(found))

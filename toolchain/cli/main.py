@@ -12,7 +12,7 @@ import typer
 
 from vlmc.runtime.errors import VlmcError
 from vlmc.toolchain.cli.app import app
-from vlmc.toolchain.packages import PACKAGES, remedy
+from vlmc.toolchain.machine.packages import PACKAGES, remedy
 
 INTERRUPTED = 130
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

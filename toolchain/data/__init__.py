@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.forms.places import is_hub_id, open_rows
+from vlmc.toolchain.data.forms.rows import Rows
 from vlmc.toolchain.data.mixing import Mixture, epoch_counts, share
-from vlmc.toolchain.data.places import is_hub_id, open_rows
-from vlmc.toolchain.data.rows import Rows
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.data.samples import RowSamples
 from vlmc.toolchain.data.screening import Limit, Screened, readable
@@ -83,7 +83,7 @@ class _Opener:
             raise InputError(
                 f"--stream takes so many samples of {source.name}: add --samples or --count, in a mixture weights"
             )
-        from vlmc.toolchain.data.hub import stream_hub
+        from vlmc.toolchain.data.forms.hub import stream_hub
 
         return stream_hub(source, source.split or self.split, limit, self.seed)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.conversations import Asked, placed, questions
-from vlmc.toolchain.data.rows import Rows
+from vlmc.toolchain.data.forms.rows import Rows
 from vlmc.toolchain.data.sample import MARK
 
 USUAL: dict[str, tuple[str, ...]] = {

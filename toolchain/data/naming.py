@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from vlmc.toolchain.data.places import is_hub_id
+from vlmc.toolchain.data.forms.places import is_hub_id
 from vlmc.toolchain.data.sources import split_sources
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.columns import choose
 from vlmc.toolchain.data.conversations import Asked, count_questions
+from vlmc.toolchain.data.forms.rows import Rows
 from vlmc.toolchain.data.lazy import LazySamples
-from vlmc.toolchain.data.rows import Rows
 from vlmc.toolchain.data.sample import Picture, Sample, Stored
 from vlmc.toolchain.data.sources import Source
 

@@ -19,7 +19,7 @@ from vlmc.runtime.model import Model
 from vlmc.runtime.sessions import Session
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 TOKENS = 32
 """Longest answer that is compared."""
@@ -43,7 +43,7 @@ class Exported:
 
 
 def compare_answers(
-    model: nn.Module, checkpoint: Checkpoint, exported: Exported, asked: Sequence[Sample], tolerance: float
+    model: nn.Module, checkpoint: SavedModel, exported: Exported, asked: Sequence[Sample], tolerance: float
 ) -> dict[str, Any]:
     """Ask the graphs and the model the same questions about images; return how many, and how many tokens agree.
 

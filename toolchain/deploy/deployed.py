@@ -19,7 +19,7 @@ from vlmc.toolchain.deploy.graphs import Sources, describe_graphs
 from vlmc.toolchain.deploy.probes import pair, probes
 from vlmc.toolchain.deploy.reached import reached
 from vlmc.toolchain.families import exported_names
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.models.saved import SavedModel
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Deployed:
     questions: list[Sample]
 
 
-def deploy(checkpoint: Checkpoint, model: nn.Module, layers: Mapping[str, Layer]) -> Deployed:
+def deploy(checkpoint: SavedModel, model: nn.Module, layers: Mapping[str, Layer]) -> Deployed:
     """Describe a model's graphs, with example inputs from its own processor on probe images of several shapes.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import nn
 from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.batching import batches, shape, stack, windows
-from vlmc.toolchain.progress import Progress, Task
+from vlmc.toolchain.machine.progress import Progress, Task
 
 
 @dataclass(frozen=True)

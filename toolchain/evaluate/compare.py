@@ -11,22 +11,22 @@ import torch
 from vlmc.runtime.artifact import CARD, Artifact, put_texts
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.card import REPORT, card, is_marked, pruned_accuracy, refreshed
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.devices import choose_device
 from vlmc.toolchain.evaluate.accuracy import Accuracy, evaluate
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.origin import find_dense
-from vlmc.toolchain.progress import Progress
-from vlmc.toolchain.repair.adapter_files import FOLDER, attach_saved, load_adapter
+from vlmc.toolchain.machine.devices import choose_device
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.origin import find_dense
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.adapters.files import FOLDER, attach_saved, load_adapter
+from vlmc.toolchain.reporting.card import REPORT, card, is_marked, pruned_accuracy, refreshed
 from vlmc.toolchain.settings import EvalSettings
 
 
 def measure(
-    checkpoint: Checkpoint,
+    checkpoint: SavedModel,
     samples: Sequence[Sample],
     progress: Progress,
     *,
@@ -53,9 +53,9 @@ def compare(
     Raises:
         InputError: a model or the data cannot be used, or two models would share a column's name.
     """
-    main, device = Checkpoint.find(model), choose_device(options.device)
+    main, device = SavedModel.find(model), choose_device(options.device)
     samples = data.load(options, "test", options.count, check=True)
-    columns = _columns(main, [Checkpoint.find(name) for name in beside], dense)
+    columns = _columns(main, [SavedModel.find(name) for name in beside], dense)
     measured = {
         title: measure(one, samples, progress, title=title, batch=options.batch, device=device)
         for title, one in columns.items()
@@ -101,7 +101,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _columns(main: Checkpoint, beside: Sequence[Checkpoint], dense: str | None) -> dict[str, Checkpoint]:
+def _columns(main: SavedModel, beside: Sequence[SavedModel], dense: str | None) -> dict[str, SavedModel]:
     columns = {"dense": find_dense(main.artifact, dense)} if main.artifact is not None else {}
     for one in (*beside, main):
         if one.title in columns:

@@ -10,8 +10,8 @@ from typing import Any
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.accuracy import Accuracy
 from vlmc.toolchain.evaluate.compare import measure
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
 
@@ -43,14 +43,14 @@ class Stopwatch:
 class Trials:
     """Questions a model and what is made of it; every variant starts from the checkpoint's own files."""
 
-    def __init__(self, source: Checkpoint, samples: Sequence[Sample]) -> None:
+    def __init__(self, source: SavedModel, samples: Sequence[Sample]) -> None:
         self.source, self.samples = source, samples
 
     def dense(self) -> Trial:
         """Question the model as it is."""
         return self.question(self.source, Stopwatch())
 
-    def pruned(self, options: PruneSettings, folder: Path, seed: int = 0) -> tuple[Checkpoint, Trial]:
+    def pruned(self, options: PruneSettings, folder: Path, seed: int = 0) -> tuple[SavedModel, Trial]:
         """Prune into `folder`, and question the result.
 
         Raises:
@@ -59,17 +59,17 @@ class Trials:
         watch = Stopwatch()
         with watch.step("prune"):
             Prune(options, seed).run(self.source, folder)
-        checkpoint = Checkpoint(folder.name, folder)
+        checkpoint = SavedModel(folder.name, folder)
         return checkpoint, self.question(checkpoint, watch)
 
-    def question(self, checkpoint: Checkpoint, watch: Stopwatch) -> Trial:
+    def question(self, checkpoint: SavedModel, watch: Stopwatch) -> Trial:
         """Question a variant that took the watch's seconds to make."""
         accuracy = measure(checkpoint, self.samples, Progress(quiet=True), title=checkpoint.name)
         history = checkpoint.artifact.manifest.history if checkpoint.artifact is not None else ()
         return Trial(accuracy, watch.seconds, weight_bytes(checkpoint), {step.stage: step.measures for step in history})
 
 
-def weight_bytes(checkpoint: Checkpoint) -> dict[str, int]:
+def weight_bytes(checkpoint: SavedModel) -> dict[str, int]:
     """Return the bytes of a model's weights on disk, and of its masks where it has some."""
     sizes = {path.name: path.stat().st_size for path in checkpoint.folder.glob("*.safetensors")}
     masks = sizes.pop("masks.safetensors", 0)

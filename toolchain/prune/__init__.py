@@ -7,6 +7,7 @@
 A new pruner is a file in `methods` with one function over one layer, and a line in `PRUNERS`.
 """
 
+from vlmc.toolchain.calibration.statistics import Need
 from vlmc.toolchain.prune.methods.admm import admm
 from vlmc.toolchain.prune.methods.base import Pruner
 from vlmc.toolchain.prune.methods.magnitude import magnitude
@@ -14,7 +15,6 @@ from vlmc.toolchain.prune.methods.sparsegpt import sparsegpt
 from vlmc.toolchain.prune.methods.wanda import wanda
 from vlmc.toolchain.prune.refinements.dsnot import with_dsnot
 from vlmc.toolchain.prune.refinements.refit import with_refit
-from vlmc.toolchain.prune.statistics import Need
 
 __all__ = ["PRUNERS", "Pruner", "with_dsnot", "with_refit"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from vlmc.runtime.tensors import open_weights
+from vlmc.toolchain.models.streaming.reading import FLOATS
 from vlmc.toolchain.settings import CalibrationPrecision
-from vlmc.toolchain.streaming.reading import FLOATS
 
 TYPES: dict[CalibrationPrecision, torch.dtype] = {
     "fp32": torch.float32,

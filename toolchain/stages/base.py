@@ -9,12 +9,12 @@ from typing import Any, ClassVar, final
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
 from vlmc.runtime.artifact.writing import check_destination
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.card import card
 from vlmc.toolchain.data.naming import named
-from vlmc.toolchain.models import Checkpoint
+from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.versions import versions
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.reporting.card import card
 from vlmc.toolchain.settings import DATA_OPTIONS
-from vlmc.toolchain.team import Team
-from vlmc.toolchain.versions import versions
 
 DATA = "data"
 """Name of the data's digests among a step's measures."""
@@ -36,11 +36,11 @@ class Stage(ABC):
         return settings | {name: named(settings[name]) for name in DATA_OPTIONS if settings.get(name) is not None}
 
     @abstractmethod
-    def requires(self, source: Checkpoint) -> None:
+    def requires(self, source: SavedModel) -> None:
         """Raise InputError when the source is not what this step works on."""
 
     @abstractmethod
-    def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
+    def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         """Write the draft's files; return the manifest without this step's line, and the measures of that line."""
 
     def inputs(self) -> dict[str, str]:
@@ -52,7 +52,7 @@ class Stage(ABC):
         """
         return {}
 
-    def assist(self, source: Checkpoint, destination: Path) -> None:
+    def assist(self, source: SavedModel, destination: Path) -> None:
         """Take part in the work of the process that leads, where several share one job.
 
         Raises:
@@ -69,7 +69,7 @@ class Stage(ABC):
         return ()
 
     @final
-    def run(self, source: Checkpoint, destination: Path, *, force: bool = False) -> Artifact:
+    def run(self, source: SavedModel, destination: Path, *, force: bool = False) -> Artifact:
         """Do the step and move its result to `destination` in one piece.
 
         Raises:

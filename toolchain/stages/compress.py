@@ -13,17 +13,17 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.folder import MANIFEST
 from vlmc.runtime.artifact.writing import check_destination, replace_folder
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.machine.versions import versions
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.repair.methods import METHODS
-from vlmc.toolchain.runs import IDENTITY, RunFolder, deciding, difference
+from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
 from vlmc.toolchain.stages.base import DATA, Stage
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
-from vlmc.toolchain.verify import ensure_sparsity
-from vlmc.toolchain.versions import versions
+from vlmc.toolchain.stages.run_folder import IDENTITY, RunFolder, deciding, difference
 
 
 class Compress:
@@ -33,7 +33,7 @@ class Compress:
         self.options, self.seed = options, seed
         self.progress = progress or Progress(quiet=True)
 
-    def run(self, source: Checkpoint, out: Path, *, force: bool = False) -> Artifact:
+    def run(self, source: SavedModel, out: Path, *, force: bool = False) -> Artifact:
         """Compress `source` into the artifact `out`, or go on with what an earlier run of the same left.
 
         All that the steps read is opened first, their data as a whole: a run is the same where its digests are.
@@ -55,7 +55,7 @@ class Compress:
             for number, stage in enumerate(stages, 1):
                 destination = work / f"{number}-{stage.name}"
                 result = Artifact.open(destination) if destination.is_dir() else stage.run(current, destination)
-                current = Checkpoint(str(destination), destination)
+                current = SavedModel(str(destination), destination)
         finally:
             if _is_bare(work):
                 shutil.rmtree(work)
@@ -81,7 +81,7 @@ class Compress:
         return [prune, repair, Merge(data=repair.options)] if repair.method.merged else [prune, repair]
 
 
-def _identity(source: Checkpoint, stages: list[Stage]) -> dict[str, Any]:
+def _identity(source: SavedModel, stages: list[Stage]) -> dict[str, Any]:
     """Return all that decides the result; the data counts by its digests, wherever it lies."""
     steps = {stage.name: _step(stage.recorded(), stage.inputs(), versions()) for stage in stages}
     return {"source": source.digest, "steps": list(steps), **steps}

@@ -11,10 +11,10 @@ from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
 from vlmc.toolchain.deploy.deployed import deploy
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.machine.versions import version_of, versions
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.versions import version_of, versions
 
 
 def export(artifact: Artifact, settings: ExportSettings, backend: str, progress: Progress) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def export(artifact: Artifact, settings: ExportSettings, backend: str, progress:
     artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
     if artifact.manifest.state == "adapted":
         raise InputError(f"{artifact.root} has an adapter that is not merged: run 'vlmc merge {artifact.root}' first")
-    checkpoint = Checkpoint(str(artifact.root), artifact.root)
+    checkpoint = SavedModel(str(artifact.root), artifact.root)
     model = checkpoint.load()
     deployed = deploy(checkpoint, model, artifact.manifest.layers)
     with progress.task("export", total=len(deployed.specs) + 1) as task, extend(artifact, described.name) as folder:

@@ -13,19 +13,19 @@ from vlmc.runtime.tensors import MASKS
 from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.deploy.probes import probes
-from vlmc.toolchain.masks import KeepMasks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.repair.adapter_files import FOLDER, SavedAdapter, digest_of_adapter, load_adapter
-from vlmc.toolchain.repair.carry import carry
-from vlmc.toolchain.repair.examples import COUNT, encode, encode_examples, in_batches, trained_on
-from vlmc.toolchain.repair.merging import Merging
-from vlmc.toolchain.repair.proving import check_saved, prove_logits
-from vlmc.toolchain.repair.reports import PLOT, TABLE
-from vlmc.toolchain.saving import save_model
+from vlmc.toolchain.machine.memory import keep_large_apart
+from vlmc.toolchain.models.carrying import carry
+from vlmc.toolchain.models.masks import KeepMasks
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.models.saving import save_model
+from vlmc.toolchain.repair.adapters.examples import COUNT, encode, encode_examples, in_batches, trained_on
+from vlmc.toolchain.repair.adapters.files import FOLDER, SavedAdapter, digest_of_adapter, load_adapter
+from vlmc.toolchain.repair.adapters.merging import Merging
+from vlmc.toolchain.repair.adapters.proving import check_saved, prove_logits
+from vlmc.toolchain.repair.training.reports import PLOT, TABLE
+from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import DataSettings
 from vlmc.toolchain.stages.base import Stage
-from vlmc.toolchain.streaming.memory import keep_large_apart
-from vlmc.toolchain.verify import ensure_sparsity
 
 
 class Merge(Stage):
@@ -47,7 +47,7 @@ class Merge(Stage):
     def settings(self) -> dict[str, Any]:
         return {"others": [digest_of_adapter(folder) for folder in self.others]} if self.others else {}
 
-    def requires(self, source: Checkpoint) -> None:
+    def requires(self, source: SavedModel) -> None:
         artifact = source.artifact
         states = ("adapted", "pruned") if self.others else ("adapted",)
         if artifact is None or artifact.manifest.state not in states:
@@ -60,7 +60,7 @@ class Merge(Stage):
         if len({digest_of_adapter(folder) for folder in folders}) < len(folders):
             raise InputError("the same adapter is named twice: name each once")
 
-    def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
+    def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact = source.artifact
         assert artifact is not None
         keep_large_apart()
@@ -73,7 +73,7 @@ class Merge(Stage):
         check_saved(merging, draft.root)
         encoder = Encoder(source.load_processor(), source.family, merging.model.module)
         examples, noise = self._examples(artifact, encoder)
-        merged = Checkpoint(source.name, draft.root).stream(cpu)
+        merged = SavedModel(source.name, draft.root).stream(cpu)
         proof = prove_logits(merging, merged, source.family, in_batches(examples, encoder))
         told: dict[str, Any] = {"adapters": [one.method.name for one in saved]} if len(saved) > 1 else {}
         told |= {"noise": True} if noise else {}

@@ -13,33 +13,33 @@ from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain import data
+from vlmc.toolchain.calibration.statistics import Need
+from vlmc.toolchain.calibration.tokens import Tokens
+from vlmc.toolchain.calibration.walk import Feed, Sweep
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.devices import choose_device
 from vlmc.toolchain.families import Family
-from vlmc.toolchain.masks import save_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.origin import remember
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.devices import choose_device
+from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.machine.versions import versions
+from vlmc.toolchain.models.masks import save_masks
+from vlmc.toolchain.models.origin import remember
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.models.saving import copy_model, write_weights
+from vlmc.toolchain.models.streaming.weights import StreamedModel
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_dsnot, with_refit
+from vlmc.toolchain.prune.blocks import Plan, prune_blocks
+from vlmc.toolchain.prune.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.patterns import by_layer, left_dense, parse, widths
 from vlmc.toolchain.prune.precision import TYPES, choose_precision
 from vlmc.toolchain.prune.ratios.allot import Blocks, allot, gradient_scores, outlier_scores
 from vlmc.toolchain.prune.ratios.sharing import percentage
-from vlmc.toolchain.prune.statistics import Need
-from vlmc.toolchain.prune.sweeping.blocks import Plan, prune_blocks
-from vlmc.toolchain.prune.sweeping.journal import Journal, PrunedLayer
-from vlmc.toolchain.prune.sweeping.sweep import Feed, Sweep
-from vlmc.toolchain.prune.sweeping.tokens import Tokens
-from vlmc.toolchain.runs import RunFolder, deciding
-from vlmc.toolchain.saving import copy_model, write_weights
+from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import CalibrationPrecision, PruneSettings
 from vlmc.toolchain.stages.base import Stage
-from vlmc.toolchain.streaming.weights import StreamedModel
-from vlmc.toolchain.team import Team
-from vlmc.toolchain.verify import ensure_sparsity
-from vlmc.toolchain.versions import versions
+from vlmc.toolchain.stages.run_folder import RunFolder, deciding
 
 _NO_RESULT = {"spill", "max_bad"}  # options that leave the result as it is
 
@@ -75,7 +75,7 @@ class Prune(Stage):
             raise InputError("nothing to prune: --vision and --language are both none")
         return found
 
-    def requires(self, source: Checkpoint) -> None:
+    def requires(self, source: SavedModel) -> None:
         if source.artifact is not None:
             raise InputError(f"{source.name} is already {source.artifact.manifest.state}: prune a dense model")
         _ = source.family, self.patterns, self.pruner, choose_device(self.options.device)
@@ -107,7 +107,7 @@ class Prune(Stage):
         pruner = with_dsnot(pruner) if self.options.dsnot else pruner
         return with_refit(pruner) if self.options.refit else pruner
 
-    def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
+    def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         with ThreadPoolExecutor(1) as beside:  # the dense files are hashed and copied while samples are encoded and run
             beside.submit(lambda: source.digest)
             copied = beside.submit(copy_model, source.folder, draft.root)
@@ -131,7 +131,7 @@ class Prune(Stage):
         made = {"layers": len(layers), "sparsity": round(sparsity, 6), "precision": pruned.precision}
         return manifest, {**made, **told}
 
-    def assist(self, source: Checkpoint, destination: Path) -> None:
+    def assist(self, source: SavedModel, destination: Path) -> None:
         self._prune(source, destination)
 
     def ensures(self, result: Artifact) -> None:
@@ -140,7 +140,7 @@ class Prune(Stage):
     def leftovers(self, result: Artifact) -> tuple[Path, ...]:
         return (_blocks(result.root),)
 
-    def _prune(self, source: Checkpoint, folder: Path) -> "_Pruned":
+    def _prune(self, source: SavedModel, folder: Path) -> "_Pruned":
         """Prune all blocks into the journal in `folder`."""
         family, team, device = source.family, Team(), choose_device(self.options.device)
         precision = team.tell(choose_precision(self.options.precision, source.folder, device))
@@ -165,7 +165,7 @@ class Prune(Stage):
 
     def _allotted(
         self,
-        source: Checkpoint,
+        source: SavedModel,
         sweep: Sweep,
         patterns: Mapping[str, SparsityPattern],
         parts: Mapping[str, Part],
@@ -187,7 +187,7 @@ class Prune(Stage):
         return found
 
     def _scores(
-        self, source: Checkpoint, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None
+        self, source: SavedModel, sweep: Sweep, part: Part, blocks: Blocks, tokens: Tokens | None
     ) -> dict[str, float]:
         """Score blocks; ECoFLaP's steps of a thousandth would be lost in any type but float32."""
         if self.options.ratios == "owl":
@@ -210,7 +210,7 @@ class Prune(Stage):
         visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
         return feeds, Tokens.choose(self.options.tokens, visual, [one.id for one in samples])
 
-    def _identity(self, source: Checkpoint, precision: CalibrationPrecision) -> dict[str, Any]:
+    def _identity(self, source: SavedModel, precision: CalibrationPrecision) -> dict[str, Any]:
         """Return all that decides the result; `precision` is what `auto` came to here."""
         made_from = {"source": source.digest, "data": self._digests, "versions": versions()}
         return {**deciding(self.settings()), **made_from, "precision": precision, "processes": Team().size}

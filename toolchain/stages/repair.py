@@ -12,37 +12,37 @@ from torch import Tensor
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
 from vlmc.runtime.artifact.folder import model_files
 from vlmc.runtime.errors import EnvironmentLacks, InputError
-from vlmc.toolchain.card import PRUNED
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.accuracy import evaluate
 from vlmc.toolchain.evaluate.batching import MAX_NEW_TOKENS
-from vlmc.toolchain.masks import load_packed
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.origin import find_dense
-from vlmc.toolchain.progress import Progress
-from vlmc.toolchain.repair.adapter_files import FOLDER, load_adapter, save_adapter
-from vlmc.toolchain.repair.adapters import Adapters, attach
-from vlmc.toolchain.repair.batches import Batches, split
-from vlmc.toolchain.repair.board import writer_class
-from vlmc.toolchain.repair.carry import carry
-from vlmc.toolchain.repair.checkpoints import Checkpoints
-from vlmc.toolchain.repair.loading import Loading, Sharded, Whole, held_bytes, shards
-from vlmc.toolchain.repair.masked_linear_triton import MOST_RANKS, supports
-from vlmc.toolchain.repair.material import Material
+from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.machine.versions import versions
+from vlmc.toolchain.models.carrying import carry
+from vlmc.toolchain.models.masks import load_packed
+from vlmc.toolchain.models.origin import find_dense
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.adapters.attaching import Adapters, attach
+from vlmc.toolchain.repair.adapters.files import FOLDER, load_adapter, save_adapter
+from vlmc.toolchain.repair.distillation.teachers import Cached, Copy, Shared, Teacher, pruned_away
+from vlmc.toolchain.repair.distillation.views import View
+from vlmc.toolchain.repair.feeding.batches import Batches, split
+from vlmc.toolchain.repair.feeding.material import Material
+from vlmc.toolchain.repair.kernels.triton_calls import MOST_RANKS, supports
 from vlmc.toolchain.repair.methods import METHODS, Method
-from vlmc.toolchain.repair.recompute import recompute
-from vlmc.toolchain.repair.reports import summary, write_reports
-from vlmc.toolchain.repair.teachers import Cached, Copy, Shared, Teacher, pruned_away
-from vlmc.toolchain.repair.training import Trainer
-from vlmc.toolchain.repair.views import View
-from vlmc.toolchain.runs import deciding
+from vlmc.toolchain.repair.training.board import writer_class
+from vlmc.toolchain.repair.training.checkpoints import Checkpoints
+from vlmc.toolchain.repair.training.loading import Loading, Sharded, Whole, held_bytes, shards
+from vlmc.toolchain.repair.training.recompute import recompute
+from vlmc.toolchain.repair.training.reports import summary, write_reports
+from vlmc.toolchain.repair.training.trainer import Trainer
+from vlmc.toolchain.reporting.card import PRUNED
+from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.base import Stage
-from vlmc.toolchain.team import Team
-from vlmc.toolchain.verify import ensure_sparsity
-from vlmc.toolchain.versions import versions
+from vlmc.toolchain.stages.run_folder import deciding
 
 _NO_RESULT = {
     *(
@@ -92,7 +92,7 @@ class Repair(Stage):
         """What is trained, and what becomes of it."""
         return METHODS[self.options.method]
 
-    def requires(self, source: Checkpoint) -> None:
+    def requires(self, source: SavedModel) -> None:
         artifact = source.artifact
         if artifact is None:
             raise InputError(f"{source.name} is no vlmc artifact: prune the model first, with 'vlmc prune {source.name}'")
@@ -124,7 +124,7 @@ class Repair(Stage):
                 "choose shared or copy, or leave --use_fsdp out"
             )
 
-    def work(self, source: Checkpoint, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
+    def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact, folder = _opened(source), _checkpoints(draft.root)
         before = self._ask_pruned(source)
         trainer = self._trainer(source, artifact, folder)
@@ -136,7 +136,7 @@ class Repair(Stage):
         write_reports(draft.root, trainer.records, trainer.watch.losses)
         return artifact.manifest.model_copy(update={"state": "adapted"}), before | self._measures(trainer)
 
-    def assist(self, source: Checkpoint, destination: Path) -> None:
+    def assist(self, source: SavedModel, destination: Path) -> None:
         """Train in step with the main process, which writes `destination`."""
         folder = _checkpoints(destination)
         self._trainer(source, _opened(source), folder).train(None, Progress(quiet=True))
@@ -156,7 +156,7 @@ class Repair(Stage):
             writer_class()
         return self.material.digests
 
-    def _trainer(self, source: Checkpoint, artifact: Artifact, folder: Path) -> Trainer:
+    def _trainer(self, source: SavedModel, artifact: Artifact, folder: Path) -> Trainer:
         loading, masks = self._loading(source), load_packed(artifact.root, artifact.manifest)
         rank, alpha, kernel = self.options.rank, self.options.alpha, self.options.kernel
         plan = self.method.plan(masks, source.family.adaptable(loading.model), rank, alpha, kernel)
@@ -172,7 +172,7 @@ class Repair(Stage):
         teacher = self._teacher(artifact, adapters, masks, train, view, folder)
         return Trainer(adapters, teacher, train, self.options, team=self.team, view=view, validation=check)
 
-    def _loading(self, source: Checkpoint) -> Loading:
+    def _loading(self, source: SavedModel) -> Loading:
         kind = Sharded if shards(self.team) else Whole
         return kind(source, self.options.precision, self.team)
 
@@ -209,7 +209,7 @@ class Repair(Stage):
     def _cache(self, folder: Path) -> Path:
         return folder / f"teacher-{self.team.rank}-of-{self.team.size}"
 
-    def _ask_pruned(self, source: Checkpoint) -> dict[str, Any]:
+    def _ask_pruned(self, source: SavedModel) -> dict[str, Any]:
         """Return the pruned model's accuracy on the first validation questions with short answers, as a measure.
 
         Where there are none, and among several processes, nothing is measured.
@@ -245,7 +245,7 @@ class Repair(Stage):
         return measures
 
 
-def _opened(source: Checkpoint) -> Artifact:
+def _opened(source: SavedModel) -> Artifact:
     assert source.artifact is not None
     return source.artifact
 

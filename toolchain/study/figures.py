@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vlmc.runtime.artifact import sha256_file
 from vlmc.runtime.errors import EnvironmentLacks
-from vlmc.toolchain.packages import remedy
+from vlmc.toolchain.machine.packages import remedy
 from vlmc.toolchain.study.plan import BOTH, LANGUAGE_ONLY, VISION_ONLY, Study
 from vlmc.toolchain.study.record import RECORD, Record, Row
 

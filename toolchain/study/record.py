@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.runs import deciding, difference
+from vlmc.toolchain.stages.run_folder import deciding, difference
 from vlmc.toolchain.study.plan import DENSE, Plan, Study, Variant
 
 RECORD = "sweep.json"

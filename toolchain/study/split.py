@@ -19,16 +19,16 @@ from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.trials import Trials
 from vlmc.toolchain.families import Family
-from vlmc.toolchain.masks import load_masks
-from vlmc.toolchain.models import Checkpoint
-from vlmc.toolchain.progress import Progress
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.machine.versions import versions
+from vlmc.toolchain.models.masks import load_masks
+from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune.patterns import by_layer, indivisible, widths
 from vlmc.toolchain.settings import MethodSettings, PruneSettings, SweepSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.study import figures
 from vlmc.toolchain.study.plan import DENSE, NONE, Plan, Variant
 from vlmc.toolchain.study.record import Key, Measured, Record, claim, key
-from vlmc.toolchain.versions import versions
 
 
 class SplitStudy:
@@ -38,7 +38,7 @@ class SplitStudy:
         self.options, self.seed = options, seed
         self.progress = progress or Progress(quiet=True)
 
-    def run(self, source: Checkpoint, out: Path, *, force: bool = False) -> Record:
+    def run(self, source: SavedModel, out: Path, *, force: bool = False) -> Record:
         """Do the study in the folder `out`, or go on with what an earlier run of the same left there.
 
         Raises:
@@ -63,7 +63,7 @@ class SplitStudy:
         chosen["tokens"] = "all" if variant.language == NONE else self.options.tokens
         return PruneSettings(vision=variant.vision, language=variant.language, **chosen)
 
-    def _check(self, source: Checkpoint, plan: Plan) -> dict[str, int]:
+    def _check(self, source: SavedModel, plan: Plan) -> dict[str, int]:
         """Look at everything that could stop the study halfway; return how many weights each tower could lose.
 
         Raises:
@@ -81,7 +81,7 @@ class SplitStudy:
         """Return the fingerprint of the samples that are calibrated on."""
         return fingerprint(data.load(options, "train", options.calibration, check=True, seed=self.seed))
 
-    def _record(self, source: Checkpoint, plan: Plan, samples: Sequence[Sample], prunable: dict[str, int]) -> Record:
+    def _record(self, source: SavedModel, plan: Plan, samples: Sequence[Sample], prunable: dict[str, int]) -> Record:
         calibration = self._calibration(self.settings_of(next(one for one in plan.variants if one != DENSE)))
         return Record(
             model=source.name,
@@ -113,7 +113,7 @@ class SplitStudy:
 class Bench:
     """Prunes a model and questions the result; the pruned model lies in `scratch` meanwhile, and is gone afterwards."""
 
-    def __init__(self, source: Checkpoint, samples: Sequence[Sample], scratch: Path, seed: int) -> None:
+    def __init__(self, source: SavedModel, samples: Sequence[Sample], scratch: Path, seed: int) -> None:
         self.trials, self.scratch, self.seed = Trials(source, samples), scratch, seed
 
     def measure(self, options: PruneSettings | None) -> Measured:

@@ -6,9 +6,9 @@ import torch
 from tests.prune.material import layer
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.prune import PRUNERS
 from vlmc.toolchain.prune.methods.hessian import inverse_factor
-from vlmc.toolchain.prune.statistics import Need, Statistics
 
 
 def test_damping_grows_until_the_factor_exists() -> None:

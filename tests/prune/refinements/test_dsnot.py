@@ -6,10 +6,10 @@ from torch import Tensor
 
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.prune import PRUNERS, Pruner, with_dsnot, with_refit
 from vlmc.toolchain.prune.refinements import dsnot as refinement
 from vlmc.toolchain.prune.refinements.dsnot import dsnot
-from vlmc.toolchain.prune.statistics import Need, Statistics
 
 PATTERNS = ["2:4", "4:8", "1:4", "50%", "70%"]
 MASKERS = [name for name, pruner in PRUNERS.items() if not pruner.moves]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.prune import PRUNERS
 from vlmc.toolchain.prune.refinements import reconstruct as module
 from vlmc.toolchain.prune.refinements.reconstruct import Reconstruction, Task, reconstruct
-from vlmc.toolchain.prune.statistics import Need, Statistics
 
 
 class Block(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.calibration.statistics import Statistics
 from vlmc.toolchain.prune.methods.hessian import dead_inputs, inverse_with
-from vlmc.toolchain.prune.statistics import Statistics
 
 ITERATIONS = 20
 GRADUAL = 15  # iterations until the mask is final

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.prune.statistics import Need, Statistics
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 
 PruneLayer = Callable[[Tensor, Statistics, SparsityPattern], tuple[Tensor, Tensor]]
 """(weight_OI in float32, statistics, pattern) -> (pruned weight_OI with exact zeros, boolean keep-mask_OI)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.errors import CheckFailed
-from vlmc.toolchain.prune.statistics import Statistics
+from vlmc.toolchain.calibration.statistics import Statistics
 
 DAMPING = 0.01  # of the mean of the diagonal
 _TRIES = 6

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern, keep_highest
+from vlmc.toolchain.calibration.statistics import Statistics
 from vlmc.toolchain.prune.methods.hessian import dead_inputs, inverse_factor
-from vlmc.toolchain.prune.statistics import Statistics
 
 BLOCK = 128
 GROUP = 8

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.masks import masked
-from vlmc.toolchain.prune.statistics import Statistics
+from vlmc.toolchain.calibration.statistics import Statistics
+from vlmc.toolchain.models.masks import masked
 
 
 def wanda(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:

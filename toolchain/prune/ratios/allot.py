@@ -7,14 +7,14 @@ from torch import nn
 
 from vlmc.runtime.artifact import Part
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.calibration.statistics import Need, Statistics
+from vlmc.toolchain.calibration.tokens import Tokens
+from vlmc.toolchain.calibration.walk import Run, Sweep, Visitor
 from vlmc.toolchain.families.base import linears
-from vlmc.toolchain.progress import Task
+from vlmc.toolchain.machine.progress import Task
 from vlmc.toolchain.prune.ratios.ecoflap import ecoflap, importance, zeroth_order
 from vlmc.toolchain.prune.ratios.owl import outliers, owl
 from vlmc.toolchain.prune.ratios.sharing import patterns, percentage, sizes
-from vlmc.toolchain.prune.statistics import Need, Statistics
-from vlmc.toolchain.prune.sweeping.sweep import Run, Sweep, Visitor
-from vlmc.toolchain.prune.sweeping.tokens import Tokens
 
 SAMPLES = 16  # that ECoFLaP's losses are taken on: each block costs two passes of the whole model for each
 _SHARERS = {"owl": owl, "ecoflap": ecoflap}

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.prune.methods.base import Pruner
-from vlmc.toolchain.prune.statistics import Need, Statistics
 
 CYCLES = 50  # the most swaps of a row
 SETTLED = 0.1  # a row is done once |e| is no more than this

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.prune.methods.base import Pruner
-from vlmc.toolchain.prune.statistics import Need, Statistics
 
 ITERATIONS = 10
 

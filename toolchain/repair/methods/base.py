@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vlmc.toolchain.repair.adapters import Adapted, AdapterPlan
+from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan
 from vlmc.toolchain.repair.methods.low_rank import LoRA
 from vlmc.toolchain.settings import Kernel
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vlmc.toolchain.repair.masked_linear import Gradients, call, gradients, no_autocast
+from vlmc.toolchain.repair.kernels.masked_linear import Gradients, call, gradients, no_autocast
 from vlmc.toolchain.repair.methods.low_rank import MaskedLowRank
 
 

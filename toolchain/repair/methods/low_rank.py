@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.adapters import Adapted
-from vlmc.toolchain.repair.masked_linear import unpack, updated, wide
+from vlmc.toolchain.repair.adapters.attaching import Adapted
+from vlmc.toolchain.repair.kernels.masked_linear import unpack, updated, wide
 
 
 class LowRank(Adapted, ABC):

@@ -6,7 +6,7 @@ Shapes: O out features, I in features; `*` any leading dimensions.
 
 from torch import Tensor
 
-from vlmc.toolchain.repair.masked_linear import masked_linear
+from vlmc.toolchain.repair.kernels.masked_linear import masked_linear
 from vlmc.toolchain.repair.methods.low_rank import MaskedLowRank
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.adapters import Adapted
+from vlmc.toolchain.repair.adapters.attaching import Adapted
 
 
 class SPP(Adapted):

@@ -1,0 +1,163 @@
+"""Parquet files: texts are read a row group at a time, a picture only when it is opened."""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.forms.rows import Place, Rows
+from vlmc.toolchain.data.sample import Stored
+
+
+class Group(NamedTuple):
+    """A row group: its file, its number there, the number of its first row there."""
+
+    path: Path
+    number: int
+    first: int
+
+
+class ParquetRows(Rows):
+    """The rows of Parquet files, one file after the other; of columns that hold bytes, only places are given.
+
+    The texts of the last eight row groups and the pictures of the last one are kept.
+    """
+
+    def __init__(self, paths: Sequence[Path], limit: int | None) -> None:
+        self.columns, self._bytes, self._lists = _columns(paths[0])
+        self._groups: list[Group] = []
+        self._ends: list[int] = []
+        for path in paths:
+            if limit is None or len(self) < limit:
+                self._add(path)
+        self._cache()
+
+    def _cache(self) -> None:
+        self._texts = lru_cache(maxsize=8 * len(self.columns))(_read)
+        self._pictures = lru_cache(maxsize=1)(_read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_texts", "_pictures")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._cache()
+
+    def _add(self, path: Path) -> None:
+        with _told(path):
+            metadata = pq.read_metadata(path)
+            counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        first = 0
+        for number, count in enumerate(counts):
+            self._groups.append(Group(path, number, first))
+            self._ends.append(len(self) + count)
+            first += count
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def read(self, index: int, columns: Collection[str]) -> dict[str, Any]:
+        group, inner = self._find(index)
+        found = {name: self._cells(index, name) for name in self._bytes.intersection(columns)}
+        with _told(group.path):
+            return found | {name: self._texts(group, name)[inner].as_py() for name in columns if name not in found}
+
+    def _cells(self, index: int, column: str) -> "Cell | list[Cell]":
+        """Return where a row's images are; to know how many a list has, the column is read."""
+        if column not in self._lists:
+            return Cell(self, index, column)
+        group, _ = self._find(index)
+        with _told(group.path):
+            return [Cell(self, index, column, number) for number in range(len(self.picture(index, column) or ()))]
+
+    def picture(self, index: int, column: str) -> Any:
+        """Return what a row's image column holds."""
+        group, inner = self._find(index)
+        return self._pictures(group, column)[inner].as_py()
+
+    def place(self, index: int) -> Place:
+        group, inner = self._find(index)
+        return Place(str(group.path), f"row {group.first + inner}")
+
+    def _find(self, index: int) -> tuple[Group, int]:
+        number = bisect_right(self._ends, index)
+        return self._groups[number], index - (self._ends[number - 1] if number else 0)
+
+
+class Cell(Stored):
+    """The bytes of an image in a row: as they are, or in Hugging Face's form, {"bytes": ..., "path": ...}.
+
+    `number` is the image's in a column that holds a list of them.
+    """
+
+    def __init__(self, rows: ParquetRows, index: int, column: str, number: int | None = None) -> None:
+        self._rows, self._index, self._column, self._number = rows, index, column, number
+
+    def __str__(self) -> str:
+        place = self._rows.place(self._index)
+        return f"{numbered(self._column, self._number)} in {place.row} of {place.source}"
+
+    def read(self) -> bytes:
+        held = self._rows.picture(self._index, self._column)
+        return bytes_of(held if self._number is None else held[self._number], self._rows.folder(self._index), str(self))
+
+
+def numbered(column: str, number: int | None) -> str:
+    """Return how messages call an image of a column, or of a list in it."""
+    return column if not number else f"image {number + 1} of {column}"
+
+
+def bytes_of(value: Any, folder: Path, where: str) -> bytes:
+    """Return the bytes of an image cell; one with a path alone is read from there.
+
+    Raises:
+        InputError: the cell is empty.
+    """
+    if isinstance(value, dict):
+        path = value.get("path")
+        value = value.get("bytes") or ((folder / path).read_bytes() if path else None)
+    if not isinstance(value, bytes):
+        raise InputError(f"{where} is empty")
+    return value
+
+
+def _columns(path: Path) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+    """Return the names of all columns, of those that hold bytes, and of those that hold lists."""
+    with _told(path):
+        schema = pq.read_schema(path)
+        some = frozenset(field.name for field in schema if holds_bytes(field.type))
+        return tuple(schema.names), some, frozenset(field.name for field in schema if is_list(field.type))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether an Arrow type is a list."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def holds_bytes(kind: Any) -> bool:
+    """Whether an Arrow type is bytes, a struct with a field of bytes, or a list of those."""
+    if is_list(kind):
+        return holds_bytes(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and holds_bytes(field.type) for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _read(group: Group, column: str) -> Any:
+    with _told(group.path), pq.ParquetFile(group.path) as file:
+        return file.read_row_group(group.number, columns=[column]).column(column)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises into one line."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from None

@@ -1,0 +1,133 @@
+"""From a source's name to its rows: a file, a folder, a pattern of files, or a data set of the hub."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from glob import glob
+from itertools import product
+from pathlib import Path
+
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.forms.rows import ManyRows, Rows
+from vlmc.toolchain.data.forms.text import open_text
+from vlmc.toolchain.data.sources import Source
+
+FORMS = (".json", ".jsonl", ".csv", ".parquet", ".tar")
+LAYOUTS = (("metadata.jsonl", "metadata.csv", "metadata.parquet"), ("*.parquet",), ("*.tar",), ("*.jsonl", "*.json"))
+"""What a folder is looked through for, the first that is there; each at its top, then up to two folders down."""
+SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
+"""Words in the names of files and folders that name a split, and the split."""
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_PATTERN = re.compile(r"[*\[{]")
+
+
+def open_rows(source: Source, split: str, limit: int | None) -> Rows:
+    """Open what a source names, as far as its first `limit` rows; `split` is taken where the source names none.
+
+    Raises:
+        InputError: there is nothing by that name, it cannot be read, or has no such split.
+        EnvironmentLacks: a hub id, and the hub cannot be reached.
+    """
+    path = Path(source.name)
+    if path.is_dir():
+        return _open_folder(path, source, split, limit)
+    files = [path] if path.is_file() else _matching(source.name)
+    if files:
+        splits = {file: _words(file.name) for file in files}
+        return open_files(_of_split(splits, source.split, source.name), source.name, limit)
+    if is_hub_id(source.name):
+        from vlmc.toolchain.data.forms.hub import open_hub
+
+        return open_hub(source, source.split or split)
+    raise nothing_at(source.name)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is nothing on this disk may be a data set of the hub."""
+    return _HUB_ID.fullmatch(name) is not None and not (Path(name).exists() or Path(name).suffix in FORMS or name[0] == ".")
+
+
+def nothing_at(name: str) -> InputError:
+    """Return the error for a name that is no data set."""
+    return InputError(
+        f"no data set at {name}: give demo, a {', '.join(FORMS)} file, a folder or a pattern of such files, or a hub id"
+    )
+
+
+def open_files(files: Sequence[Path], name: str, limit: int | None) -> Rows:
+    """Open files of one form, one after the other."""
+    forms = {file.suffix for file in files}
+    if len(forms) > 1 or not forms <= set(FORMS):
+        raise nothing_at(name)
+    if forms == {".parquet"}:
+        from vlmc.toolchain.data.forms.parquet import ParquetRows
+
+        return ParquetRows(files, limit)
+    if forms == {".tar"}:
+        from vlmc.toolchain.data.forms.tar import TarRows
+
+        return TarRows(files, limit)
+    return open_text(files[0], limit) if len(files) == 1 else ManyRows([open_text(file, limit) for file in files])
+
+
+def _open_folder(folder: Path, source: Source, split: str, limit: int | None) -> Rows:
+    if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        from vlmc.toolchain.data.forms.hub import open_saved
+
+        return open_saved(folder, source, source.split or split)
+    for depth, layout in product(("", "*/", "*/*/"), LAYOUTS):
+        files = sorted(path for pattern in layout for path in folder.glob(depth + pattern))
+        if files:
+            splits = {file: _words(file.relative_to(folder).as_posix()) for file in files}
+            named = any(words & set(SPLITS.values()) for words in splits.values())
+            wanted = source.split or (split if named else None)
+            return open_files(_of_split(splits, wanted, source.name), source.name, limit)
+    raise InputError(
+        f"{folder} holds no data set: no metadata.jsonl or metadata.csv beside pictures, no .parquet, .tar, .jsonl or .json"
+    )
+
+
+def _words(name: str) -> frozenset[str]:
+    """Return the words of a file's name, those that name a split as the split's usual name."""
+    words = re.split(r"[^a-z0-9]+", name.casefold())
+    return frozenset(SPLITS.get(word, word) for word in words)
+
+
+def _of_split(files: Mapping[Path, frozenset[str]], wanted: str | None, name: str) -> list[Path]:
+    """Return the files in whose words a split stands; all where none is wanted."""
+    if wanted is None:
+        return list(files)
+    split = SPLITS.get(wanted, wanted)
+    found = [file for file, words in files.items() if split in words]
+    if not found:
+        known = sorted(set[str]().union(*files.values()) & set(SPLITS.values()))
+        there = f"it has {', '.join(known)}; choose one with --split" if known else "leave --split out"
+        raise InputError(f"{name} has no split {wanted}: {there}")
+    return found
+
+
+def _matching(name: str) -> list[Path]:
+    """Return the files of a pattern with *, [..], {a,b} or {000..123}; a brace's file must be there."""
+    if not _PATTERN.search(name):
+        return []
+    found: list[Path] = []
+    for pattern in _braces(name):
+        files = sorted(glob(pattern)) if re.search(r"[*\[]", pattern) else [pattern]
+        found += [Path(file) for file in files]
+    missing = next((file for file in found if not file.is_file()), None)
+    if missing is not None or not found:
+        raise InputError(f"no data set at {name}: no file at {missing or name}")
+    return found
+
+
+def _braces(name: str) -> Iterator[str]:
+    """Yield a name once for each choice in its braces."""
+    match = re.search(r"\{([^{}]*)\}", name)
+    if match is None:
+        yield name
+        return
+    span = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])
+    choices = match[1].split(",")
+    if span is not None:
+        choices = [str(number).zfill(len(span[1])) for number in range(int(span[1]), int(span[2]) + 1)]
+    for choice in choices:
+        yield from _braces(name[: match.start()] + choice + name[match.end() :])

@@ -1,0 +1,169 @@
+"""Text files: JSON lines, a JSON list, CSV. The rows' places in the file are kept, the rows themselves stay there."""
+
+import csv
+import json
+from abc import abstractmethod
+from array import array
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain.data.forms.json_list import list_spans
+from vlmc.toolchain.data.forms.rows import Place, Rows
+
+MARK = "utf-8-sig"  # a byte order mark at the head of the file is no part of its text
+
+
+def open_text(path: Path, limit: int | None) -> Rows:
+    """Open a .json, .jsonl or .csv file, as far as its first `limit` rows.
+
+    Raises:
+        InputError: the file cannot be read, or breaks off before the limit.
+    """
+    if path.suffix == ".csv":
+        return CsvRows(path, limit)
+    return JsonList(path, limit) if _first_character(path) == b"[" else JsonLines(path, limit)
+
+
+def _first_character(path: Path) -> bytes:
+    with _open(path) as stream:
+        return next((line.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] for line in stream if line.strip(b"\xef\xbb\xbf \t\r\n")), b"")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+class Span(NamedTuple):
+    """A row's first byte, the one behind its last, and the number that messages give it."""
+
+    start: int
+    end: int
+    number: int
+
+
+class TextRows(Rows):
+    """Rows of one text file, found again by the bytes that they span."""
+
+    unit = "line"
+
+    def __init__(self, path: Path, limit: int | None) -> None:
+        self.path = path
+        self._spans = array("q")
+        with _open(path) as stream:
+            for span in islice(self.spans(stream), limit):
+                self._spans.extend(span)
+        self.columns = tuple(self.read(0, ())) if self._spans else ()
+
+    @abstractmethod
+    def spans(self, stream: BinaryIO) -> Iterator[Span]:
+        """Yield where each row stands."""
+
+    @abstractmethod
+    def parse(self, text: str) -> dict[str, Any]:
+        """Return a row's values.
+
+        Raises:
+            ValueError: the row is broken; the message says how.
+        """
+
+    def __len__(self) -> int:
+        return len(self._spans) // len(Span._fields)
+
+    def read(self, index: int, columns: Collection[str]) -> dict[str, Any]:
+        span = self._span(index)
+        with _open(self.path) as stream:
+            stream.seek(span.start)
+            raw = stream.read(span.end - span.start)
+        try:
+            return self.parse(raw.decode(MARK))
+        except ValueError as error:
+            raise InputError(f"{self.path}, {self.unit} {span.number}: {_reason(error)}") from None
+
+    def place(self, index: int) -> Place:
+        return Place(str(self.path), f"{self.unit} {self._span(index).number}")
+
+    def _span(self, index: int) -> Span:
+        return Span(*self._spans[3 * index : 3 * index + 3])
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"no valid JSON ({error.msg} at column {error.colno})"
+    return "no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+class JsonLines(TextRows):
+    """One JSON object a line; empty lines are left out."""
+
+    def spans(self, stream: BinaryIO) -> Iterator[Span]:
+        start = 0
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                yield Span(start, start + len(line), number)
+            start += len(line)
+
+    def parse(self, text: str) -> dict[str, Any]:
+        return _object(text)
+
+
+class JsonList(TextRows):
+    """A JSON list of objects."""
+
+    unit = "entry"
+
+    def spans(self, stream: BinaryIO) -> Iterator[Span]:
+        return (Span(start, end, number) for number, (start, end) in enumerate(list_spans(stream, self.path)))
+
+    def parse(self, text: str) -> dict[str, Any]:
+        return _object(text)
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("an entry must be an object with image and conversations, or image, question and answer")
+    return found
+
+
+class CsvRows(TextRows):
+    """Comma-separated values with the columns' names in the first line."""
+
+    def __init__(self, path: Path, limit: int | None) -> None:
+        self._header: list[str] = []
+        super().__init__(path, limit)
+
+    def spans(self, stream: BinaryIO) -> Iterator[Span]:
+        end = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal end
+            for line in stream:
+                end += len(line)
+                yield line.decode("utf-8", errors="replace")  # a row that is no UTF-8 fails where it is read
+
+        start, first = 0, 1
+        reader = csv.reader(lines())
+        try:
+            for values in reader:
+                if not self._header:
+                    self._header = [values[0].removeprefix("\ufeff"), *values[1:]] if values else []
+                elif values:
+                    yield Span(start, end, first)
+                start, first = end, reader.line_num + 1
+        except csv.Error as error:
+            raise InputError(f"{self.path}, line {first}: no valid CSV ({error})") from None
+
+    def parse(self, text: str) -> dict[str, Any]:
+        try:
+            values = next(csv.reader(text.splitlines(keepends=True)))
+        except csv.Error as error:
+            raise ValueError(f"no valid CSV ({error})") from None
+        if len(values) != len(self._header):
+            raise ValueError(f"{len(values)} values, but the first line names {len(self._header)} columns")
+        return dict(zip(self._header, values, strict=True))

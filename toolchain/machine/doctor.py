@@ -1,0 +1,86 @@
+"""doctor: what this machine can do, and the command that mends what is missing."""
+
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import packages_distributions
+from typing import Any
+
+from vlmc.exporters import BACKENDS
+from vlmc.runtime import __version__
+from vlmc.runtime.errors import EnvironmentLacks
+from vlmc.runtime.sessions import import_onnxruntime
+from vlmc.toolchain.machine.packages import PACKAGES, remedy
+from vlmc.toolchain.machine.versions import version_of
+from vlmc.toolchain.reporting.tables import show_table
+
+
+def examine() -> dict[str, Any]:
+    """Return versions, ONNX Runtime's providers, the GPU, what is missing and what is amiss, with what mends it."""
+    runtimes = sorted(set(packages_distributions().get("onnxruntime", [])))  # onnxruntime, onnxruntime-gpu, both or none
+    names = [name for name in _uses() if name != "onnxruntime"]
+    packages = {name: version_of(name) for name in (*names, *(runtimes or ["onnxruntime"]))}
+    missing = {name: remedy(name) for name in PACKAGES if packages.get(name, "") is None}
+    for backend in BACKENDS.values():
+        if backend.alternatives and not any(packages[name] for name in backend.alternatives):
+            missing[backend.extra] = backend.remedy
+    return {
+        "vlmc": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "disk_free_gb": round(shutil.disk_usage(".").free / 1e9, 1),
+        "packages": packages,
+        "providers": _providers(),
+        "gpu": _gpu(),
+        "missing": missing,
+        "warnings": _warnings(runtimes),
+    }
+
+
+def show_findings(found: dict[str, Any]) -> None:
+    """Print the findings."""
+    print(f"vlmc {found['vlmc']}, Python {found['python']}, {found['platform']}, {found['disk_free_gb']} GB free here")
+    uses = _uses()
+    onnxruntime = uses["onnxruntime"]  # its packages have several names
+    rows = [(name, version or "-", uses.get(name, onnxruntime)) for name, version in found["packages"].items()]
+    show_table(("package", "version", "for"), rows)
+    print("ONNX Runtime providers: " + (", ".join(found["providers"]) or "none"))
+    print("GPU: " + (found["gpu"] or "none that torch can use"))
+    for name, command in found["missing"].items():
+        print(f"missing: {name}; get it with: {command}")
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
+    if not found["missing"]:
+        print("nothing is missing")
+
+
+def _uses() -> dict[str, str]:
+    """Map every package that something here needs to what it is for."""
+    certain = {name: use for name, (use, _) in PACKAGES.items()}
+    return certain | {name: use for backend in BACKENDS.values() for name, use in backend.alternatives.items()}
+
+
+def _warnings(runtimes: Sequence[str]) -> list[str]:
+    """Warn of several packages that write into the folder `onnxruntime`: the last one installed wins, in parts."""
+    if len(runtimes) < 2:
+        return []
+    return [
+        f"{' and '.join(runtimes)} spoil each other: pip uninstall -y {' '.join(runtimes)}, then {remedy('onnxruntime')}"
+    ]
+
+
+def _providers() -> list[str]:
+    try:
+        return [str(name) for name in import_onnxruntime().get_available_providers()]
+    except EnvironmentLacks:
+        return []
+
+
+def _gpu() -> str | None:
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -1,0 +1,174 @@
+"""Finding and loading a model: a demo by name, a folder on disk, or a hub id."""
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from vlmc.runtime.artifact import Artifact, digest_of_files, sha256_file
+from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.tensors import open_weights
+from vlmc.toolchain import families
+from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain.families.base import Family, Processor
+from vlmc.toolchain.models.streaming.weights import StreamedModel
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model on disk in transformers' layout; `name` is what the user called it."""
+
+    name: str
+    folder: Path
+
+    @classmethod
+    def find(cls, name: str) -> "SavedModel":
+        """Resolve a demo's name, a local folder or a hub id.
+
+        Raises:
+            InputError: the folder is missing, holds no model, or a file of it is damaged.
+            EnvironmentLacks: a hub id that is not cached while the hub cannot be reached.
+        """
+        if name in checkpoints.NAMES:
+            return cls(name, checkpoints.locate(name))
+        folder = Path(name)
+        if not folder.exists() and _is_hub_id(name):
+            folder = _download(name)
+        if not folder.is_dir():
+            raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder} holds no model: it has no config.json")
+        return cls(name, folder)
+
+    @property
+    def title(self) -> str:
+        """What the model is called in artifacts: the demo's name, the hub id, or the last name of its folder's path."""
+        is_path = Path(self.name) == self.folder or not _is_hub_id(self.name)
+        return Path(os.path.abspath(self.folder)).name if is_path else self.name
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the model's files; an artifact's is its own digest."""
+        if self.artifact is not None:
+            return self.artifact.digest
+        paths = [path for path in sorted(self.folder.iterdir()) if path.suffix in {".json", ".safetensors", ".model"}]
+        return digest_of_files({path.name: sha256_file(path) for path in paths})
+
+    @cached_property
+    def artifact(self) -> Artifact | None:
+        """The artifact that this folder is, if it is one."""
+        return Artifact.open(self.folder) if (self.folder / "manifest.json").is_file() else None
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The content of config.json."""
+        try:
+            return dict(json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise InputError(f"{self.folder / 'config.json'} is not valid JSON: {error}") from None
+
+    @cached_property
+    def family(self) -> Family:
+        """The family that knows this model.
+
+        Raises:
+            InputError: vlmc has no family for it.
+        """
+        return families.find(self.config, where=self.name)
+
+    @cached_property
+    def dtypes(self) -> dict[str, torch.dtype | None]:
+        """The types that the parameters are stored in, by their names in the model; None for those that are no floats."""
+        return self.stream(torch.device("cpu")).dtypes()
+
+    def load(self) -> nn.Module:
+        """Load the model in float32 on the CPU, in evaluation mode.
+
+        Raises:
+            InputError: the weights are damaged or do not fit the configuration.
+        """
+        from transformers import AutoModelForImageTextToText
+
+        open_weights(self.folder)
+        return self._checked(partial(AutoModelForImageTextToText.from_pretrained, self.folder, local_files_only=True))
+
+    def stream(self, device: torch.device, precision: torch.dtype = torch.float32) -> StreamedModel:
+        """Open the model, which computes in `precision`, without its weights: they are read when they are needed.
+
+        Raises:
+            InputError: the weights are damaged or do not fit the configuration.
+        """
+        from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+
+        config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
+        with torch.device("meta"):
+            model_class: Any = type(AutoModelForImageTextToText.from_config(config))
+
+        def build(marks: dict[str, Tensor]) -> nn.Module:
+            return self._checked(partial(model_class.from_pretrained, None, config=config, state_dict=marks))
+
+        streamed = StreamedModel(self.folder, build, device, precision)
+        if (self.folder / "generation_config.json").is_file():
+            streamed.module.generation_config = GenerationConfig.from_pretrained(self.folder, local_files_only=True)
+        return streamed
+
+    def _checked(self, read: Callable[..., Any]) -> nn.Module:
+        """Read the model; complain where the weights do not fit it."""
+        try:
+            model, report = read(dtype=torch.float32, output_loading_info=True)
+        except (SafetensorError, OSError, ValueError, RuntimeError, struct.error) as error:
+            raise InputError(f"{self.folder} cannot be loaded: {_one_line(error)}") from None
+        if report["missing_keys"]:
+            raise InputError(f"{self.folder} lacks weights, the first of them {sorted(report['missing_keys'])[0]}")
+        loaded: nn.Module = model.eval()
+        return loaded
+
+    def load_processor(self) -> Processor:
+        """Load the processor: the tokenizer and the picture pipeline.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+            EnvironmentLacks: it needs a package that is not installed.
+        """
+        try:
+            return self.family.load_processor(self.folder)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{self.folder} holds no usable processor: {_one_line(error)}") from None
+        except ImportError as error:
+            needs = _one_line(error).split(". ")[0]
+            raise EnvironmentLacks(f"the processor in {self.folder} lacks a package: {needs}; install it with pip") from None
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") <= 1 and not name.startswith((".", "/", "~")) and "\\" not in name
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    if "/" not in name:
+        raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except (RepositoryNotFoundError, HFValidationError):
+        raise InputError(f"no model called {name}, neither as a folder nor on the hub") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        raise EnvironmentLacks(f"no folder {name}, and the hub cannot be reached for it: give a local folder") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

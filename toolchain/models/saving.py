@@ -1,0 +1,78 @@
+"""Writing weights: a model's own files with those that changed in the place of the old ones, and small files in one step."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vlmc.runtime.errors import CheckFailed
+from vlmc.runtime.tensors import open_weights, weight_files
+from vlmc.toolchain.models.streaming.reading import FLOATS
+
+_KEEP = {".json", ".txt", ".jinja", ".model"}  # configuration, tokenizer and processor files
+_INDEX = "model.safetensors.index.json"
+_SKIP = {"manifest.json", _INDEX}
+
+
+def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
+    """Copy a model's files, then write the changed weights, given by tensor name, over the old ones: one is read at a time.
+
+    Raises:
+        CheckFailed: a changed weight has another shape or type than the one that it replaces.
+    """
+    copy_model(source, folder)
+    write_weights(folder, changed)
+
+
+def copy_model(source: Path, folder: Path) -> None:
+    """Copy a model's files."""
+    for path in weight_files(source):
+        shutil.copyfile(path, folder / path.name)
+    if (source / _INDEX).is_file():
+        shutil.copyfile(source / _INDEX, folder / _INDEX)
+    copy_companions(source, folder)
+
+
+def write_weights(folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
+    """Write the changed weights of a model, given by tensor name, over the old ones: one is read at a time.
+
+    Raises:
+        CheckFailed: a changed weight has another shape or type than the one that it replaces.
+    """
+    files = open_weights(folder)
+    for name, tensor in changed:
+        begin, end = files[name].span(name)
+        kind, shape = files[name].dtype(name), files[name].shape(name)
+        if FLOATS.get(kind) != tensor.dtype or tuple(tensor.shape) != shape:
+            raise CheckFailed(
+                f"{name} is {tuple(tensor.shape)} {tensor.dtype}, but {shape} {kind} in "
+                f"{files[name].path}: nothing is written"
+            )
+        raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+        assert raw.nbytes == end - begin
+        with files[name].path.open("r+b") as stream:
+            stream.seek(begin)
+            stream.write(raw.data)
+
+
+def copy_companions(source: Path, folder: Path) -> None:
+    """Copy everything that belongs to a model but its weights, second tokenizers in folders of their own too."""
+    for place in (source, *sorted(path.parent for path in source.glob("*/tokenizer_config.json"))):
+        target = folder / place.relative_to(source)
+        target.mkdir(exist_ok=True)
+        for path in sorted(place.iterdir()):
+            if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
+                shutil.copyfile(path, target / path.name)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file in one step: to a sibling first, flushed to the disk, then renamed."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)

@@ -1,0 +1,38 @@
+"""Several adapters on one layer: what each of them does is added up, each at its own scale.
+
+Shapes: O out features, I in features; `*` any leading dimensions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan
+
+
+class Sum(Adapted):
+    """`W_hat = W + sum of (W_hat_k - W)` over the adapters k of one layer; nothing of it is trained."""
+
+    parts = ()
+    layers: nn.ModuleList
+
+    @classmethod
+    def of(cls, linear: nn.Linear, layers: Sequence[Adapted]) -> "Sum":
+        """Return the sum of adapters that sit on this Linear."""
+        found = cls(linear, AdapterPlan(cls, 1, 1.0, layers[0].mask_OI), torch.Generator())
+        found.layers.extend(layers)
+        return found
+
+    def begin(self, generator: torch.Generator) -> None:
+        self.layers = nn.ModuleList()
+
+    def adapted(self, x: Tensor) -> Tensor:
+        base = F.linear(x, self.weight, self.bias)
+        return base + torch.stack([layer(x) - base for layer in self.layers]).sum(0)
+
+    @torch.no_grad()
+    def merged(self) -> Tensor:
+        updates = [layer.merged() - self.weight for layer in self.layers if isinstance(layer, Adapted)]
+        return self.weight + torch.stack(updates).sum(0)

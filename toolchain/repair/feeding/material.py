@@ -1,0 +1,97 @@
+"""What a run of repair is trained on and validated on: the data sets that its options name, or samples in their place."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from vlmc.runtime.errors import InputError
+from vlmc.toolchain import data
+from vlmc.toolchain.data.encode import Encoder
+from vlmc.toolchain.data.fingerprint import fingerprint
+from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.repair.feeding.batches import Batches
+from vlmc.toolchain.repair.feeding.holding_out import Parts, hold_out
+from vlmc.toolchain.repair.training.trainer import VALIDATE
+from vlmc.toolchain.settings import TrainingSettings
+
+_DEMO = "demo"  # has a validation split of its own
+
+
+class Material:
+    """The samples of one run; `samples` and `validation` stand in for the data sets of the options."""
+
+    def __init__(
+        self,
+        options: TrainingSettings,
+        seed: int,
+        progress: Progress,
+        samples: Sequence[Sample] | None = None,
+        validation: Sequence[Sample] | None = None,
+    ) -> None:
+        self.options, self.seed, self.progress = options, seed, progress
+        self._samples, self._validation = samples, validation
+
+    @cached_property
+    def samples(self) -> Sequence[Sample]:
+        """All samples that are given to train on, those that are held out among them."""
+        if self._samples is not None:
+            return self._samples
+        return data.load(self.options, "train", self.options.samples, seed=self.seed)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The samples to train on, and those of a user's own data that are held out where no others are named."""
+        if self.options.data == _DEMO or self.options.validation or self._validation is not None:
+            return Parts(self.samples, ())
+        parts = hold_out(self.samples, self.options.hold_out, self.seed)
+        self.progress.notice(parts.notice)
+        if parts.validation:
+            self.progress.notice(
+                f"{len(parts.validation)} of {len(self.samples)} samples are held out to validate on (--hold-out)"
+            )
+        return parts
+
+    @cached_property
+    def validated(self) -> Sequence[Sample]:
+        """What the run validates on, if anything: what is named, what is held out, or, where asked for, the demo's split.
+
+        Raises:
+            InputError: validation is asked for, and there is nothing to validate on.
+        """
+        options, asked = self.options, self.options.patience is not None or self.options.validate_every is not None
+        if self.parts.validation:
+            return self.parts.validation
+        named = self._validation is not None or options.validation is not None
+        found = self.questions if named or (asked and options.data == _DEMO) else ()
+        if asked and not found:
+            raise InputError(
+                f"there is nothing to validate {options.data} on: name a data set with --validation, or a number of "
+                "samples with --hold-out"
+            )
+        return [found[place] for place in range(min(options.validation_count, len(found)))]
+
+    @cached_property
+    def questions(self) -> Sequence[Sample]:
+        """What a model may be asked that is not trained on; nothing where samples stand in for a data set of their own."""
+        if self._validation is not None:
+            return self._validation
+        if self.options.validation is not None:
+            return data.load(self.options.validation, "validation")
+        if self.options.data == _DEMO:
+            return data.load(_DEMO, "validation") if self._samples is None else ()
+        return self.parts.validation
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The digests of all that is read, by its use; what is held out is a part of what is given to train on."""
+        read = {"training": self.samples, "validation": () if self.parts.validation else self.validated}
+        return {use: fingerprint(samples) for use, samples in read.items() if samples}
+
+    def batches(self, encoder: Encoder) -> tuple[Batches, Batches | None]:
+        """Return the batches to train on and to validate on; what is seen once is not kept, the others share the room."""
+        options, train, check = self.options, self.parts.train, self.validated
+        again = options.steps * options.batch > len(train)
+        check_again = bool(check) and options.steps > (options.validate_every or VALIDATE)
+        room = options.sample_cache * 1_000_000 // max(1, again + check_again)
+        made = Batches(train, encoder, options.batch, self.seed, room=again * room)
+        return made, Batches(check, encoder, options.batch, self.seed, room=check_again * room) if check else None

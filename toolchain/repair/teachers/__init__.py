@@ -1,7 +1,0 @@
-"""The dense model as the teacher, in three ways: a second copy, the student's own weights, its logits on disk."""
-
-from vlmc.toolchain.repair.teachers.base import Copy, Teacher
-from vlmc.toolchain.repair.teachers.cached import Cached
-from vlmc.toolchain.repair.teachers.shared import Shared, pruned_away
-
-__all__ = ["Cached", "Copy", "Shared", "Teacher", "pruned_away"]

@@ -1,0 +1,1 @@
+"""Training: steps, learning rate, precision, validation, checkpoints and reports."""

@@ -1,0 +1,1 @@
+"""What users read: the model card, inspect, verify-sparsity, and tables."""

@@ -1,0 +1,149 @@
+"""The model card of an artifact: what was done, what was measured, how to run it. Made from the manifest alone.
+
+People write in it too. vlmc writes the whole card once, with the artifact; later it writes anew only the part between two
+marks, and only while that part is as vlmc left it: the first mark holds a digest of it.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+from vlmc.runtime.artifact import Manifest, Step
+from vlmc.toolchain.reporting.tables import asked, percent, with_pruned
+
+REPORT = "reports/eval.json"
+PRUNED = "pruned_accuracy"
+"""The measure of repair's line in the history that holds the accuracy of the pruned model, before it was repaired."""
+
+_END = "<!-- vlmc: end -->"
+_PART = re.compile(rf"<!-- vlmc: measured ([0-9a-f]{{16}}) [^>]*-->\s*\n(.*?)\n{_END}", re.DOTALL)
+_ON_GRAPHS = (
+    "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\n"
+    "vlmc run . --image picture.png --prompt 'what is shown'\n```\n"
+)
+_LOADED = "python -c \"from transformers import AutoModelForImageTextToText as Model; Model.from_pretrained('.')\"\n"
+_ON_TRANSFORMERS = (
+    "vlmc does not export such a model yet; transformers loads it as any other.\n\n"
+    f"```\nvlmc verify-sparsity .\n{_LOADED}```\n"
+)
+_WAITS = (
+    "An adapter waits in `adapter/`. transformers alone does not see it: loaded as it is, this folder answers as the pruned "
+    "model, without what the repair has learnt. "
+)
+_MERGE = (
+    "`vlmc merge` puts it into the weights, which keep their zeros; peft does not know the masks, and what it loads is "
+    "another model.\n\n```\nvlmc merge . --out ../merged\nvlmc eval ../merged\n```\n"
+)
+_PEFT = (
+    "It was trained to stay apart, for merged it would fill what was pruned; peft loads it:\n\n"
+    "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForImageTextToText\n\n"
+    "pruned = AutoModelForImageTextToText.from_pretrained('.')\nmodel = PeftModel.from_pretrained(pruned, 'adapter')\n```\n"
+)
+
+
+def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
+    """Return the text of README.md; `evaluation` is the content of `reports/eval.json`, where it was measured."""
+    loads = (
+        "`transformers` loads this folder as the pruned model, without the adapter that waits in it."
+        if manifest.state == "adapted"
+        else "`transformers` loads this folder as it is."
+    )
+    parts = [
+        _front_matter(manifest),
+        f"# {manifest.origin.model}, {_patterns(manifest)}, {manifest.state}\n",
+        f"Made by vlmc from `{manifest.origin.model}` (SHA-256 `{manifest.origin.digest[:16]}...`). "
+        f"{len(manifest.layers)} layers hold {_patterns(manifest)}; weights keep their dense layout with exact zeros, so "
+        f"{loads}\n",
+        "## What was done\n",
+        "\n".join(_step(number, step) for number, step in enumerate(manifest.history, 1)) + "\n",
+        "## What was measured\n",
+        f"{_measured(manifest, evaluation)}\n",
+        "## How to run it\n",
+        _how_to_run(manifest),
+    ]
+    return "\n".join(parts)
+
+
+def refreshed(text: str, manifest: Manifest, evaluation: dict[str, Any]) -> str | None:
+    """Return a card with what was measured written anew, and all else as it was.
+
+    None: that part was edited, or there is none, so the card is to be left as it is.
+    """
+    found = _PART.search(text)
+    if found is None or _digest(found[2]) != found[1]:
+        return None
+    return text[: found.start()] + _measured(manifest, evaluation) + text[found.end() :]
+
+
+def is_marked(text: str) -> bool:
+    """Whether a card has the mark of a part that vlmc writes anew."""
+    return "<!-- vlmc: measured " in text
+
+
+def pruned_accuracy(manifest: Manifest) -> dict[str, Any] | None:
+    """Return what repair measured of the pruned model: `overall`, `count`, `data`, `split`; None where it did not."""
+    told = [step.measures[PRUNED] for step in manifest.history if PRUNED in step.measures]
+    return told[-1] if told else None
+
+
+def _front_matter(manifest: Manifest) -> str:
+    fields = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-text-to-text",
+        "base_model": manifest.origin.model,
+        "tags": "[vlmc, sparse]",
+    }
+    return "---\n" + "".join(f"{name}: {value}\n" for name, value in fields.items()) + "---\n"
+
+
+def _patterns(manifest: Manifest) -> str:
+    return ", ".join(dict.fromkeys(layer.pattern for layer in manifest.layers.values()))
+
+
+def _step(number: int, step: Step) -> str:
+    options = ", ".join(f"{name} {value}" for name, value in step.config.items() if value is not None)
+    measures = ", ".join(f"{name} {value}" for name, value in step.measures.items() if not isinstance(value, dict))
+    return f"{number}. **{step.stage}**: {options or 'no options'}" + (f". Measured: {measures}" if measures else "") + "."
+
+
+def _how_to_run(manifest: Manifest) -> str:
+    if manifest.state == "adapted":
+        return _WAITS + (_PEFT if manifest.history[-1].measures.get("kept_apart") else _MERGE)
+    return _ON_GRAPHS if _exportable(manifest) else _ON_TRANSFORMERS
+
+
+def _exportable(manifest: Manifest) -> bool:
+    from vlmc.toolchain.families import exported_names  # it needs torch, which those who only read a card do without
+
+    return manifest.family in exported_names()
+
+
+def _measured(manifest: Manifest, evaluation: dict[str, Any] | None) -> str:
+    """Return what was measured, between the marks."""
+    before = pruned_accuracy(manifest)
+    parts = [
+        _accuracies(evaluation, before) if evaluation else "",
+        f"Before the repair, right answers to {asked(before)}: {percent(before['overall'])}." if before else "",
+        "" if evaluation else "`vlmc eval .` measures it beside its dense twin.",
+    ]
+    text = "\n\n".join(part for part in parts if part)
+    return f"<!-- vlmc: measured {_digest(text)} (vlmc eval writes this part anew, unless it was edited) -->\n{text}\n{_END}"
+
+
+def _digest(text: str) -> str:
+    """Return a short digest of a part of the card, whatever ends its lines."""
+    return hashlib.sha256("\n".join(line.rstrip() for line in text.splitlines()).encode()).hexdigest()[:16]
+
+
+def _accuracies(found: dict[str, Any], before: dict[str, Any] | None) -> str:
+    models = found["models"]
+    kinds = [*next(iter(models.values()))["by_kind"], "overall"]
+
+    def cells(kind: str) -> list[str]:
+        shares = (model["overall"] if kind == "overall" else model["by_kind"][kind] for model in models.values())
+        return [percent(share) for share in shares]
+
+    head, *rows = with_pruned([("accuracy", *models), *((kind, *cells(kind)) for kind in kinds)], before)
+    lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{asked(found)}, exact match, greedy.\n\n{table}"

@@ -1,0 +1,65 @@
+"""inspect of a model that is no artifact: what it is, what pruning would take, and what to do next."""
+
+from typing import Any
+
+import torch
+
+from vlmc.runtime.tensors import open_weights
+from vlmc.toolchain.families import exported_names
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.reporting.tables import megabytes, show_table
+
+
+def describe(checkpoint: SavedModel) -> dict[str, Any]:
+    """Return what a dense model is: family, parameters, types, the layers that would be pruned, bytes, and what to do next.
+
+    Raises:
+        InputError: it is no model that vlmc can work with, or its files are damaged.
+    """
+    family, model = checkpoint.family, checkpoint.stream(torch.device("cpu"))
+    layers, files = family.prunable(model.module), open_weights(checkpoint.folder)
+    tensors = {model.stored(name): one.numel() for name, one in model.module.named_parameters()}  # tied ones once
+    names = {name: model.stored(f"{name}.weight") for name in layers}
+    return {
+        "path": str(checkpoint.folder),
+        "model": checkpoint.title,
+        "family": family.name,
+        "notice": family.notice,
+        "types": sorted({file.dtype(name) for name, file in files.items()}),
+        "digest": checkpoint.digest,
+        "parameters": sum(tensors.values()),
+        "bytes": {"weights": sum(file.span(name)[1] - file.span(name)[0] for name, file in files.items())},
+        "prunable": {
+            part: {
+                "layers": list(layers.values()).count(part),
+                "parameters": sum(tensors[names[name]] for name, one in layers.items() if one is part),
+            }
+            for part in dict.fromkeys(layers.values())
+        },
+        "adaptable": len(family.adaptable(model.module)),
+        "odd": sum(files[stored].shape(stored)[1] % 4 > 0 for stored in names.values()),
+        "exported": family.name in exported_names(),
+        "next": f"vlmc compress {checkpoint.name} --target 2:4 --repair ressa",
+    }
+
+
+def show_description(found: dict[str, Any]) -> None:
+    """Print a description."""
+    print(f"{found['model']}: a dense {found['family']} model in {found['path']}, digest {found['digest'][:16]}")
+    if found["notice"]:
+        print(found["notice"])
+    rows = [
+        ("parameters", f"{found['parameters']:,}"),
+        ("weights", f"{megabytes(found['bytes']['weights'])} in {', '.join(found['types'])}"),
+        *(
+            (f"{part} layers that would be pruned", f"{one['layers']}, {one['parameters']:,} weights")
+            for part, one in found["prunable"].items()
+        ),
+        ("interface layers that repair adapts", found["adaptable"]),
+    ]
+    show_table(("dense model", "value"), rows)
+    if found["odd"]:
+        print(f"the inputs of {found['odd']} layers are no multiple of 4: 2:4 leaves them dense with --allow-dense")
+    if not found["exported"]:
+        print(f"vlmc exports {', '.join(exported_names())}; what it makes of this model, transformers loads")
+    print(f"next: {found['next']}")

@@ -1,0 +1,121 @@
+"""inspect: what an artifact holds, in numbers read from its files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vlmc.exporters import BACKENDS
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.runtime.tensors import open_weights
+from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain.reporting.card import REPORT, pruned_accuracy
+from vlmc.toolchain.reporting.tables import asked, megabytes, percent, show_accuracies, show_table
+from vlmc.toolchain.reporting.verification import verify_artifact
+
+_WAITS = {False: "merge it with 'vlmc merge'", True: "load it with peft, as the model card says"}
+
+
+def look(name: str) -> dict[str, Any]:
+    """Return the overview of an artifact, or the description of a dense model.
+
+    Raises:
+        InputError: there is neither by that name, or it is damaged.
+    """
+    folder, is_place = Path(name), name not in checkpoints.NAMES and ("/" not in name or Path(name).exists())
+    if is_place and not (folder / "config.json").is_file():
+        return overview(Artifact.open(folder))
+    from vlmc.toolchain.models.saved import SavedModel
+    from vlmc.toolchain.reporting.dense_model import describe
+
+    found = SavedModel.find(name)
+    return describe(found) if found.artifact is None else overview(found.artifact)
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print what `look` found."""
+    if "state" in found:
+        show_overview(found)
+    else:
+        from vlmc.toolchain.reporting.dense_model import show_description
+
+        show_description(found)
+
+
+def overview(artifact: Artifact) -> dict[str, Any]:
+    """Return what the artifact holds: identity, history, sparsity by part, bytes, graphs, measured accuracy."""
+    manifest, reports = artifact.manifest, verify_artifact(artifact)
+    sizes = {path: file.size for path, file in manifest.files.items()}
+    evaluation = artifact.root / REPORT
+    return {
+        "path": str(artifact.root),
+        "family": manifest.family,
+        "state": manifest.state,
+        "kept_apart": bool(manifest.history and manifest.history[-1].measures.get("kept_apart")),
+        "origin": manifest.origin.model,
+        "digest": artifact.digest,
+        "history": [{"stage": step.stage, **step.config} for step in manifest.history],
+        "layers": len(reports),
+        "holds": not any(report.violation for report in reports),
+        "patterns": sorted({report.pattern for report in reports}),
+        "sparsity": 1 - sum(r.nonzero for r in reports) / sum(r.rows * r.columns for r in reports),
+        "bytes": {
+            "weights": sum(
+                size for path, size in sizes.items() if path.startswith("model") and path.endswith(".safetensors")
+            ),
+            "packed": _packed_bytes(artifact),
+            **{name: sum(size for path, size in sizes.items() if path.startswith(f"{name}/")) for name in BACKENDS},
+        },
+        "card": artifact.card_note,
+        "pruned": pruned_accuracy(manifest),
+        "evaluation": json.loads(evaluation.read_text(encoding="utf-8")) if REPORT in manifest.files else None,
+    }
+
+
+def show_overview(found: dict[str, Any]) -> None:
+    """Print an overview."""
+    count = found["bytes"]
+    print(f"{found['path']}: {found['family']} from {found['origin']}, {found['state']}, digest {found['digest'][:16]}")
+    print("history: " + " -> ".join(_brief(step) for step in found["history"]))
+    rows = [
+        ("layers that hold", f"{found['layers']} of {_listed(found['patterns'])}" if found["holds"] else "BROKEN"),
+        ("sparsity of those layers", percent(found["sparsity"])),
+        ("weights, dense layout", megabytes(count["weights"])),
+        ("weights, packed (computed)", megabytes(count["packed"])),
+        *((backend.title, megabytes(count[name])) for name, backend in BACKENDS.items() if count[name]),
+    ]
+    show_table(("artifact", "value"), rows)
+    if found["pruned"]:
+        print(f"before the repair: {percent(found['pruned']['overall'])} right of {asked(found['pruned'])}")
+    if found["state"] == "adapted":
+        print(f"an adapter waits, which transformers alone does not see: {_WAITS[found['kept_apart']]}")
+    if found["evaluation"]:
+        print()
+        show_accuracies(found["evaluation"])
+
+
+def _brief(step: dict[str, Any]) -> str:
+    method = step.get("method")
+    target = step.get("target")
+    return " ".join(str(word) for word in (step["stage"], target, method) if word)
+
+
+def _packed_bytes(artifact: Artifact) -> int:
+    """Bytes if N:M layers kept N values and N indices of ceil(log2 M) bits per group, as sparse kernels do."""
+    total = 0
+    promised = {layer.tensor: layer.sparsity for layer in artifact.manifest.layers.values()}
+    for name, file in open_weights(artifact.root).items():
+        bits = file[name]
+        total += _packed(bits.size, bits.itemsize, promised[name]) if name in promised else bits.nbytes
+    return total
+
+
+def _packed(count: int, itemsize: int, pattern: SparsityPattern) -> int:
+    if pattern.n is None or pattern.m is None:
+        return count * itemsize
+    groups = count // pattern.m
+    return groups * pattern.n * itemsize + groups * pattern.n * (pattern.m - 1).bit_length() // 8
+
+
+def _listed(patterns: list[str]) -> str:
+    return ", ".join(patterns) if len(patterns) < 4 else f"{len(patterns)} patterns, {patterns[0]} to {patterns[-1]}"

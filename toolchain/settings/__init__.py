@@ -1,0 +1,56 @@
+"""The options of every step, each written once: a field and its docstring make the flag, its help, the recipe's key."""
+
+from vlmc.toolchain.settings.base import RARE, Settings, advanced
+from vlmc.toolchain.settings.chain import CompressSettings
+from vlmc.toolchain.settings.data import DATA_OPTIONS, SAYS_WHICH_DATA, DataSettings
+from vlmc.toolchain.settings.deploy import ExportSettings, RunSettings
+from vlmc.toolchain.settings.measure import DemoDataSettings, EvalSettings, SweepSettings
+from vlmc.toolchain.settings.prune import (
+    CalibrationPrecision,
+    MethodSettings,
+    PruneMethod,
+    PruneSettings,
+    Ratios,
+    TargetSettings,
+    TokenPolicy,
+)
+from vlmc.toolchain.settings.repair import (
+    CacheKind,
+    Direction,
+    Kernel,
+    Precision,
+    RepairMethod,
+    RepairSettings,
+    TeacherMode,
+    TrainingSettings,
+)
+
+__all__ = [
+    "DATA_OPTIONS",
+    "RARE",
+    "SAYS_WHICH_DATA",
+    "CacheKind",
+    "CalibrationPrecision",
+    "CompressSettings",
+    "DataSettings",
+    "DemoDataSettings",
+    "Direction",
+    "EvalSettings",
+    "ExportSettings",
+    "Kernel",
+    "MethodSettings",
+    "Precision",
+    "PruneMethod",
+    "PruneSettings",
+    "Ratios",
+    "RepairMethod",
+    "RepairSettings",
+    "RunSettings",
+    "Settings",
+    "SweepSettings",
+    "TargetSettings",
+    "TeacherMode",
+    "TokenPolicy",
+    "TrainingSettings",
+    "advanced",
+]

@@ -1,0 +1,27 @@
+"""Options of export and run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from vlmc.toolchain.settings.base import Settings
+
+
+class ExportSettings(Settings):
+    """How to export."""
+
+    precision: Literal["fp32", "fp16"] | None = None
+    """Type of the graph's weights. [default: fp32 for onnx, fp16 for tensorrt]"""
+    gpu: str | None = None
+    """GPU architectures to build engines for (TensorRT-RTX). [default: sm86,sm89; TensorRT builds for the GPU at hand]"""
+
+
+class RunSettings(Settings):
+    """How to answer."""
+
+    max_new_tokens: int = Field(default=32, ge=1)
+    """Longest answer in tokens."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature; 0 takes the likeliest token."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample from the likeliest tokens that together have this probability."""

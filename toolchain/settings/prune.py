@@ -1,0 +1,73 @@
+"""Options of pruning."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from vlmc.toolchain.settings.base import RARE, Settings
+from vlmc.toolchain.settings.data import DataSettings
+
+PruneMethod = Literal["magnitude", "wanda", "sparsegpt", "admm"]
+TokenPolicy = Literal["all", "text", "atv"]
+Ratios = Literal["uniform", "owl", "ecoflap"]
+CalibrationPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def read_layers(given: object) -> object:
+    """Read `GLOB=SPARSITY,GLOB=SPARSITY`; a mapping, as recipes have it, stays what it is."""
+    if not isinstance(given, str):
+        return given
+    pairs = [part.rpartition("=") for part in given.split(",")]
+    if not all(glob and text for glob, _, text in pairs):
+        raise ValueError("give GLOB=SPARSITY, such as '*.down_proj=none', with commas between several")
+    return {glob.strip(): text.strip() for glob, _, text in pairs}
+
+
+class TargetSettings(Settings):
+    """How sparse to prune."""
+
+    panel = "Pruning"
+
+    target: str = "2:4"
+    """Sparsity: N:M such as 2:4 or 4:8, or a percentage of zeros per row such as 50%."""
+    vision: str | None = None
+    """Sparsity of the vision tower alone, or none to leave it dense. [default: the target]"""
+    language: str | None = None
+    """Sparsity of the language model alone, or none to leave it dense. [default: the target]"""
+    layers: Annotated[dict[str, str], BeforeValidator(read_layers), RARE] = Field(default={})
+    """Sparsity of single layers by a glob of their names, as GLOB=SPARSITY,GLOB=none; the first that matches decides."""
+
+
+class MethodSettings(DataSettings):
+    """How to choose what is pruned, and on what data."""
+
+    panel = "Pruning"
+
+    method: PruneMethod = "wanda"
+    """How weights are chosen: magnitude, wanda, sparsegpt or admm."""
+    ratios: Annotated[Ratios, RARE] = "uniform"
+    """How a percentage is shared out over the blocks: uniform, owl (outliers) or ecoflap (gradients from forward passes)."""
+    dsnot: Annotated[bool, RARE] = False
+    """After the mask is chosen, swap weights until each output's mean is near the dense one (magnitude and wanda)."""
+    refit: Annotated[bool, RARE] = False
+    """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
+    reconstruct: Annotated[bool, RARE] = False
+    """Train the weights that stay in each pruned block towards the dense block's output."""
+    reconstruct_epochs: Annotated[int, RARE] = Field(default=10, ge=1)
+    """Passes of --reconstruct over the calibration samples."""
+    tokens: Annotated[TokenPolicy, RARE] = "all"
+    """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
+    allow_dense: Annotated[bool, RARE] = False
+    """Leave layers dense whose inputs do not fall into the pattern's groups, instead of refusing the model."""
+    calibration: int = Field(default=128, ge=1)
+    """Samples to calibrate on."""
+    spill: Annotated[bool, RARE] = False
+    """Keep the calibration samples' activations on disk instead of in memory."""
+    precision: CalibrationPrecision = "auto"
+    """Type that calibration samples run in: fp32, bf16, fp16, or auto: the checkpoint's own if the device is quick in it."""
+    device: str | None = None
+    """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
+
+
+class PruneSettings(MethodSettings, TargetSettings):
+    """How to prune."""
