@@ -33,9 +33,9 @@ SHARES = {"2:4": 97, "70%": 90}
 
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
-    parser = arguments(__doc__)
+    parser, usual = arguments(__doc__), " ".join(PATTERNS).replace("%", "%%")
     parser.add_argument("--models", nargs="+", default=["demo"], help="which models [default: demo]")
-    parser.add_argument("--patterns", nargs="+", help=f"which sparsities [default: {' '.join(PATTERNS)}]")
+    parser.add_argument("--patterns", nargs="+", help=f"which sparsities [default: {usual}]")
     parser.add_argument("--store", type=Path, default=STORE, help=f"where finished runs are kept [default: {STORE}]")
     parser.add_argument("--steps", type=int, help="steps of every repair [default: the settings' own]")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side [default: 1]")

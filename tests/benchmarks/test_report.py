@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,14 @@ def test_a_target_that_is_missed_is_shouted(capsys: pytest.CaptureFixture[str]) 
     missed = report.at_least("kept", 75, 70, "%")
     report.report("line", one().rows, [missed], {}).show()
     assert "DOES NOT HOLD" in capsys.readouterr().out
+
+
+SCRIPTS = [path.stem for path in Path(report.__file__).parent.glob("*.py") if "def main(given" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_every_script_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        import_module(name).main(["--help"])
+    assert ended.value.code == 0
+    assert "options:" in capsys.readouterr().out

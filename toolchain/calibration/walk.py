@@ -16,7 +16,7 @@ from vlmc.toolchain.calibration.gathering import gathering
 from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.calibration.tokens import Tokens
 from vlmc.toolchain.families.base import Family, Tower
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.models.streaming.activations import Activations, same
 from vlmc.toolchain.models.streaming.stack import Passed, Stack
 from vlmc.toolchain.models.streaming.weights import StreamedModel
@@ -47,9 +47,9 @@ class Sweep:
     """Calibration samples on their way through a model; `spill` is a folder for activations, None keeps them in memory."""
 
     def __init__(
-        self, model: StreamedModel, family: Family, feeds: Sequence[Feed], team: Team, spill: Path | None = None
+        self, model: StreamedModel, family: Family, feeds: Sequence[Feed], group: ProcessGroup, spill: Path | None = None
     ) -> None:
-        self.model, self.family, self.feeds, self.team = model, family, feeds, team
+        self.model, self.family, self.feeds, self.group = model, family, feeds, group
         self._spill = spill
         self._behind: _Behind | None = None
 
@@ -165,7 +165,7 @@ class _Walk:
             for sample, weights_T in zip(self.samples, weights, strict=True):
                 gathered.run(partial(run, sample), weights_T)
         for seen in {id(seen): seen for seen in gathered.statistics.values()}.values():  # layers with one input share theirs
-            self._sweep.team.add_up(seen.sums())
+            self._sweep.group.add_up(seen.sums())
         return gathered.statistics
 
     def move_on(self, run: Run) -> None:

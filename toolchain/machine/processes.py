@@ -18,7 +18,7 @@ from torch import Tensor, nn
 Value = TypeVar("Value")
 
 
-class Team:
+class ProcessGroup:
     """This process among the others, over NCCL where there are GPUs, else gloo; all must make the same calls in order."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from vlmc.toolchain.calibration.tokens import Tokens
 from vlmc.toolchain.calibration.walk import Run, Sweep, Visitor
 from vlmc.toolchain.families.base import linears
 from vlmc.toolchain.machine.memory import keep_large_apart, return_memory
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.masks import masked
 from vlmc.toolchain.models.streaming.activations import Activations
@@ -69,7 +69,7 @@ class _PruneBlocks(Visitor):
 
     def __init__(self, plan: Plan, sweep: Sweep, journal: Journal, done: Callable[[], None]) -> None:
         self.plan, self.sweep, self.journal, self.done = plan, sweep, journal, done
-        self.model, self.team, self.need = sweep.model, sweep.team, plan.pruner.need
+        self.model, self.group, self.need = sweep.model, sweep.group, plan.pruner.need
         self.looks = self.need is not Need.NOTHING or plan.epochs > 0
         self._tensors: set[str] = set()  # a tensor that several layers share is pruned with the first of them
 
@@ -88,19 +88,19 @@ class _PruneBlocks(Visitor):
     ) -> None:
         jobs = self._jobs(name, block, statistics)
         dense = self._outputs(samples, run) if self.plan.epochs else None
-        self._prune(self.team.share(jobs))
+        self._prune(self.group.share(jobs))
         for place, job in enumerate(jobs):
-            job.send(self.team, place % self.team.size)
+            job.send(self.group, place % self.group.size)
         self._place(name, block, jobs)
         trained = None
         if dense is not None:
             trained = self._reconstruct(name, block, jobs, Task(len(samples), lambda one: run(one).after, dense.get))
             self._place(name, block, jobs)
-        if self.team.is_main:
+        if self.group.is_main:
             masks = {job.tensor: job.mask_OI for job in jobs}
             weights = {job.tensor: job.weight_OI for job in jobs}
             self.journal.write(name, [job.note() for job in jobs], weights, masks, trained)
-        self.team.wait()
+        self.group.wait()
         self.take_over(name)
         jobs.clear()
         return_memory()
@@ -195,14 +195,14 @@ class _Job:
         if not all(math.isfinite(bound) for bound in self.weight_OI.aminmax()):
             raise CheckFailed(f"{self.name}: a pruned weight is too great for {self.dtype}; use another method")
 
-    def send(self, team: Team, owner: int) -> None:
+    def send(self, group: ProcessGroup, owner: int) -> None:
         """Bring the owner's result to all processes."""
-        if team.rank != owner:
+        if group.rank != owner:
             self.weight_OI = torch.empty_like(self.layer.weight, dtype=self.dtype)
             self.mask_OI = torch.empty_like(self.layer.weight, dtype=torch.bool)
         raised = torch.tensor(self.raised or 0.0, device=self.weight_OI.device, dtype=torch.float64)
         for tensor in (self.weight_OI.view(torch.uint8), self.mask_OI.view(torch.uint8), raised):
-            team.send(tensor, owner)
+            group.send(tensor, owner)
         self.raised = float(raised) or None
 
     def note(self) -> PrunedLayer:

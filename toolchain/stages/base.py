@@ -10,7 +10,7 @@ from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
 from vlmc.runtime.artifact.writing import check_destination
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.naming import named
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.reporting.card import card
@@ -77,13 +77,13 @@ class Stage(ABC):
             CheckFailed: the result does not hold what the step promises; nothing is left at the destination.
         """
         self.requires(source)
-        main = Team().is_main
+        main = ProcessGroup().is_main
         if main:
             check_destination(destination, force=force)
         data = self.inputs()  # in every process: none waits for another that reads for long
         if not main:
             self.assist(source, destination)
-            Team().wait()
+            ProcessGroup().wait()
             return Artifact.open(destination)
         with write(destination, force=force) as draft:
             manifest, measures = self.work(source, draft)
@@ -99,5 +99,5 @@ class Stage(ABC):
             sealed.result()
             for folder in self.leftovers(Artifact(draft.root, complete)):
                 shutil.rmtree(folder, ignore_errors=True)
-        Team().wait()
+        ProcessGroup().wait()
         return Artifact.open(destination)

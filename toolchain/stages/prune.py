@@ -21,7 +21,7 @@ from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families import Family
 from vlmc.toolchain.machine.devices import choose_device
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.masks import save_masks
@@ -86,7 +86,7 @@ class Prune(Stage):
         if self.options.ratios != "uniform":
             for pattern in self.patterns.values():
                 percentage(pattern, self.options.ratios)
-        if self.options.reconstruct and Team().size > 1:
+        if self.options.reconstruct and ProcessGroup().size > 1:
             raise InputError("--reconstruct trains in one process: start it without torchrun")
 
     @cached_property
@@ -142,20 +142,20 @@ class Prune(Stage):
 
     def _prune(self, source: SavedModel, folder: Path) -> "_Pruned":
         """Prune all blocks into the journal in `folder`."""
-        family, team, device = source.family, Team(), choose_device(self.options.device)
-        precision = team.tell(choose_precision(self.options.precision, source.folder, device))
+        family, group, device = source.family, ProcessGroup(), choose_device(self.options.device)
+        precision = group.tell(choose_precision(self.options.precision, source.folder, device))
         model = source.stream(device, TYPES[precision])
         self.progress.notice(family.notice)
         parts, processor = family.prunable(model.module), source.load_processor()
         patterns = by_layer(parts, self.patterns, self.options.layers)
         odd = left_dense(patterns, widths(model.module, patterns), allowed=self.options.allow_dense)
         patterns = {name: pattern for name, pattern in patterns.items() if name not in odd}
-        feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), team)
-        run = RunFolder(_blocks(folder), self._identity(source, precision) if team.is_main else {}, resume=self.resume)
-        if team.is_main:
+        feeds, tokens = self._calibration(model, family, Encoder(processor, family, model.module), group)
+        run = RunFolder(_blocks(folder), self._identity(source, precision) if group.is_main else {}, resume=self.resume)
+        if group.is_main:
             run.open()
-        team.wait()
-        sweep = Sweep(model, family, feeds, team, run.path / f"spill-{team.rank}" if self.options.spill else None)
+        group.wait()
+        sweep = Sweep(model, family, feeds, group, run.path / f"spill-{group.rank}" if self.options.spill else None)
         if self.options.ratios != "uniform":
             patterns |= self._allotted(source, sweep, patterns, parts, tokens, run.path / "ratios.json")
         plan = Plan(self.pruner, patterns, self.options.reconstruct_epochs if self.options.reconstruct else 0, self.seed)
@@ -181,8 +181,8 @@ class Prune(Stage):
             blocks = sweep.by_block(layers)
             scores = self._scores(source, sweep, part, blocks, tokens)
             found |= allot(self.options.ratios, target, blocks, scores, sweep.model.module)
-        sweep.team.wait()
-        if sweep.team.is_main:
+        sweep.group.wait()
+        if sweep.group.is_main:
             write_text(note, json.dumps({name: str(pattern) for name, pattern in found.items()}))
         return found
 
@@ -192,19 +192,19 @@ class Prune(Stage):
         """Score blocks; ECoFLaP's steps of a thousandth would be lost in any type but float32."""
         if self.options.ratios == "owl":
             return outlier_scores(sweep, part, blocks, tokens if part is Part.LANGUAGE else None)
-        exact = Sweep(source.stream(sweep.model.device), sweep.family, sweep.feeds, sweep.team)
+        exact = Sweep(source.stream(sweep.model.device), sweep.family, sweep.feeds, sweep.group)
         with self.progress.task("ratios", len(blocks)) as bar:
             return gradient_scores(exact, blocks, self.seed, bar)
 
     def _calibration(
-        self, model: StreamedModel, family: Family, encoder: Encoder, team: Team
+        self, model: StreamedModel, family: Family, encoder: Encoder, group: ProcessGroup
     ) -> tuple[list[Feed], Tokens | None]:
         """Return this process's share of the calibration samples, and the tokens of them that count."""
         samples = self._samples
         del self._samples  # and what its files keep in memory
-        if len(samples) < team.size:
-            raise InputError(f"{len(samples)} calibration samples cannot be shared by {team.size} processes")
-        samples = team.share(samples)
+        if len(samples) < group.size:
+            raise InputError(f"{len(samples)} calibration samples cannot be shared by {group.size} processes")
+        samples = group.share(samples)
         encode = encoder.answered if self.options.ratios == "ecoflap" else encoder.feed  # only losses need labels
         feeds = [encode(sample) for sample in samples]
         visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
@@ -213,7 +213,7 @@ class Prune(Stage):
     def _identity(self, source: SavedModel, precision: CalibrationPrecision) -> dict[str, Any]:
         """Return all that decides the result; `precision` is what `auto` came to here."""
         made_from = {"source": source.digest, "data": self._digests, "versions": versions()}
-        return {**deciding(self.settings()), **made_from, "precision": precision, "processes": Team().size}
+        return {**deciding(self.settings()), **made_from, "precision": precision, "processes": ProcessGroup().size}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.accuracy import evaluate
 from vlmc.toolchain.evaluate.batching import MAX_NEW_TOKENS
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.carrying import carry
@@ -82,7 +82,7 @@ class Repair(Stage):
         self.resume, self.dense = resume, dense
         self.progress = progress or Progress(quiet=True)
         self.material = Material(options, seed, self.progress, samples, validation)
-        self.team = Team()
+        self.group = ProcessGroup()
 
     def settings(self) -> dict[str, Any]:
         return {**self.options.model_dump(mode="json", exclude=_NO_RESULT), "seed": self.seed}
@@ -103,7 +103,7 @@ class Repair(Stage):
             find_dense(artifact, self.dense)
 
     def _ensure_kernel(self) -> None:
-        probe = torch.empty(0, device=self.team.device)
+        probe = torch.empty(0, device=self.group.device)
         if self.options.kernel == "triton" and not supports(probe, probe, self.options.rank):
             raise EnvironmentLacks(
                 "--kernel triton needs an NVIDIA GPU of compute capability 8.0 or later, the package triton (pip install "
@@ -111,7 +111,7 @@ class Repair(Stage):
             )
 
     def _ensure_shards(self) -> None:
-        if not shards(self.team):
+        if not shards(self.group):
             return
         if self.options.method == "masked-full":
             raise InputError(
@@ -170,11 +170,11 @@ class Repair(Stage):
         blocks = [name for name, _ in source.family.blocks(model, towers[-1])] if self.options.hidden else []
         view = View(blocks, self.options.precision)
         teacher = self._teacher(artifact, adapters, masks, train, view, folder)
-        return Trainer(adapters, teacher, train, self.options, team=self.team, view=view, validation=check)
+        return Trainer(adapters, teacher, train, self.options, group=self.group, view=view, validation=check)
 
     def _loading(self, source: SavedModel) -> Loading:
-        kind = Sharded if shards(self.team) else Whole
-        return kind(source, self.options.precision, self.team)
+        kind = Sharded if shards(self.group) else Whole
+        return kind(source, self.options.precision, self.group)
 
     def _teacher(
         self,
@@ -195,7 +195,7 @@ class Repair(Stage):
 
         if mode == "cached":
             steps = (batches.indices(step) for step in range(self.options.steps))
-            mine = (place for indices in steps for place in split(indices, self.team.size)[self.team.rank])
+            mine = (place for indices in steps for place in split(indices, self.group.size)[self.group.rank])
             look = partial(view.of, adapters.model)
             where = self._cache(folder)
             return Cached(where, self.options, self.seed, batches=batches, places=mine, dense=copy, look=look)
@@ -207,18 +207,18 @@ class Repair(Stage):
         return copy() if pruned is None else Shared(adapters, pruned, view)
 
     def _cache(self, folder: Path) -> Path:
-        return folder / f"teacher-{self.team.rank}-of-{self.team.size}"
+        return folder / f"teacher-{self.group.rank}-of-{self.group.size}"
 
     def _ask_pruned(self, source: SavedModel) -> dict[str, Any]:
         """Return the pruned model's accuracy on the first validation questions with short answers, as a measure.
 
         Where there are none, and among several processes, nothing is measured.
         """
-        found = () if self.team.size > 1 else self.material.questions
+        found = () if self.group.size > 1 else self.material.questions
         count = min(self.options.pruned_questions, len(found))
         if not count:
             return {}
-        model = source.load().to(self.team.device)
+        model = source.load().to(self.group.device)
         encoder = Encoder(source.load_processor(), source.family, model)
         some = [one for one in (found[place] for place in range(count)) if encoder.is_short(one, MAX_NEW_TOKENS)]
         if not some:
@@ -238,8 +238,8 @@ class Repair(Stage):
         measures |= trainer.teacher.measures() if trainer.teacher else {}
         if held := len(self.material.parts.validation):
             measures |= {"trained_on": len(self.material.parts.train), "held_out": held}
-        if shards(self.team):
-            measures |= {"shards": self.team.size, "weight_bytes_each": held_bytes(trainer.adapters.model)}
+        if shards(self.group):
+            measures |= {"shards": self.group.size, "weight_bytes_each": held_bytes(trainer.adapters.model)}
         if self.method.merged is None:
             measures["kept_apart"] = True
         return measures

@@ -52,8 +52,8 @@ def batches(source: SavedModel, samples: Any = None) -> Batches:
     return Batches(samples or material.samples(7), material.encoder(source), OPTIONS.batch, seed=0)
 
 
-def feed(source: SavedModel, *, samples: Any = None, team: OneOf | None = None, **options: Any) -> Feed:
-    return Feed(batches(source, samples), team or OneOf(), OPTIONS.model_copy(update=options))  # type: ignore[arg-type]
+def feed(source: SavedModel, *, samples: Any = None, group: OneOf | None = None, **options: Any) -> Feed:
+    return Feed(batches(source, samples), group or OneOf(), OPTIONS.model_copy(update=options))  # type: ignore[arg-type]
 
 
 def contents(some: Feed, steps: range = range(7)) -> list[Any]:
@@ -84,7 +84,7 @@ class Remote:
 def test_a_step_is_split_among_processes_and_passes(source: SavedModel) -> None:
     plain = batches(source)
     for rank, places in enumerate((slice(2), slice(2, 5))):
-        passes = feed(source, team=OneOf(2, rank)).at(3)
+        passes = feed(source, group=OneOf(2, rank)).at(3)
         assert len(passes) == 2
         assert [index for one in passes for index in one.indices] == plain.indices(3)[places]
         for one in passes:
@@ -193,11 +193,11 @@ class TestProcesses:
 
     pytestmark = pytest.mark.slow
 
-    @pytest.mark.parametrize("team", [OneOf(), OneOf(2, 1)])
-    def test_the_same_batches_from_any_step(self, team: OneOf, source: SavedModel) -> None:
-        expected = contents(feed(source, team=team))
-        assert contents(feed(source, team=team, workers=2)) == expected
-        assert contents(feed(source, team=team, workers=1), range(4, 7)) == [one for one in expected if one[0] >= 4]
+    @pytest.mark.parametrize("group", [OneOf(), OneOf(2, 1)])
+    def test_the_same_batches_from_any_step(self, group: OneOf, source: SavedModel) -> None:
+        expected = contents(feed(source, group=group))
+        assert contents(feed(source, group=group, workers=2)) == expected
+        assert contents(feed(source, group=group, workers=1), range(4, 7)) == [one for one in expected if one[0] >= 4]
         assert not multiprocessing.active_children()
 
     def test_a_run_that_breaks_off_leaves_no_process(self, source: SavedModel) -> None:

@@ -91,7 +91,7 @@ def config(artifact: Path) -> dict[str, Any]:
 def repair(llava: SavedModel, out: Path, **options: object) -> None:
     """Start a repair as the first of two processes that never speak."""
     stage = Repair(material.OPTIONS.model_copy(update=options), samples=material.samples())
-    stage.team = OneOf(2)  # type: ignore[assignment]
+    stage.group = OneOf(2)  # type: ignore[assignment]
     stage.run(llava, out)
 
 
@@ -110,14 +110,14 @@ def test_what_shards_cannot_do_is_one_line(options: dict[str, str], message: str
 
 
 def test_shards_are_asked_of_accelerate(fsdp2: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    team = OneOf(2)
-    assert shards(team)  # type: ignore[arg-type]
+    group = OneOf(2)
+    assert shards(group)  # type: ignore[arg-type]
     assert not shards(OneOf())  # type: ignore[arg-type]  # alone there is nothing to share
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
     with pytest.raises(InputError, match="leave --fsdp_offload_params out"):
-        shards(team)  # type: ignore[arg-type]
+        shards(group)  # type: ignore[arg-type]
     monkeypatch.setenv("FSDP_VERSION", "1")
     with pytest.raises(InputError, match="add --fsdp_version 2"):
-        shards(team)  # type: ignore[arg-type]
+        shards(group)  # type: ignore[arg-type]
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
-    assert not shards(team)  # type: ignore[arg-type]
+    assert not shards(group)  # type: ignore[arg-type]

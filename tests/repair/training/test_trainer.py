@@ -13,7 +13,7 @@ from tests.repair import material
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.data.encode import collate
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.repair.adapters.attaching import AdapterPlan, attach
@@ -49,7 +49,7 @@ def trainer(source: SavedModel, options: RepairSettings = material.OPTIONS) -> T
     batches = Batches(material.samples(), material.encoder(source), options.batch, seed=0)
     teacher = Copy(source.load(), View(precision=options.precision))
     view = View(precision=options.precision)
-    return Trainer(attach(model, plan), teacher, batches, options, team=Team(), view=view)
+    return Trainer(attach(model, plan), teacher, batches, options, group=ProcessGroup(), view=view)
 
 
 def teacher_of(some: Trainer) -> nn.Module:

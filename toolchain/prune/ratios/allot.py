@@ -62,8 +62,8 @@ def gradient_scores(sweep: Sweep, blocks: Blocks, seed: int, bar: Task) -> dict[
         with sweep.model.resident(block) as module:
             weights = [layer.weight.data for name, layer in linears(module) if f"{block}.{name}" in layers]
             norm = torch.tensor(zeroth_order({block: weights}, loss, count, seed + number)[block])
-            sweep.team.add_up([norm])
-            scores[block] = importance(weights, float(norm) / sweep.team.size)
+            sweep.group.add_up([norm])
+            scores[block] = importance(weights, float(norm) / sweep.group.size)
         bar.advance()
     return scores
 

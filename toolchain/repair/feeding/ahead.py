@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlmc.runtime.errors import EnvironmentLacks, VlmcError
 from vlmc.toolchain.data.screening import screens
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.repair.feeding.batches import Batch, Batches, split
 from vlmc.toolchain.settings import TrainingSettings
 
@@ -30,18 +30,18 @@ class Pass(NamedTuple):
 
 
 class Feed:
-    """The passes that this process of the team makes, from `batches`; `--workers` processes encode them ahead.
+    """The passes that this process of the group makes, from `batches`; `--workers` processes encode them ahead.
 
     The processes start when the first step is asked for, and again where a step is not the one after the last.
     """
 
-    def __init__(self, batches: Batches, team: Team, options: TrainingSettings) -> None:
-        self.batches, self.team, self.options = batches, team, options
+    def __init__(self, batches: Batches, group: ProcessGroup, options: TrainingSettings) -> None:
+        self.batches, self.group, self.options = batches, group, options
         self._source: Any = None  # the DataLoader's iterator
         self._next = 0
 
     def at(self, step: int) -> list[Pass]:
-        """Return the passes of a step, counted from 0, on the team's device.
+        """Return the passes of a step, counted from 0, on the group's device.
 
         Raises:
             VlmcError: a sample cannot be encoded.
@@ -65,7 +65,7 @@ class Feed:
             self._source = iter(self._loader(step, self.batches))
             return
         background = _background()
-        pinned = self.team.device.type == "cuda"
+        pinned = self.group.device.type == "cuda"
         started = {"multiprocessing_context": background.context(), "worker_init_fn": background.settle}
         loader = self._loader(step, self.batches.shared_by(workers), num_workers=workers, pin_memory=pinned, **started)
         with background.held():
@@ -78,7 +78,7 @@ class Feed:
 
     def _indices(self, start: int) -> Iterator[Sequence[int]]:
         for step in range(start, self.options.steps):
-            mine = split(self.batches.indices(step), self.team.size)[self.team.rank]
+            mine = split(self.batches.indices(step), self.group.size)[self.group.rank]
             yield from split(mine, self.options.accumulate)
 
     def _take(self) -> Pass:
@@ -88,7 +88,7 @@ class Feed:
                 screen.note(place, reason)
         if isinstance(encoded.batch, VlmcError):
             raise encoded.batch
-        return Pass(encoded.indices, encoded.batch.to(self.team.device))
+        return Pass(encoded.indices, encoded.batch.to(self.group.device))
 
     def _receive(self) -> "_Encoded":
         try:

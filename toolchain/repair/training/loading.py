@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.machine.memory import keep_large_apart
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.repair.training.precision import narrow
 from vlmc.toolchain.settings import Precision
@@ -35,18 +35,18 @@ class Loading(ABC):
 
     @abstractmethod
     def settle(self, trained: Collection[nn.Parameter] = ()) -> nn.Module:
-        """Put the weights, and what is trained, on the team's device; return the model."""
+        """Put the weights, and what is trained, on the group's device; return the model."""
 
 
 class Whole(Loading):
     """The whole model in this process."""
 
-    def __init__(self, source: SavedModel, precision: Precision, team: Team) -> None:
+    def __init__(self, source: SavedModel, precision: Precision, group: ProcessGroup) -> None:
         stored = {} if precision == "fp32" else source.dtypes
-        self.model, self.team = narrow(source.load(), stored, precision), team
+        self.model, self.group = narrow(source.load(), stored, precision), group
 
     def settle(self, trained: Collection[nn.Parameter] = ()) -> nn.Module:
-        return self.model.to(self.team.device)
+        return self.model.to(self.group.device)
 
 
 class Sharded(Loading):
@@ -56,18 +56,18 @@ class Sharded(Loading):
         InputError: the model cannot be read tensor by tensor.
     """
 
-    def __init__(self, source: SavedModel, precision: Precision, team: Team) -> None:
-        self.source, self.team = source, team
-        if team.device.type == "cpu":
+    def __init__(self, source: SavedModel, precision: Precision, group: ProcessGroup) -> None:
+        self.source, self.group = source, group
+        if group.device.type == "cpu":
             keep_large_apart(_LARGE)
-        self._streamed = source.stream(team.device)
+        self._streamed = source.stream(group.device)
         remove_hook_from_submodules(self._streamed.module)
         self.model = narrow(self._streamed.module, self._streamed.dtypes(), precision).requires_grad_(False)
-        self._mesh = init_device_mesh(team.device.type, (team.size,))
+        self._mesh = init_device_mesh(group.device.type, (group.size,))
 
     def settle(self, trained: Collection[nn.Parameter] = ()) -> nn.Module:
         for parameter in trained:
-            parameter.data = parameter.data.to(self.team.device)
+            parameter.data = parameter.data.to(self.group.device)
         numbers = [one for one in self.model.parameters() if one.dim() == 0]  # which FSDP2 does not take
         family = self.source.family
         blocks = [block for tower in family.towers for _, block in family.blocks(self.model, tower)]
@@ -91,15 +91,15 @@ class Sharded(Loading):
 
     def _read(self, stored: Tensor, parameter: Tensor) -> Tensor:
         if not isinstance(parameter, DTensor):
-            return stored[...].to(self.team.device, parameter.dtype)
+            return stored[...].to(self.group.device, parameter.dtype)
         rows = own_rows(parameter)
         part = stored[rows] if rows.stop > rows.start else torch.empty(0, *parameter.shape[1:])
-        local = part.to(self.team.device, parameter.dtype)
+        local = part.to(self.group.device, parameter.dtype)
         shape, stride = parameter.shape, parameter.stride()
         return DTensor.from_local(local, self._mesh, parameter.placements, run_check=False, shape=shape, stride=stride)
 
 
-def shards(team: Team) -> bool:
+def shards(group: ProcessGroup) -> bool:
     """Whether `accelerate launch --use_fsdp` asked for shards, and there are processes to share them.
 
     Raises:
@@ -111,7 +111,7 @@ def shards(team: Team) -> bool:
         raise InputError("repair shards weights by FSDP2 alone: add --fsdp_version 2 to accelerate launch --use_fsdp")
     if parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
         raise InputError("repair keeps its shards on the GPU: leave --fsdp_offload_params out, or take more processes")
-    return team.size > 1
+    return group.size > 1
 
 
 def own_rows(weight: Tensor) -> slice:

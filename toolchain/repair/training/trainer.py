@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vlmc.runtime.errors import CheckFailed, InputError
-from vlmc.toolchain.machine.processes import Team
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.repair.adapters.attaching import Adapters
 from vlmc.toolchain.repair.distillation.losses import Losses, repair_loss, task_loss
@@ -49,7 +49,7 @@ class Record(NamedTuple):
 class Trainer:
     """Trains the adapters of a student, against its dense teacher where it has one.
 
-    `team` are the processes that share each batch, `view` is how the models are looked at, `validation` the data that
+    `group` are the processes that share each batch, `view` is how the models are looked at, `validation` the data that
     early stopping goes by.
 
     Raises:
@@ -63,21 +63,21 @@ class Trainer:
         batches: Batches,
         options: RepairSettings,
         *,
-        team: Team,
+        group: ProcessGroup,
         view: View,
         validation: Batches | None = None,
     ) -> None:
         self.adapters, self.teacher, self.options = adapters, teacher, options
-        self.team, self.view, self.validation = team, view, validation
-        self.feed = Feed(batches, team, options)
+        self.group, self.view, self.validation = group, view, validation
+        self.feed = Feed(batches, group, options)
         self.parameters = list(adapters.parameters().values())
         self.peak = peak_rate(options, adapters)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.peak, weight_decay=0.0, fused=True)
-        self.scaler, self.watch = scaler(team.device, options.precision), Watch(options.patience)
+        self.scaler, self.watch = scaler(group.device, options.precision), Watch(options.patience)
         self.records: list[Record] = []
-        if options.batch < team.size * options.accumulate:
+        if options.batch < group.size * options.accumulate:
             raise InputError(
-                f"--batch {options.batch} is less than {team.size} processes x {options.accumulate} passes: raise it"
+                f"--batch {options.batch} is less than {group.size} processes x {options.accumulate} passes: raise it"
             )
 
     def train(self, checkpoints: Checkpoints | None, progress: Progress) -> list[Record]:
@@ -90,13 +90,13 @@ class Trainer:
                 stays.
             EnvironmentLacks: a background process was killed.
         """
-        if (state := self.team.tell(checkpoints.open() if checkpoints else None)) is not None:
+        if (state := self.group.tell(checkpoints.open() if checkpoints else None)) is not None:
             self.restore(state)
         if self.teacher is not None:
             self.teacher.prepare(progress)
         started, before = time.monotonic(), len(self.records)
         saved = started
-        folder = self.options.tensorboard if self.team.is_main else None
+        folder = self.options.tensorboard if self.group.is_main else None
         teaching = [f"teacher {self.teacher.mode}"] if self.teacher else []
         bars = progress.task("repair", self.options.steps, done=before)
         with closing(self.feed), bars as bar, board(folder, before) as curves:
@@ -120,10 +120,10 @@ class Trainer:
         number = len(self.records)
         rate = learning_rate(number, self.options.steps, self.peak, self.options.warm_up)
         passes = self.feed.at(number)
-        (tokens,) = self.team.total([sum(len(one.batch.answers_N) for one in passes)])
+        (tokens,) = self.group.total([sum(len(one.batch.answers_N) for one in passes)])
         self.optimizer.zero_grad()
         means = [self._pass(one.batch, one.indices, len(one.batch.answers_N) / tokens) for one in passes]
-        losses = self.team.total([sum(column) for column in zip(*means, strict=True)])
+        losses = self.group.total([sum(column) for column in zip(*means, strict=True)])
         norm = self._gather_gradients()
         finite = math.isfinite(losses[0]) and math.isfinite(norm)
         if finite:
@@ -169,13 +169,13 @@ class Trainer:
 
     def _gather_gradients(self) -> float:
         """Add up the processes' gradients and clip the sum; return its norm from before."""
-        self.team.add_gradients(self.parameters)
+        self.group.add_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         return float(nn.utils.clip_grad_norm_(self.parameters, self.options.clip))
 
     def _descend(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
         self.optimizer.step()
 
     def _finished(self) -> bool:
@@ -206,16 +206,16 @@ class Trainer:
         if self.validation is None or (done % every and done != self.options.steps):
             return
         tokens = loss = 0.0
-        mine = split(range(len(self.validation.samples)), self.team.size)
+        mine = split(range(len(self.validation.samples)), self.group.size)
         for start in range(0, max(map(len, mine)), self.options.batch):
-            places = mine[self.team.rank][start : start + self.options.batch]
+            places = mine[self.group.rank][start : start + self.options.batch]
             # a process that has none left runs along, for shards of weights come from all of them
-            batch = self.validation.of(places or [0]).to(self.team.device)
+            batch = self.validation.of(places or [0]).to(self.group.device)
             found = float(task_loss(self.view.of(self.adapters.model, batch), batch.answers_N).task)
             if places:
                 tokens += len(batch.answers_N)
                 loss += found * len(batch.answers_N)
-        loss, tokens = self.team.total([loss, tokens])
+        loss, tokens = self.group.total([loss, tokens])
         self.watch.note(done, loss / tokens, self.adapters.parameters())
 
     def _is_due(self, saved: float) -> bool:
