@@ -147,7 +147,7 @@ def test_a_folder_of_something_else_is_left_alone(source: SavedModel, tmp_path: 
     (tmp_path / "notes" / "a.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("notes", "file"):
-        with pytest.raises(InputError, match="no study of vlmc"):
+        with pytest.raises(InputError, match="is not a study of vlmc"):
             SplitStudy(OPTIONS).run(source, tmp_path / name, force=True)
     (tmp_path / "empty").mkdir()
     SplitStudy(OPTIONS).run(source, tmp_path / "empty")
