@@ -101,7 +101,7 @@ CASES: list[tuple[list[str], int, str]] = [
     ),
     (["prune", "dense", "--tokens", "visual"], 2, "--tokens visual: input should be 'all', 'text' or 'atv'"),
     (["prune", "dense", "--tokens", "text", "--language", "none"], 2, "the language model, which is left dense"),
-    (["prune", "dense", "--tokens", "atv", "--method", "magnitude"], 2, "magnitude looks at no token: add --refit"),
+    (["prune", "dense", "--tokens", "atv", "--method", "magnitude"], 2, "magnitude uses no calibration tokens: add --refit"),
     (["prune", "dense", "--target", "2:7"], 2, "add --allow-dense to leave them dense"),
     (["prune", "dense", "--target", "2:7", "--allow-dense"], 2, "nothing to prune"),
     (["compress", "dense", "--repair", "glue"], 2, "--repair glue: input should be 'ressa', 'sparse-lora'"),

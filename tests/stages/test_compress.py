@@ -170,7 +170,7 @@ def test_what_stands_in_the_way_is_not_touched(tmp_path: Path) -> None:
     source = dense(tmp_path)
     for name, message in (
         ("out", "out exists and is no vlmc artifact"),
-        ("out.work", "is no unfinished run"),
+        ("out.work", "is not an unfinished run"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "thesis.txt").write_text("mine")

@@ -23,8 +23,8 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
 
 
 @pytest.fixture(scope="module")
-def pruned(dense: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
-    return material.pruned(dense, tmp_path_factory.mktemp("pruned") / "pruned")
+def pruned(dense: SavedModel) -> SavedModel:
+    return material.pruned(dense, dense.folder.with_name("pruned"))  # beside it, where repair finds the dense model
 
 
 def repairing(source: str, **more: object) -> RepairSettings:

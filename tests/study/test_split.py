@@ -190,7 +190,7 @@ def test_the_questions_data_calibrates_unless_another_is_named(source: SavedMode
         ),
         ({"targets": "2:4,2:7", "allow_dense": True}, "--targets 2:7: .* take it out of --targets"),
         ({"calibration_data": "gone.jsonl"}, "no data set at gone.jsonl"),
-        ({"method": "magnitude", "tokens": "text"}, "magnitude looks at no token"),
+        ({"method": "magnitude", "tokens": "text"}, "magnitude uses no calibration tokens"),
     ],
 )
 def test_what_would_stop_it_halfway_stops_it_at_once(

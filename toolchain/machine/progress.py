@@ -21,7 +21,7 @@ class Progress:
         self.quiet, self.console = quiet, console
 
     def notice(self, text: str | None) -> None:
-        """Show a line that the user should read; None is no line."""
+        """Show a line that the user should read; None shows nothing."""
         if text is not None and not self.quiet:
             print(text, file=sys.stderr)
 

@@ -26,7 +26,7 @@ def check_options(options: PruneSettings, group: ProcessGroup) -> None:
     if options.tokens != "all" and Part.LANGUAGE not in targets and not options.layers:
         raise InputError(f"--tokens {options.tokens} weighs tokens of the language model, which is left dense")
     if options.tokens != "all" and pruner.need is Need.NOTHING:
-        raise InputError(f"--tokens {options.tokens}: {options.method} looks at no token: add --refit")
+        raise InputError(f"--tokens {options.tokens}: {options.method} uses no calibration tokens: add --refit")
     if options.ratios != "uniform":
         for pattern in targets.values():
             percentage(pattern, options.ratios)

@@ -14,7 +14,7 @@ CalibrationPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def read_layers(given: object) -> object:
-    """Read `GLOB=SPARSITY,GLOB=SPARSITY`; a mapping, as recipes have it, stays what it is."""
+    """Read `GLOB=SPARSITY,GLOB=SPARSITY`; a mapping, as recipes have it, is returned as it is."""
     if not isinstance(given, str):
         return given
     pairs = [part.rpartition("=") for part in given.split(",")]

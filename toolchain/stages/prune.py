@@ -30,7 +30,7 @@ _NO_RESULT = {"spill", "max_bad"}
 class Prune(ArtifactStage):
     """Prune the towers one after the other, block by block, on calibration data.
 
-    Finished blocks are kept beside the destination until all are done; with `resume` an interrupted run goes on from them.
+    Finished blocks are kept beside the destination until all are done; with `resume` they are not pruned again.
     """
 
     name, accepts, produces = "prune", ("dense",), "pruned"

@@ -20,12 +20,12 @@ _WANTED: dict[ModelState, str] = {
 
 
 def state_of(source: SavedModel) -> ModelState:
-    """Return the state of a model on disk: `dense` where it is no artifact."""
+    """Return the state of a model on disk: `dense` where it is not an artifact."""
     return "dense" if source.artifact is None else source.artifact.manifest.state
 
 
 def refusal(name: str, state: ModelState, verb: str, accepts: Sequence[ModelState]) -> str:
-    """Return the message for a model that a verb does not accept, with the command that mends it where there is one."""
+    """Return the message for a model that a verb does not accept, with the command that helps where there is one."""
     place = _CHAIN.index(state)
     wanted = f"{verb} {' or '.join(_WANTED[one] for one in accepts)}"
     if place > max(map(_CHAIN.index, accepts)):
