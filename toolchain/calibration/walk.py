@@ -55,10 +55,11 @@ class Calibration:
     spill: Path | None = None
 
     def walk(self, blocks: Collection[str], need: Need) -> Iterator[Block]:
-        """Yield the blocks of these names in order of execution, each on what the blocks before it give out by then.
+        """Yield the blocks of these names in order of execution, each measured on what the blocks before it give out now.
 
-        The walk goes on in the tower with the weights that a block has after the loop's body; so that later towers see them
-        too, the body puts them into the model with `model.replace`. Other blocks run where one of these depends on them.
+        The next blocks of the tower run on what a block gives out after the loop's body. Later towers run on the model's
+        files: a change of weights that they should see must be put there with `model.replace`. Blocks of other names are
+        not yielded, and run only where one of these depends on them.
 
         Raises:
             InputError: activations are NaN or infinite; the message gives the layer's full name.
@@ -113,12 +114,12 @@ class Calibration:
         if need < Need.DIAGONAL:
             return {}
         passes = {sample: partial(run, sample) for sample in self.samples}
-        weights = (
-            {} if tokens is None else {one: tokens.weights(one, way).to(self.model.device) for one, way in passes.items()}
-        )
+        weights: dict[int, Tensor] = {}
+        if tokens is not None:
+            weights = {sample: tokens.weights(sample, once).to(self.model.device) for sample, once in passes.items()}
         with gathering(name, module, need) as gathered:
-            for sample, way in passes.items():
-                gathered.run(way, weights.get(sample))
+            for sample, once in passes.items():
+                gathered.run(once, weights.get(sample))
         for seen in {id(seen): seen for seen in gathered.statistics.values()}.values():  # each once, though layers share
             self.group.add_up(seen.sums())
         return gathered.statistics
