@@ -11,7 +11,7 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings, PruneSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 from vlmc.toolchain.stages.prune import Prune
 
 SLOW = {"smolvlm", "internvl"}  # idefics3 is the build of the one, and has the tiles of the other
@@ -35,7 +35,7 @@ def exported(family: str, base: Path) -> Path:
     with FileLock(shared / f"{family}.lock"):
         if not folder.exists():
             making = shared / f"making-{family}"
-            export(pruned(_dense(family, shared), making), ExportSettings(), "onnx", Progress(quiet=True))
+            Export(ExportSettings(), "onnx", Progress(quiet=True)).run(pruned(_dense(family, shared), making))
             making.rename(folder)
     return folder
 

@@ -13,6 +13,9 @@ from vlmc.runtime.sparsity import SparsityPattern
 
 SCHEMA_VERSION: Final = 2
 
+State = Literal["pruned", "adapted", "merged"]
+"""The furthest step that an artifact has gone through; `adapted`: an adapter waits to be merged."""
+
 
 class Part(StrEnum):
     """Where in a vision-language model a layer sits."""
@@ -79,14 +82,11 @@ class Step(_Strict):
 
 
 class Manifest(_Strict):
-    """`manifest.json`; see docs/format.md.
-
-    `state` is the furthest step done: `pruned`, `adapted` (an adapter waits to be merged) or `merged`.
-    """
+    """`manifest.json`; see docs/format.md."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     family: str
-    state: Literal["pruned", "adapted", "merged"]
+    state: State
     origin: Origin
     layers: dict[str, Layer]
     history: tuple[Step, ...]

@@ -135,7 +135,7 @@ def test_the_textbooks_code_agrees_with_ours(method: str) -> None:
     weight_OI, x_LI = layer()
     statistics = Statistics(256, Need.HESSIAN, torch.device("cpu"))
     statistics.add(x_LI, "layer")
-    expected_OI, mask_OI = PRUNERS[method].prune(weight_OI, statistics, SparsityPattern.parse("2:4"))
+    expected_OI, mask_OI, _ = PRUNERS[method].prune(weight_OI, statistics, SparsityPattern.parse("2:4"))
     given = x_LI.square().sum(0) if method == "wanda" else x_LI.T @ x_LI
     found_OI = {"wanda": textbook.wanda, "sparsegpt": textbook.sparsegpt}[method](weight_OI, given)
     assert ((found_OI != 0) == mask_OI).float().mean() > 0.999

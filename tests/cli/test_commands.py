@@ -210,7 +210,9 @@ def test_doctor_names_the_onnx_runtime_that_is_installed_and_warns_of_two(
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines() if line.startswith("onnxruntime")] == sorted(installed)
     assert "missing" not in out.replace("nothing is missing", "")
-    both = "warning: onnxruntime and onnxruntime-gpu spoil each other: pip uninstall -y onnxruntime onnxruntime-gpu, then"
+    both = (
+        "warning: onnxruntime and onnxruntime-gpu overwrite each other: pip uninstall -y onnxruntime onnxruntime-gpu, then"
+    )
     assert (both in out) == (len(installed) == 2)
 
 

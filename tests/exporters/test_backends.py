@@ -19,7 +19,7 @@ from vlmc.toolchain.machine.progress import Progress as Bar
 from vlmc.toolchain.reporting.inspection import overview, show_overview
 from vlmc.toolchain.reporting.tables import show_export
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 
 PAPER = Backend(
     name="paper",
@@ -66,7 +66,7 @@ def test_a_new_one_is_exported_inspected_and_looked_for(
 ) -> None:
     monkeypatch.setitem(exporters.BACKENDS, "paper", PAPER)
     made = pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "artifact")
-    report = export(made, ExportSettings(), "paper", Bar(quiet=True))
+    report = Export(ExportSettings(), "paper", Bar(quiet=True)).run(made)
     opened = Artifact.open(made.root)
     assert opened.digest == made.digest
     assert {path for path in opened.manifest.files if path.startswith("paper/")} == {
@@ -93,5 +93,5 @@ def test_doctor_says_how_to_get_what_a_backend_lacks(monkeypatch: pytest.MonkeyP
 
 def test_an_option_that_a_backend_lacks_is_refused(tmp_path: Path) -> None:
     made = pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "artifact")
-    with pytest.raises(InputError, match="--gpu is no option of onnx: leave it out"):
-        export(made, ExportSettings(gpu="sm86"), "onnx", Bar(quiet=True))
+    with pytest.raises(InputError, match="--gpu is not an option of onnx: leave it out"):
+        Export(ExportSettings(gpu="sm86"), "onnx", Bar(quiet=True)).run(made)

@@ -25,7 +25,7 @@ from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 
 LOG_8 = """
 [V] (Sparsity) Layers eligible for sparse math: Conv_0, MatMul_3, MatMul_7
@@ -169,7 +169,7 @@ def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> None:
     made = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
-    report = export(made, ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True))
+    report = Export(ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True)).run(made)
     opened = Artifact.open(made.root)
     opened.verify_files("tensorrt/")
     assert json.loads((made.root / "tensorrt/build.json").read_text()) == report

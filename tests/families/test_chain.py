@@ -26,7 +26,7 @@ from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import PRUNERS
 from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import ExportSettings, PruneSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
@@ -132,7 +132,7 @@ def test_families_that_are_not_deployed_are_refused(built: Built, artifact: Arti
     assert ("vlmc does not export such a model yet" in card) == (built.name not in pico.DEPLOYABLE)
     if built.name not in pico.DEPLOYABLE:
         with pytest.raises(InputError, match=f"vlmc cannot export a {built.name} model yet"):
-            export(artifact, ExportSettings(), "onnx", Progress(quiet=True))
+            Export(ExportSettings(), "onnx", Progress(quiet=True)).run(artifact)
 
 
 def test_token_policies_leave_the_decoder_of_an_encoder_decoder_alone(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from vlmc.toolchain.deploy.agreement import greedy
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", checkpoints.NAMES)
 def test_greedy_tokens_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     made = pruned(checkpoints.locate(name), tmp_path / "artifact")
-    report = export(made, ExportSettings(), "onnx", Progress(quiet=True))
+    report = Export(ExportSettings(), "onnx", Progress(quiet=True)).run(made)
     assert max(graph["max_error"] for graph in report["graphs"]) < 1e-5
     checkpoint = SavedModel.find(str(made.root))
     model = checkpoint.load()

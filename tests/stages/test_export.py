@@ -21,7 +21,7 @@ from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 
 QUIET = Progress(quiet=True)
 
@@ -46,31 +46,34 @@ def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
 
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_transformers_loads_the_artifact_as_it_is(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    checkpoint = SavedModel.find(str(exported(family, tmp_path_factory.getbasetemp())))
-    assert {type(checkpoint.load()).__name__} == {checkpoint.config["architectures"][0]}
+    saved = SavedModel.find(str(exported(family, tmp_path_factory.getbasetemp())))
+    assert {type(saved.load()).__name__} == {saved.config["architectures"][0]}
 
 
 def test_adapter_must_be_merged_first(made: Artifact) -> None:
     update_manifest(made, made.manifest.model_copy(update={"state": "adapted"}))
-    with pytest.raises(InputError, match="has an adapter that is not merged: run 'vlmc merge"):
-        export(Artifact.open(made.root), ExportSettings(), "onnx", QUIET)
+    with pytest.raises(
+        InputError,
+        match=r"adapter is not merged: export a pruned artifact or a merged artifact, as 'vlmc merge .*' writes it",
+    ):
+        Export(ExportSettings(), "onnx", QUIET).run(Artifact.open(made.root))
 
 
 def test_unknown_backend_and_gpu_are_told_and_leave_nothing(made: Artifact) -> None:
     before = {path.name for path in made.root.iterdir()}
     with pytest.raises(InputError, match="unknown backend 'coreml'"):
-        export(made, ExportSettings(), "coreml", QUIET)
+        Export(ExportSettings(), "coreml", QUIET).run(made)
     pytest.importorskip("tensorrt_rtx")
     with pytest.raises(InputError, match="'gtx' is no GPU architecture"):
-        export(made, ExportSettings(gpu="gtx"), "tensorrt", QUIET)
+        Export(ExportSettings(gpu="gtx"), "tensorrt", QUIET).run(made)
     assert {path.name for path in made.root.iterdir()} == before
     assert Artifact.open(made.root).manifest == made.manifest
 
 
 def compare(folder: Path, graphs: Path) -> dict[str, Any]:
-    checkpoint = SavedModel.find(str(folder))
+    saved = SavedModel.find(str(folder))
     exported = Exported(Deployment.read(graphs / DEPLOYMENT), graphs, ".onnx", OnnxSession)
-    return agreement.compare_answers(checkpoint.load(), checkpoint, exported, probes(2), 1e-4)
+    return agreement.compare_answers(saved.load(), saved, exported, probes(2), 1e-4)
 
 
 def test_graphs_of_another_model_are_found_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -98,7 +101,7 @@ def test_exporting_again_replaces_the_folder(tmp_path: Path, tmp_path_factory: p
     first = json.loads((folder / "onnx/export.json").read_text())
     with load(folder) as model:
         expected = model.generate(pico.picture(0), pico.QUESTIONS[0]).tokens
-    export(Artifact.open(folder), ExportSettings(precision="fp16"), "onnx", QUIET)
+    Export(ExportSettings(precision="fp16"), "onnx", QUIET).run(Artifact.open(folder))
     second = json.loads((folder / "onnx/export.json").read_text())
     assert (first["precision"], second["precision"]) == ("fp32", "fp16")
     assert all(a["bytes"] > b["bytes"] for a, b in zip(first["graphs"], second["graphs"], strict=True))

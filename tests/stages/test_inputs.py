@@ -12,7 +12,7 @@ from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.demo.dataset import write
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
-from vlmc.toolchain.stages.base import Stage
+from vlmc.toolchain.stages.base import ArtifactStage
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
 
@@ -23,8 +23,8 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
 
 
 @pytest.fixture(scope="module")
-def pruned(dense: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
-    return material.pruned(dense, tmp_path_factory.mktemp("pruned") / "pruned")
+def pruned(dense: SavedModel) -> SavedModel:
+    return material.pruned(dense, dense.folder.with_name("pruned"))  # beside it, where repair finds the dense model
 
 
 def repairing(source: str, **more: object) -> RepairSettings:
@@ -41,7 +41,12 @@ def repairing(source: str, **more: object) -> RepairSettings:
     ],
 )
 def test_a_wrong_input_is_found_first(
-    stage: Stage, message: str, dense: SavedModel, pruned: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: ArtifactStage,
+    message: str,
+    dense: SavedModel,
+    pruned: SavedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("load", "stream"):
         monkeypatch.delattr(SavedModel, name)

@@ -113,12 +113,12 @@ def test_merging_twice_gives_the_same_bytes(adapt: Adapt, tmp_path: Path) -> Non
 
 def test_only_a_repaired_artifact_is_merged(adapt: Adapt, tmp_path: Path) -> None:
     source = adapt("llava")
-    with pytest.raises(InputError, match="is pruned: merge works on a repaired artifact"):
+    with pytest.raises(InputError, match=r"is pruned: merge a repaired artifact, as 'vlmc repair .*' writes it"):
         Merge().run(SavedModel.find(str(source.folder.parent / "pruned")), tmp_path / "out")
-    with pytest.raises(InputError, match="is no vlmc artifact: merge works on"):
+    with pytest.raises(InputError, match="is dense: merge a repaired artifact, as 'vlmc repair' writes it"):
         Merge().run(SavedModel.find(str(source.folder.parent / "dense")), tmp_path / "out")
     merged = Merge().run(source, tmp_path / "merged")
-    with pytest.raises(InputError, match="is merged: merge works on"):
+    with pytest.raises(InputError, match="is already merged: merge a repaired artifact"):
         Merge().run(SavedModel.find(str(merged.root)), tmp_path / "out")
 
 

@@ -114,10 +114,10 @@ def test_vision_and_language_apart(tmp_path: Path, options: dict[str, str], part
     [
         ({"target": "5:4"}, "unknown sparsity '5:4'"),
         ({"vision": "none", "language": "none"}, "nothing to prune"),
-        ({"target": "2:7"}, r"no multiple of the pattern's group: .*layers\.0.*and 27 more; add --allow-dense"),
+        ({"target": "2:7"}, r"not a multiple of the pattern's group: .*layers\.0.*and 27 more; add --allow-dense"),
         ({"target": "2:7", "allow_dense": True}, "nothing to prune: no layer's inputs"),
         ({"tokens": "text", "language": "none"}, "--tokens text weighs tokens of the language model, which is left dense"),
-        ({"tokens": "atv", "method": "magnitude"}, "--tokens atv: magnitude looks at no token: add --refit"),
+        ({"tokens": "atv", "method": "magnitude"}, "--tokens atv: magnitude uses no calibration tokens: add --refit"),
         ({"data": "nowhere.jsonl"}, "no data set at nowhere.jsonl"),
     ],
 )

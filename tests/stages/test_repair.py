@@ -150,10 +150,10 @@ def test_the_seed_decides_the_result(llava: SavedModel, tmp_path: Path) -> None:
 
 
 def test_only_a_pruned_artifact_is_repaired(llava: SavedModel, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no vlmc artifact: prune the model first"):
+    with pytest.raises(InputError, match=r"is dense: repair a pruned artifact, as 'vlmc prune .*' writes it"):
         repair(SavedModel.find(str(llava.folder.parent / "dense")), tmp_path / "out")
     repair(llava, tmp_path / "adapted", steps=1)
-    with pytest.raises(InputError, match="is adapted: repair works on a pruned artifact"):
+    with pytest.raises(InputError, match="is already adapted: repair a pruned artifact"):
         repair(SavedModel.find(str(tmp_path / "adapted")), tmp_path / "out")
 
 

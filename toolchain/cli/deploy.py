@@ -23,9 +23,9 @@ def export(
     from vlmc.runtime.artifact import Artifact
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.reporting.tables import show_export
-    from vlmc.toolchain.stages.export import export as run_export
+    from vlmc.toolchain.stages.export import Export
 
-    found = run_export(Artifact.open(artifact), options, backend, Progress(quiet=terminal.quiet))
+    found = Export(options, backend, Progress(quiet=terminal.quiet)).run(Artifact.open(artifact))
     terminal.result(found, lambda: show_export(found))
 
 

@@ -1,4 +1,4 @@
-"""Options of eval and sweep, and of what is written to try them on."""
+"""Options of eval, of sweep, and of demo-data, which writes questions to try them on."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ class EvalSettings(DataSettings):
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
     batch: int = Field(default=64, ge=1)
-    """Questions that are answered together; fewer take less memory and give the same answers."""
+    """Questions answered in one batch; fewer take less memory and give the same answers."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
 
@@ -34,7 +34,7 @@ class SweepSettings(MethodSettings):
     targets: str = "2:4"
     """Sparsities to prune vision and language, vision only and language only to, separated by commas."""
     calibration_data: str | None = None
-    """Another data set to calibrate on. [default: that of the questions; the demo's splits share no picture]"""
+    """Another data set to calibrate on. [default: that of the questions; the demo's splits share no image]"""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
 

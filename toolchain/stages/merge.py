@@ -25,10 +25,11 @@ from vlmc.toolchain.repair.adapters.proving import check_saved, prove_logits
 from vlmc.toolchain.repair.training.reports import PLOT, TABLE
 from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import DataSettings
-from vlmc.toolchain.stages.base import Stage
+from vlmc.toolchain.stages.base import ArtifactStage
+from vlmc.toolchain.stages.states import ModelState
 
 
-class Merge(Stage):
+class Merge(ArtifactStage):
     """Merge in float32, re-mask, round to each tensor's stored type, layer by layer; then prove what was written.
 
     What is merged is the source's own adapter, where it has one, and `others`: folders of repaired artifacts, or of adapters
@@ -36,23 +37,24 @@ class Merge(Stage):
     on; where none are given, some of `data`, else of what the history says the adapters were trained on, else noise.
     """
 
-    name = "merge"
+    name, produces = "merge", "merged"
+    accepts: tuple[ModelState, ...] = ("adapted",)
 
     def __init__(
         self, samples: Sequence[Sample] | None = None, others: Sequence[Path] = (), data: DataSettings | None = None
     ) -> None:
+        super().__init__()
         self.samples, self.data = samples, data
         self.others = [_adapter_of(folder) for folder in others]
+        if others:
+            self.accepts = ("adapted", "pruned")
 
     def settings(self) -> dict[str, Any]:
         return {"others": [digest_of_adapter(folder) for folder in self.others]} if self.others else {}
 
     def requires(self, source: SavedModel) -> None:
         artifact = source.artifact
-        states = ("adapted", "pruned") if self.others else ("adapted",)
-        if artifact is None or artifact.manifest.state not in states:
-            state = "no vlmc artifact" if artifact is None else artifact.manifest.state
-            raise InputError(f"{source.name} is {state}: merge works on a repaired artifact, as 'vlmc repair' writes it")
+        assert artifact is not None
         artifact.verify_files()
         folders, base = self._adapters(artifact), _base_digest(artifact)
         for folder in folders:
@@ -77,7 +79,7 @@ class Merge(Stage):
         proof = prove_logits(merging, merged, source.family, in_batches(examples, encoder))
         told: dict[str, Any] = {"adapters": [one.method.name for one in saved]} if len(saved) > 1 else {}
         told |= {"noise": True} if noise else {}
-        return manifest.model_copy(update={"state": "merged"}), {**proof.measures(), "samples": len(examples), **told}
+        return manifest, {**proof.measures(), "samples": len(examples), **told}
 
     def _examples(self, artifact: Artifact, encoder: Encoder) -> tuple[list[Encoded], bool]:
         """Return what both models are run on, and whether that is noise."""

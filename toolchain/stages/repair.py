@@ -41,7 +41,7 @@ from vlmc.toolchain.repair.training.trainer import Trainer
 from vlmc.toolchain.reporting.card import PRUNED
 from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import RepairSettings
-from vlmc.toolchain.stages.base import Stage
+from vlmc.toolchain.stages.base import ArtifactStage
 from vlmc.toolchain.stages.run_folder import deciding
 
 _NO_RESULT = {
@@ -58,14 +58,14 @@ _NO_RESULT = {
 """Options that leave the result as it is."""
 
 
-class Repair(Stage):
+class Repair(ArtifactStage):
     """Train adapters on the pruned layers and the interface, with the dense model as the teacher.
 
     `samples` and `validation` stand in for the data sets of the options; `dense` names the dense model where it is
     not found by itself. Of several processes the main one runs the stage, the others `assist`.
     """
 
-    name = "repair"
+    name, accepts, produces = "repair", ("pruned",), "adapted"
 
     def __init__(
         self,
@@ -77,12 +77,13 @@ class Repair(Stage):
         samples: Sequence[Sample] | None = None,
         validation: Sequence[Sample] | None = None,
         progress: Progress | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
+        super().__init__(group)
         self.options, self.seed = options, seed
         self.resume, self.dense = resume, dense
         self.progress = progress or Progress(quiet=True)
         self.material = Material(options, seed, self.progress, samples, validation)
-        self.group = ProcessGroup()
 
     def settings(self) -> dict[str, Any]:
         return {**self.options.model_dump(mode="json", exclude=_NO_RESULT), "seed": self.seed}
@@ -93,11 +94,7 @@ class Repair(Stage):
         return METHODS[self.options.method]
 
     def requires(self, source: SavedModel) -> None:
-        artifact = source.artifact
-        if artifact is None:
-            raise InputError(f"{source.name} is no vlmc artifact: prune the model first, with 'vlmc prune {source.name}'")
-        if artifact.manifest.state != "pruned":
-            raise InputError(f"{source.name} is {artifact.manifest.state}: repair works on a pruned artifact")
+        artifact = _opened(source)
         artifact.verify_files()
         if self.method.distilled:
             find_dense(artifact, self.dense)
@@ -134,7 +131,7 @@ class Repair(Stage):
         base = artifact.manifest.origin.model
         save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest, base)
         write_reports(draft.root, trainer.records, trainer.watch.losses)
-        return artifact.manifest.model_copy(update={"state": "adapted"}), before | self._measures(trainer)
+        return artifact.manifest, before | self._measures(trainer)
 
     def assist(self, source: SavedModel, destination: Path) -> None:
         """Train in step with the main process, which writes `destination`."""
