@@ -12,8 +12,7 @@ from labels import ACCURACY, DEFAULTS
 from report import Bar, Report, Row, arguments, command, finish, measured, prepare, report
 from variants import Variants
 
-from vlmc.toolchain import data
-from vlmc.toolchain.demo.checkpoints import NAMES
+from vlmc.toolchain import builtin, data
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 
 MARGIN = 1.0  # points of accuracy; what a thousand questions can tell apart is not less
@@ -22,7 +21,7 @@ MARGIN = 1.0  # points of accuracy; what a thousand questions can tell apart is 
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
-    parser.add_argument("--models", nargs="+", default=list(NAMES), help="which models [default: both demos]")
+    parser.add_argument("--models", nargs="+", default=list(builtin.models()), help="which models [default: both demos]")
     chosen = parser.parse_args(given)
     prepare(chosen)
     quick = RepairSettings(steps=4, batch=4)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import webdataset
 from PIL import Image
 
+from vlmc.toolchain import builtin
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.demo.dataset import write as write_demo
 
 COUNT = 6
 
@@ -40,7 +40,7 @@ class Asked:
 
 def six(folder: Path) -> list[Asked]:
     """Write the demo's first six test questions into a folder and read them back; every other picture is a JPEG."""
-    path = write_demo(folder / "demo", "test", COUNT)
+    path = builtin.data_sets()["demo"].write(folder / "demo", "test", COUNT)
     found = []
     for number, line in enumerate(path.read_text().splitlines()):
         entry = json.loads(line)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain import data
+from vlmc.toolchain import builtin, data
 
 TURNS = [{"from": "human", "value": "<image>\nwhat digit?"}, {"from": "gpt", "value": " seven "}]
 
@@ -72,9 +72,7 @@ def test_a_broken_entry_gives_its_line(folder: Path, entry: Any, message: str) -
 
 
 def test_what_demo_data_writes_is_what_the_demo_asks(tmp_path: Path) -> None:
-    from vlmc.toolchain.demo.dataset import write as write_demo
-
-    path = write_demo(tmp_path / "out", "test", 20)
+    path = builtin.data_sets()["demo"].write(tmp_path / "out", "test", 20)
     written, drawn = data.load(str(path), "test"), data.load("demo", "test", 20)
     for one, other in zip(written, drawn, strict=True):
         assert (one.question, one.answer, one.kind) == (other.question, other.answer, other.kind)

@@ -9,11 +9,13 @@ import torch
 from transformers import AutoProcessor
 
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.demo import checkpoints, samples, train
+from vlmc.toolchain.demo import train
+from vlmc.toolchain.demo.dataset import samples
 from vlmc.toolchain.demo.glyphs import FULL, coverage_NHW
 from vlmc.toolchain.demo.learning import hidden
 from vlmc.toolchain.demo.packing import IGNORE, Recipe, batches, single, warped
 from vlmc.toolchain.demo.questions import KINDS
+from vlmc.toolchain.demo.shipped import verify
 from vlmc.toolchain.demo.train import DEMOS
 from vlmc.toolchain.demo.vocabulary import VOCABULARY, build_tokenizer, encode
 
@@ -85,7 +87,7 @@ def test_make_writes_a_whole_folder_twice_the_same(name: str, tmp_path: Path, mo
     try:
         for folder in (tmp_path / "one", tmp_path / "two"):
             train.make(name, folder, seed=3, threads=1)
-            checkpoints.verify(folder)
+            verify(folder)
             AutoProcessor.from_pretrained(folder)
     finally:
         torch.set_num_threads(threads)

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from vlmc.toolchain import builtin
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT
 
 ARTIFACT = Path("artifact")
+_BUILT_IN = " or ".join(f"{model.name} ({model.title})" for model in builtin.models().values())
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, demo or demo-blip2.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=f"A folder, a hub id, or {_BUILT_IN}.")]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The artifact's folder.")]
 OutOption = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write the artifact to.", rich_help_panel=OUTPUT)

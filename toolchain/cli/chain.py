@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.builtin import with_usual_data
 from vlmc.toolchain.cli.arguments import (
     ARTIFACT,
     ArtifactArgument,
@@ -38,8 +39,9 @@ def compress(
     from vlmc.toolchain.stages.compress import Compress
 
     _check_alone("compress")
-    chain = Compress(options, terminal.seed, Progress(quiet=terminal.quiet))
-    _report(chain.run(SavedModel.find(model), out, force=force), terminal)
+    source = SavedModel.find(model)
+    chain = Compress(with_usual_data(options, source.origin), terminal.seed, Progress(quiet=terminal.quiet))
+    _report(chain.run(source, out, force=force), terminal)
 
 
 def prune(
@@ -56,8 +58,10 @@ def prune(
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.prune import Prune
 
+    source = SavedModel.find(model)
+    options = with_usual_data(options, source.origin)
     stage = Prune(options, terminal.seed, resume=resume, progress=Progress(quiet=terminal.quiet))
-    _report(stage.run(SavedModel.find(model), out, force=force), terminal)
+    _report(stage.run(source, out, force=force), terminal)
 
 
 def repair(
@@ -79,8 +83,9 @@ def repair(
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.repair import Repair
 
-    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
     source = SavedModel.find(str(artifact))
+    options = with_usual_data(options, source.origin)
+    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
     _report(stage.run(source, out, force=force), terminal)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vlmc.toolchain.builtin import with_usual_data
 from vlmc.toolchain.cli.arguments import ARTIFACT, DenseOption, ModelArgument, RecipeOption
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
 from vlmc.toolchain.settings import EvalSettings, SweepSettings
@@ -73,8 +74,9 @@ def sweep(
     from vlmc.toolchain.reporting.tables import show_study
     from vlmc.toolchain.study import SplitStudy
 
-    study = SplitStudy(options, terminal.seed, Progress(quiet=terminal.quiet))
-    found = study.run(SavedModel.find(model), out, force=force).model_dump(mode="json")
+    source = SavedModel.find(model)
+    study = SplitStudy(with_usual_data(options, source.origin), terminal.seed, Progress(quiet=terminal.quiet))
+    found = study.run(source, out, force=force).model_dump(mode="json")
     terminal.result(found, lambda: show_study(found, out))
 
 

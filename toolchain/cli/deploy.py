@@ -1,4 +1,4 @@
-"""The verbs that deploy: export, run; and demo-data, which writes pictures to try them on."""
+"""The verbs that deploy: export and run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,8 @@ import typer
 
 from vlmc.exporters import BACKENDS
 from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument
-from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
-from vlmc.toolchain.settings import DemoDataSettings, ExportSettings, RunSettings
+from vlmc.toolchain.cli.options import NO_VALUE, Terminal, command
+from vlmc.toolchain.settings import ExportSettings, RunSettings
 
 
 def export(
@@ -50,23 +50,7 @@ def run(
     terminal.result({"answer": str(answer)}, lambda: typer.echo(str(answer)))
 
 
-def demo_data(
-    options: DemoDataSettings,
-    terminal: Terminal,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
-    force: Annotated[
-        bool,
-        typer.Option("--force", metavar=NO_VALUE, rich_help_panel=OUTPUT, help="Replace the folder if it stands there."),
-    ] = False,
-) -> None:
-    """Write the demo's questions as PNG pictures and a JSONL file of LLaVA conversations."""
-    from vlmc.toolchain.demo.dataset import write
-
-    path = write(directory, options.split, options.count, force=force)
-    terminal.result({"file": str(path)}, lambda: typer.echo(str(path)))
-
-
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
-    for name, function in (("export", export), ("run", run), ("demo-data", demo_data)):
+    for name, function in (("export", export), ("run", run)):
         command(app, name)(function)

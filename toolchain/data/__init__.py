@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain import builtin
 from vlmc.toolchain.data.forms.places import is_hub_id, open_rows
 from vlmc.toolchain.data.forms.rows import Rows
 from vlmc.toolchain.data.mixing import Mixture, epoch_counts, share
@@ -58,10 +59,9 @@ class _Opener:
 
     def open(self, source: Source, count: int | None) -> Sequence[Sample]:
         """Open a source, as far as the first `count` samples that are good."""
-        if source.name == "demo":
-            from vlmc.toolchain.demo.dataset import samples
-
-            return samples(source.split or self.split, count)  # type: ignore[arg-type]
+        named = builtin.data_sets().get(source.name)
+        if named is not None:
+            return named.samples(source.split or self.split, count)
         spare = self.limit.of(count) if count is not None and self.check else 0
         most = None if count is None else count + spare
         rows = self._rows(source, most)

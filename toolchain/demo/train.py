@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import Blip2Processor, LlavaProcessor
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.demo.architectures import (
     PATCHES,
     QUERIES,
@@ -33,6 +32,7 @@ from vlmc.toolchain.demo.learning import Grounding, Plan, train
 from vlmc.toolchain.demo.packing import Recipe
 from vlmc.toolchain.demo.questions import CAPTION
 from vlmc.toolchain.demo.scoring import score
+from vlmc.toolchain.demo.shipped import write_sums
 from vlmc.toolchain.demo.vocabulary import BOS, IMAGE, VOCABULARY
 
 _IMAGE, _BOS = VOCABULARY.index(IMAGE), VOCABULARY.index(BOS)
@@ -117,7 +117,7 @@ def publish(name: str, model: DemoModel, out: Path, run: Run) -> None:
     )
     save(model, demo.processor(), out)
     write_card(out, name, model, demo.plan, demo.recipe, measured, run)
-    checkpoints.write_sums(out)
+    write_sums(out)
 
 
 def _progress(model: DemoModel, demo: Demo) -> Callable[[int], None]:

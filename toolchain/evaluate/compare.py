@@ -10,7 +10,7 @@ import torch
 
 from vlmc.runtime.artifact import CARD, Artifact, put_texts
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain import data
+from vlmc.toolchain import builtin, data
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
@@ -54,6 +54,7 @@ def compare(
         InputError: a model or the data cannot be used, or two models would share a column's name.
     """
     main, device = SavedModel.find(model), choose_device(options.device)
+    options = builtin.with_usual_data(options, main.origin)
     samples = data.load(options, "test", options.count, check=True)
     columns = _columns(main, [SavedModel.find(name) for name in beside], dense)
     measured = {
@@ -63,7 +64,7 @@ def compare(
     before = pruned_accuracy(main.artifact.manifest) if main.artifact is not None else None
     found = {
         "data": named(options.data),
-        "split": options.split or ("test" if options.data == "demo" else None),
+        "split": options.split or ("test" if options.data in builtin.data_sets() else None),
         "count": len(samples),
         "models": {title: asdict(accuracy) for title, accuracy in measured.items()},
         "digests": {title: one.digest for title, one in columns.items()},

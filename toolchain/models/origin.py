@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import EnvironmentLacks, InputError
-from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain import builtin
 from vlmc.toolchain.machine.cache import cache_folder
 from vlmc.toolchain.models.saved import SavedModel
 
@@ -18,8 +18,8 @@ from vlmc.toolchain.models.saved import SavedModel
 def find_dense(artifact: Artifact, named: str | None = None) -> SavedModel:
     """Return the dense model that the artifact was made from, once its digest is the one that the artifact holds.
 
-    It is looked for where the user says (`named`); else, by the name in the artifact, among the demo models, where it lay
-    last on this machine, in the current folder, beside the artifact, and as a hub id.
+    It is looked for where the user says (`named`); else, by the name in the artifact, among the built-in models, where it
+    was last on this machine, in the current folder, beside the artifact, and as a hub id.
 
     Raises:
         InputError: it is not found, or what is found is another model.
@@ -41,7 +41,7 @@ def find_dense(artifact: Artifact, named: str | None = None) -> SavedModel:
 
 def remember(dense: SavedModel) -> None:
     """Note where a dense model lies, for this user on this machine; a cache that cannot be written is no error."""
-    if dense.name in checkpoints.NAMES:
+    if dense.name in builtin.models():
         return
     with suppress(OSError, RuntimeError):  # a folder that cannot be written, or no home folder
         note = _note(dense.digest)
@@ -53,7 +53,7 @@ def remember(dense: SavedModel) -> None:
 
 def _candidates(artifact: Artifact) -> Iterator[SavedModel]:
     name = artifact.manifest.origin.model
-    if name in checkpoints.NAMES:
+    if name in builtin.models():
         yield SavedModel.find(name)
         return
     beside = artifact.root.absolute().parent

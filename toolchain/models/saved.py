@@ -1,4 +1,4 @@
-"""Finding and loading a model: a demo by name, a folder on disk, or a hub id."""
+"""Finding and loading a model: a built-in one by name, a folder on disk, or a hub id."""
 
 import json
 import os
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from vlmc.runtime.artifact import Artifact, digest_of_files, sha256_file
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.runtime.tensors import open_weights
-from vlmc.toolchain import families
-from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain import builtin, families
 from vlmc.toolchain.families.base import Family, Processor
 from vlmc.toolchain.models.streaming.weights import StreamedModel
 
@@ -31,28 +30,35 @@ class SavedModel:
 
     @classmethod
     def find(cls, name: str) -> "SavedModel":
-        """Resolve a demo's name, a local folder or a hub id.
+        """Resolve the name of a built-in model, a local folder or a hub id.
 
         Raises:
             InputError: the folder is missing, holds no model, or a file of it is damaged.
-            EnvironmentLacks: a hub id that is not cached while the hub cannot be reached.
+            EnvironmentLacks: a built-in model that is not fetched, or a hub id that is not cached while the hub cannot be
+                reached.
         """
-        if name in checkpoints.NAMES:
-            return cls(name, checkpoints.locate(name))
+        named = builtin.models().get(name)
+        if named is not None:
+            return cls(name, named.locate())
         folder = Path(name)
         if not folder.exists() and _is_hub_id(name):
             folder = _download(name)
         if not folder.is_dir():
-            raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")
+            raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(builtin.models())}")
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no model: it has no config.json")
         return cls(name, folder)
 
     @property
     def title(self) -> str:
-        """What the model is called in artifacts: the demo's name, the hub id, or the last name of its folder's path."""
+        """What the model is called in artifacts: its built-in name, the hub id, or the last name of its folder's path."""
         is_path = Path(self.name) == self.folder or not _is_hub_id(self.name)
         return Path(os.path.abspath(self.folder)).name if is_path else self.name
+
+    @property
+    def origin(self) -> str:
+        """What the dense model is called that this one was made from; its own title where it is that model."""
+        return self.title if self.artifact is None else self.artifact.manifest.origin.model
 
     @cached_property
     def digest(self) -> str:
@@ -161,7 +167,7 @@ def _download(name: str) -> Path:
     )
 
     if "/" not in name:
-        raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(checkpoints.NAMES)}")
+        raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(builtin.models())}")
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
     except (RepositoryNotFoundError, HFValidationError):

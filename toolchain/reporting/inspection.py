@@ -8,7 +8,7 @@ from vlmc.exporters import BACKENDS
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import open_weights
-from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain import builtin
 from vlmc.toolchain.reporting.card import REPORT, pruned_accuracy
 from vlmc.toolchain.reporting.tables import asked, megabytes, percent, show_accuracies, show_table
 from vlmc.toolchain.reporting.verification import verify_artifact
@@ -22,7 +22,7 @@ def look(name: str) -> dict[str, Any]:
     Raises:
         InputError: there is neither by that name, or it is damaged.
     """
-    folder, is_place = Path(name), name not in checkpoints.NAMES and ("/" not in name or Path(name).exists())
+    folder, is_place = Path(name), name not in builtin.models() and ("/" not in name or Path(name).exists())
     if is_place and not (folder / "config.json").is_file():
         return overview(Artifact.open(folder))
     from vlmc.toolchain.models.saved import SavedModel

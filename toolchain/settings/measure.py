@@ -1,6 +1,4 @@
-"""Options of eval and sweep, and of what is written to try them on."""
-
-from typing import Literal
+"""Options of eval and sweep, and of samples that are written as files."""
 
 from pydantic import Field
 
@@ -39,10 +37,10 @@ class SweepSettings(MethodSettings):
     """Number of questions. [default: all]"""
 
 
-class DemoDataSettings(Settings):
-    """Which of the demo's questions to write."""
+class WriteSettings(Settings):
+    """Which samples to write."""
 
-    split: Literal["train", "validation", "test"] = "test"
-    """Split: train, validation or test; no handwriting occurs in two of them."""
+    split: str = "test"
+    """Split: train, validation or test."""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: the split's usual number]"""

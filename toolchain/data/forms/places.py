@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain import builtin
 from vlmc.toolchain.data.forms.rows import ManyRows, Rows
 from vlmc.toolchain.data.forms.text import open_text
 from vlmc.toolchain.data.sources import Source
@@ -49,7 +50,8 @@ def is_hub_id(name: str) -> bool:
 def nothing_at(name: str) -> InputError:
     """Return the error for a name that is no data set."""
     return InputError(
-        f"no data set at {name}: give demo, a {', '.join(FORMS)} file, a folder or a pattern of such files, or a hub id"
+        f"no data set at {name}: give {', '.join(builtin.data_sets())}, a {', '.join(FORMS)} file, "
+        "a folder or a pattern of such files, or a hub id"
     )
 
 
