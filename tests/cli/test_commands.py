@@ -219,11 +219,11 @@ def test_without_onnx_runtime_the_extras_are_named(
     verb: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = exported("llava", tmp_path_factory.getbasetemp())
-    picture = folder.parent / "picture.png"
-    pico.picture(0).save(picture)
+    image = folder.parent / "image.png"
+    pico.picture(0).save(image)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     before = Artifact.open(folder).manifest
-    more = ["--image", str(picture), "--prompt", "what ?"] if verb == "run" else ["--backend", "onnx"]
+    more = ["--image", str(image), "--prompt", "what ?"] if verb == "run" else ["--backend", "onnx"]
     assert run([verb, str(folder), *more]) == 3
     assert "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]'" in capsys.readouterr().err
     assert Artifact.open(folder).manifest == before

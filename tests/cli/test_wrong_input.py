@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from tests import pico
 from tests.artifacts import pruned
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
-from vlmc.runtime.images import open_picture
+from vlmc.runtime.images import open_image
 from vlmc.toolchain.cli.main import explain, run
 
 Result = tuple[int, str, str]
@@ -61,7 +61,7 @@ def break_data(here: Path) -> None:
     jsonl(here / "turns.jsonl", {**GOOD, "conversations": [{"from": "human"}]})
     jsonl(here / "empty.jsonl", "")
     jsonl(here / "short.jsonl", GOOD)
-    (here / "text.png").write_text("no picture")
+    (here / "text.png").write_text("no image")
     jsonl(here / "bad-image.jsonl", {**GOOD, "image": "text.png"})
 
 
@@ -166,7 +166,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["prune", "dense", "--data", "short.jsonl"], 2, "short.jsonl holds 1 samples, 128 were asked for"),
     (["eval", "dense", "--split", "secret"], 2, "the demo has no split 'secret'"),
     (["prune", "dense", "--data", "short.jsonl,demo=1"], 2, "give every source a weight, or none"),
-    (["prune", "dense", "--data", "demo", "--max-bad", "some"], 2, "--max-bad some: give a number of pictures"),
+    (["prune", "dense", "--data", "demo", "--max-bad", "some"], 2, "--max-bad some: give a number of images"),
     (["prune", "dense", "--data", "some/images"], 3, "the hub cannot be reached for it: give a file or a folder"),
     (["repair", "pruned", "--data", "some/images", "--stream"], 2, "add --samples or --count"),
     (["sweep", "dense", "--data", "short.jsonl"], 2, "short.jsonl holds 1 samples, 128 were asked for"),
@@ -257,7 +257,7 @@ def test_an_image_that_is_none(here: Path, vlmc: Callable[..., Result]) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "PNG")
     (here / "half.png").write_bytes(buffer.getvalue()[:40])
-    (here / "text.png").write_text("no picture")
+    (here / "text.png").write_text("no image")
     for name in ("half.png", "text.png", "nowhere.png"):
         with pytest.raises(InputError, match=name):
-            open_picture(here / name)
+            open_image(here / name)

@@ -57,7 +57,7 @@ def test_count_takes_the_first(folder: Path) -> None:
         (7, "line 2: an entry must be an object"),
         (
             {"conversations": TURNS},
-            "1 picture that cannot be read, .* 1% of 2 allows 0: d.jsonl line 2-0: None is no image",
+            "1 image that cannot be read, .* 1% of 2 allows 0: d.jsonl line 2-0: None is no image",
         ),
         ({"image": "../p.jpg", "conversations": TURNS}, "d.jsonl line 2-0: no image at .*p.jpg"),
         ({"image": "p.png", "conversations": TURNS[:1]}, "line 2: conversations must be a list"),

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data import material
-from tests.data.material import Asked, expected, put_pictures, seen
+from tests.data.material import Asked, expected, put_images, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.cli.main import explain
@@ -86,7 +86,7 @@ def test_a_parquet_text_that_is_no_utf8(tmp_path: Path, asked: list[Asked]) -> N
 
 
 def test_a_tar_that_is_damaged_in_its_middle_does_not_end_there_in_silence(tmp_path: Path, asked: list[Asked]) -> None:
-    put_pictures(tmp_path, asked)
+    put_images(tmp_path, asked)
     with tarfile.open(tmp_path / "plain.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for one in asked:
             archive.add(tmp_path / one.name, one.name)
@@ -115,7 +115,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     Path("d.parquet").write_bytes(b"")
     for module in ("parquet", "hub"):
-        monkeypatch.delitem(sys.modules, f"vlmc.toolchain.data.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"vlmc.toolchain.data.forms.{module}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModuleNotFoundError) as caught:
         data.load(source, "test")

@@ -61,7 +61,7 @@ def test_a_saved_data_set_has_splits(tmp_path: Path, asked: list[Asked]) -> None
         data.load(str(tmp_path / "two"), "test")
 
 
-def test_bad_pictures_of_a_saved_data_set(tmp_path: Path, asked: list[Asked]) -> None:
+def test_bad_images_of_a_saved_data_set(tmp_path: Path, asked: list[Asked]) -> None:
     broken = [Asked(one.name, b"x" if one.name == "001.jpg" else one.content, **one.row) for one in asked]
     made(broken).save_to_disk(tmp_path / "one")
     with pytest.raises(InputError, match=r"one row 1: image in row 1 of .* is no image that can be read"):

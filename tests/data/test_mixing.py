@@ -78,7 +78,7 @@ def test_each_source_has_its_own_split_and_columns(here: Path) -> None:
     assert found[1].question == "Say it."
 
 
-def test_bad_pictures_count_in_their_own_source(here: Path) -> None:
+def test_bad_images_count_in_their_own_source(here: Path) -> None:
     rows = [
         {"image": "gone.png" if number == 1 else "p.png", "question": "what?", "answer": f"d{number}"} for number in range(9)
     ]
@@ -86,7 +86,7 @@ def test_bad_pictures_count_in_their_own_source(here: Path) -> None:
     settings = DataSettings(data="a.jsonl=1,d.jsonl=1", max_bad="1")
     found = data.load(settings, "test", 8, check=True)
     assert [one.answer for one in found if one.answer[0] == "d"] == ["d0", "d2", "d3", "d4"]
-    with pytest.raises(InputError, match=r"^d.jsonl: 1 picture that cannot be read"):
+    with pytest.raises(InputError, match=r"^d.jsonl: 1 image that cannot be read"):
         data.load(settings.model_copy(update={"max_bad": "1%"}), "test", 8, check=True)
 
 

@@ -31,7 +31,7 @@ def test_packed_questions_do_not_see_each_other(name: str) -> None:
     demo = DEMOS[name]
     torch.manual_seed(0)
     model = demo.build(demo.size).eval()
-    packed = next(batches(replace(demo.recipe, pictures=1, questions=4), "a test", warped(0, 1)))
+    packed = next(batches(replace(demo.recipe, images=1, questions=4), "a test", warped(0, 1)))
     with torch.no_grad():
         together_TD = hidden(model, packed)[0][0]
         for segment in range(1, int(packed.segment_BT.max()) + 1):
@@ -58,7 +58,7 @@ def test_quick_encoding_is_the_tokenizers() -> None:
 
 
 def test_training_pixels_are_the_processors(name: str) -> None:
-    """What `single` feeds the model is what the stored processor makes of the same picture."""
+    """What `single` feeds the model is what the stored processor makes of the same image."""
     demo, sample = DEMOS[name], samples("validation", 1)[0]
     pixels = demo.processor()(images=sample.load_image(), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(single(demo.recipe.prefix, [sample]).pixels_BCHW, pixels, atol=1e-6, rtol=0)
@@ -73,7 +73,7 @@ def test_warped_handwriting_stays_ink() -> None:
 
 
 def test_batches_are_the_same_for_the_same_seed() -> None:
-    recipe, coverage = Recipe(prefix=(1, 4), pictures=2, questions=3), warped(0, 2)
+    recipe, coverage = Recipe(prefix=(1, 4), images=2, questions=3), warped(0, 2)
     one, other = (next(batches(recipe, "seed", coverage)) for _ in range(2))
     assert torch.equal(one.ids_BT, other.ids_BT)
     assert torch.equal(one.pixels_BCHW, other.pixels_BCHW)

@@ -86,7 +86,7 @@ def test_a_question_is_the_conversation_that_the_processor_makes(built: Built, f
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in found)
     with torch.no_grad():
-        ours, theirs = (built.model(**feed).logits for feed in (found, expected))
+        ours, theirs = (built.model(**inputs).logits for inputs in (found, expected))
     assert torch.equal(ours, theirs)
     assert torch.isfinite(ours).all()
 

@@ -35,11 +35,11 @@ def run(
     image: Annotated[
         list[Path], typer.Option("--image", help="Image file; may be repeated, where the model looks at several.")
     ],
-    prompt: Annotated[str, typer.Option("--prompt", help="Question about the picture.")],
+    prompt: Annotated[str, typer.Option("--prompt", help="Question about the image.")],
     artifact: ArtifactArgument = ARTIFACT,
     raw: Annotated[
         bool,
-        typer.Option("--raw", metavar=NO_VALUE, help="The prompt is the model's whole input, with a slot for the picture."),
+        typer.Option("--raw", metavar=NO_VALUE, help="The prompt is the model's whole input, with a slot for the image."),
     ] = False,
 ) -> None:
     """Answer one question about an image, or several, on the exported graphs, without torch."""

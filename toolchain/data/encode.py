@@ -70,7 +70,7 @@ class Encoder:
         labels = torch.cat([torch.full_like(asked["input_ids"], IGNORE), tail], 1)
         return {**asked, **longer, "input_ids": torch.cat([asked["input_ids"], tail], 1), "labels": labels}
 
-    def feed(self, sample: Sample) -> Encoded:
+    def inputs(self, sample: Sample) -> Encoded:
         """Return what a model runs on to calibrate it: question and answer, without the labels that no forward needs."""
         encoded = self.answered(sample)
         return encoded if self.family.encoder_decoder else {n: one for n, one in encoded.items() if n != "labels"}

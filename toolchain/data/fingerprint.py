@@ -9,7 +9,7 @@ from PIL import Image
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.file_digests import FileDigests
-from vlmc.toolchain.data.sample import Picture, Sample, Stored
+from vlmc.toolchain.data.sample import Sample, SampleImage, Stored
 
 _MISSING = "missing"
 
@@ -53,7 +53,7 @@ def _parts(sample: Sample, files: FileDigests) -> Iterable[str]:
     yield from (_image(image, files) for image in sample.images)
 
 
-def _image(image: Picture, files: FileDigests) -> str:
+def _image(image: SampleImage, files: FileDigests) -> str:
     if isinstance(image, Image.Image):
         return digest_of([image.mode, str(image.size), hashlib.sha256(image.tobytes()).hexdigest()])
     try:

@@ -20,7 +20,7 @@ class LazySamples(Sequence[Sample]):
         """Make the sample at an index from 0 to `len(self) - 1`."""
 
     def origin(self, index: int) -> tuple[Sequence[Sample], int]:
-        """Return the sequence that a sample is taken from in the end, and its index there; no picture is opened."""
+        """Return the sequence that a sample is taken from in the end, and its index there; no image is opened."""
         return self, index
 
     @overload

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from PIL import Image
 
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import open_picture
+from vlmc.runtime.images import open_image
 
 MARK = "<image>"
 """Stands in a question where an image goes."""
@@ -26,7 +26,7 @@ class Stored(ABC):
         """
 
 
-Picture: TypeAlias = Image.Image | Path | bytes | Stored
+SampleImage: TypeAlias = Image.Image | Path | bytes | Stored
 """An image, the path or the bytes of an image file, or where those bytes are read from."""
 
 
@@ -39,7 +39,7 @@ class Sample:
     """
 
     id: str
-    images: tuple[Picture, ...]
+    images: tuple[SampleImage, ...]
     question: str
     answer: str
     kind: str
@@ -64,14 +64,14 @@ class Sample:
         return _open(self.images[0])
 
 
-def _open(image: Picture) -> Image.Image:
+def _open(image: SampleImage) -> Image.Image:
     if not isinstance(image, Stored):
-        return open_picture(image)
+        return open_image(image)
     try:
         content = image.read()
     except OSError as error:
         raise InputError(f"{image} cannot be read: {error.strerror}") from None
     try:
-        return open_picture(content)
+        return open_image(content)
     except InputError:
         raise InputError(f"{image} is no image that can be read") from None

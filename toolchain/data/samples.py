@@ -15,7 +15,7 @@ from vlmc.toolchain.data.columns import choose
 from vlmc.toolchain.data.conversations import Asked, count_questions
 from vlmc.toolchain.data.forms.rows import Rows
 from vlmc.toolchain.data.lazy import LazySamples
-from vlmc.toolchain.data.sample import Picture, Sample, Stored
+from vlmc.toolchain.data.sample import Sample, SampleImage, Stored
 from vlmc.toolchain.data.sources import Source
 
 
@@ -51,7 +51,7 @@ class RowSamples(LazySamples):
         asked, folder = self._asked(row, values)[number or 0], self.source.folder or self.rows.folder(row)
         return Sample(
             name if number is None else f"{name}-{number}",
-            tuple(picture_of(image, folder) for image in asked.images or (None,)),
+            tuple(image_of(image, folder) for image in asked.images or (None,)),
             asked.question,
             asked.answer,
             asked.kind or _text(values, self.columns.kind) or "all",
@@ -100,7 +100,7 @@ class Absent(Stored):
         raise InputError(f"{self} is no image")
 
 
-def picture_of(value: Any, folder: Path) -> Picture:
+def image_of(value: Any, folder: Path) -> SampleImage:
     """Return a row's image: a path is taken from the folder; what is none fails when it is opened."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -111,7 +111,7 @@ def picture_of(value: Any, folder: Path) -> Picture:
     return value if isinstance(value, (Image.Image, bytes, Stored)) else Absent(value)
 
 
-def _named(name: str, folder: Path) -> Picture:
+def _named(name: str, folder: Path) -> SampleImage:
     """Return the image of a path or a URL: `data:` holds it, `file:` is a path, any other is not fetched."""
     scheme = name.partition(":")[0].casefold()
     if scheme == "data":

@@ -1,4 +1,4 @@
-"""Pictures that cannot be read: they are counted and left out up to a limit, and beyond it the data is refused."""
+"""Images that cannot be read: they are counted and left out up to a limit, and beyond it the data is refused."""
 
 import logging
 import re
@@ -10,27 +10,27 @@ from vlmc.toolchain.data.fingerprint import Fingerprinted, fingerprint
 from vlmc.toolchain.data.lazy import Chosen, LazySamples
 from vlmc.toolchain.data.sample import Sample
 
-_NAMED = 3  # bad pictures that a message names
+_NAMED = 3  # bad images that a message names
 _log = logging.getLogger(__name__)
 
 
 class Limit:
-    """How many pictures may be bad: a number, or a share such as 1 %, of which the part after the point counts nothing."""
+    """How many images may be bad: a number, or a share such as 1 %, of which the part after the point counts nothing."""
 
     def __init__(self, text: str) -> None:
         match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?%", text.strip())
         if match is None or float(match[2] or 0) > 100:
-            raise InputError(f"--max-bad {text}: give a number of pictures such as 10, or a share such as 1%")
+            raise InputError(f"--max-bad {text}: give a number of images such as 10, or a share such as 1%")
         self.text, self._count = text.strip(), int(match[1]) if match[1] else None
         self._share = float(match[2]) / 100 if match[2] else 0.0
 
     def of(self, total: int) -> int:
-        """Return how many of so many pictures may be bad."""
+        """Return how many of so many images may be bad."""
         return int(self._share * total + 1e-9) if self._count is None else self._count
 
 
 class Tally:
-    """The bad pictures of one source, by their places in it, and how many there may be of a total."""
+    """The bad images of one source, by their places in it, and how many there may be of a total."""
 
     def __init__(self, name: str, limit: Limit, total: int) -> None:
         self.name, self.limit, self.total = name, limit, total
@@ -38,7 +38,7 @@ class Tally:
         self.bad: dict[int, str] = {}
 
     def note(self, place: int, reason: str) -> None:
-        """Count a bad picture.
+        """Count a bad image.
 
         Raises:
             InputError: it is one too many; the message names the first ones.
@@ -48,7 +48,7 @@ class Tally:
             raise InputError(self._refusal())
 
     def named(self) -> str:
-        """Name the first bad pictures."""
+        """Name the first bad images."""
         more = len(self.bad) - _NAMED
         return "; ".join(islice(self.bad.values(), _NAMED)) + (f"; and {more} more" if more > 0 else "")
 
@@ -69,11 +69,11 @@ def _fault(sample: Sample) -> str | None:
 
 
 def _count(count: int) -> str:
-    return f"{count} picture{'s' if count != 1 else ''} that cannot be read"
+    return f"{count} image{'s' if count != 1 else ''} that cannot be read"
 
 
 class Screened(LazySamples, Fingerprinted):
-    """Samples whose pictures are opened when they are first asked for; for a bad one the next good one stands in.
+    """Samples whose images are opened when they are first asked for; for a bad one the next good one stands in.
 
     What stands in for a sample follows from the data alone, not from what was asked for before.
     """
@@ -92,7 +92,7 @@ class Screened(LazySamples, Fingerprinted):
                 sample = self.samples[place]
                 if self._good[place] or self._open(place, sample):
                     return sample
-        raise InputError(f"{self._tally.name}: no picture can be read: {self._tally.named()}")
+        raise InputError(f"{self._tally.name}: no image can be read: {self._tally.named()}")
 
     def digest(self) -> str:
         """Return a digest of all the samples, bad ones too: what stands in for what follows from them."""
@@ -100,7 +100,7 @@ class Screened(LazySamples, Fingerprinted):
 
     @property
     def bad(self) -> Mapping[int, str]:
-        """The bad pictures that were met: their places in the samples, and what is wrong with each, the first one first."""
+        """The bad images that were met: their places in the samples, and what is wrong with each, the first one first."""
         return self._tally.bad
 
     def reserve(self, place: int) -> None:
@@ -108,7 +108,7 @@ class Screened(LazySamples, Fingerprinted):
         self._reserved[place] = 1
 
     def note(self, place: int, reason: str) -> None:
-        """Leave a bad picture out, wherever it was met; one that is left out already counts once.
+        """Leave a bad image out, wherever it was met; one that is left out already counts once.
 
         Raises:
             InputError: it is one too many.
@@ -127,17 +127,17 @@ class Screened(LazySamples, Fingerprinted):
 
 
 def screens(samples: Sequence[Sample]) -> list[Screened]:
-    """Return all that leaves bad pictures out where these samples come from, in one order."""
+    """Return all that leaves bad images out where these samples come from, in one order."""
     if isinstance(samples, Screened):
         return [samples]
     return [one for part in samples.parts for one in screens(part)] if isinstance(samples, LazySamples) else []
 
 
 def readable(samples: Sequence[Sample], count: int | None, name: str, limit: Limit) -> Sequence[Sample]:
-    """Open all pictures once and return the samples that have good ones, the first `count` of them.
+    """Open all images once and return the samples that have good ones, the first `count` of them.
 
     Raises:
-        InputError: too many pictures are bad, or too few samples are left.
+        InputError: too many images are bad, or too few samples are left.
     """
     tally = Tally(name, limit, len(samples) if count is None else count)
     good: list[int] = []

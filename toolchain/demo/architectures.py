@@ -49,15 +49,15 @@ _IDS = {
 
 _TURN = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}PICTURE{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'image' %}SLOT{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% else %} ANSWER {% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %} ANSWER{% endif %}"
 ).replace("ANSWER", ANSWER)
 
-LLAVA_TEMPLATE = _TURN.replace("PICTURE", f"{IMAGE}\n")
+LLAVA_TEMPLATE = _TURN.replace("SLOT", f"{IMAGE}\n")
 
 # Blip2Processor puts the image tokens before the text itself, so its template must not name them.
-BLIP2_TEMPLATE = _TURN.replace("PICTURE", "")
+BLIP2_TEMPLATE = _TURN.replace("SLOT", "")
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ anything.
 
 `python -m vlmc.toolchain.demo.train {name} --out DIR --seed {seed} --threads {threads}`
 
-{steps:,} steps of AdamW, highest rate {rate:g}, cosine schedule; {pictures} scenes a step with up to {questions}
+{steps:,} steps of AdamW, highest rate {rate:g}, cosine schedule; {images} scenes a step with up to {questions}
 questions and a caption each; handwriting turned, stretched and slanted a little. At first, a second loss on the image
 features names each cell's digit and colour. It took {minutes:.0f} minutes on {threads} CPU threads with torch
 {torch_version} and transformers {transformers_version}. The same seed, threads, machine and versions give the same
@@ -104,7 +104,7 @@ def write_card(
         threads=run.threads,
         steps=plan.steps,
         rate=plan.rate,
-        pictures=recipe.pictures,
+        images=recipe.images,
         questions=recipe.questions,
         minutes=run.minutes,
         torch_version=torch.__version__.split("+")[0],

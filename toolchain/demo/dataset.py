@@ -9,7 +9,7 @@ from vlmc.toolchain.data.fingerprint import Fingerprinted, digest_of, fingerprin
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo.glyphs import SPLITS, Split
 from vlmc.toolchain.demo.questions import CAPTION, KINDS, Asked, ask
-from vlmc.toolchain.demo.scenes import Scene, draw_scene, picture
+from vlmc.toolchain.demo.scenes import Scene, draw_scene, render
 
 COUNTS: dict[Split, int] = {"train": 20_000, "validation": 1_000, "test": 2_000}
 """How many samples a split has when no count is asked."""
@@ -48,7 +48,7 @@ class DemoSamples(Sequence[Sample], Fingerprinted):
         number, place = divmod(index, len(self.kinds))
         kind = self.kinds[place]
         scene, (question, answer) = draw_asked(self.split, kind, number)
-        return Sample(f"{self.split}-{kind}-{number:05d}", (picture(scene),), question, answer, kind)
+        return Sample(f"{self.split}-{kind}-{number:05d}", (render(scene),), question, answer, kind)
 
 
 def samples(split: Split = "test", count: int | None = None, kinds: Sequence[str] | None = None) -> Sequence[Sample]:

@@ -1,6 +1,6 @@
 """Training of a demo model: task loss on answers, and for a while a dense loss that says which digit is where.
 
-Shapes: B pictures, T tokens, K = 4 cells, I image features, D width.
+Shapes: B images, T tokens, K = 4 cells, I image features, D width.
 """
 
 import math

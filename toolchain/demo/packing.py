@@ -1,6 +1,6 @@
-"""Training batches: each picture once, followed by several questions that see the picture but not each other.
+"""Training batches: each image once, followed by several questions that see the image but not each other.
 
-Shapes: B pictures, T tokens, H x W pixels, C colours, K cells. The packed form gives every question the attention mask
+Shapes: B images, T tokens, H x W pixels, C colours, K cells. The packed form gives every question the attention mask
 and the positions that it has alone, so the model trains on exactly what it is asked later, at a third of the cost.
 """
 
@@ -26,7 +26,7 @@ _ANSWER = encode(ANSWER)
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed questions about pictures; `segment_BT` is 0 in the prefix, then counts the questions, and -1 is padding."""
+    """Packed questions about images; `segment_BT` is 0 in the prefix, then counts the questions, and -1 is padding."""
 
     pixels_BCHW: Tensor
     ids_BT: Tensor
@@ -51,7 +51,7 @@ class Recipe:
     """What a batch holds; `emphasis` makes some kinds of question that many times as likely."""
 
     prefix: tuple[int, ...]
-    pictures: int
+    images: int
     questions: int
     caption_weight: float = 0.3
     emphasis: Mapping[str, float] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def batches(recipe: Recipe, seed: str, coverage_VNHW: npt.NDArray[np.int16]) -> 
     """Draw batches for ever from the training handwriting, warped in the V ways of `coverage_VNHW`."""
     random = Random(seed)
     while True:
-        scenes = [draw_scene(random, "train") for _ in range(recipe.pictures)]
+        scenes = [draw_scene(random, "train") for _ in range(recipe.images)]
         pixels = np.stack([paint(scene, random.choice(coverage_VNHW)) for scene in scenes])
         yield _batch(scenes, pixels, [_row(recipe, scene, random) for scene in scenes])
 

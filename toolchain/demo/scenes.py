@@ -16,7 +16,7 @@ from PIL import Image
 from vlmc.toolchain.demo import glyphs
 
 SIDE = 64
-"""Side of a picture in pixels."""
+"""Side of an image in pixels."""
 
 POSITIONS = ("top left", "top right", "bottom left", "bottom right")
 """The four cells of the grid, in the order of `Scene.cells`."""
@@ -119,7 +119,7 @@ def _draw_paper(random: Random) -> RGB:
 
 
 def paint(scene: Scene, coverage_NHW: npt.NDArray[np.int32] | None = None) -> npt.NDArray[np.uint8]:
-    """Return the picture of a scene as `pixels_HWC`; `coverage_NHW` replaces the handwriting, as augmentation does."""
+    """Return the image of a scene as `pixels_HWC`; `coverage_NHW` replaces the handwriting, as augmentation does."""
     coverage_NHW = glyphs.coverage_NHW() if coverage_NHW is None else coverage_NHW
     paper_C = np.array(scene.paper, dtype=np.int32)
     pixels_HWC = np.broadcast_to(paper_C, (SIDE, SIDE, 3)).astype(np.uint8)
@@ -132,6 +132,6 @@ def paint(scene: Scene, coverage_NHW: npt.NDArray[np.int32] | None = None) -> np
     return pixels_HWC
 
 
-def picture(scene: Scene) -> Image.Image:
-    """Return the picture of a scene, 64 x 64 in RGB."""
+def render(scene: Scene) -> Image.Image:
+    """Return the image of a scene, 64 x 64 in RGB."""
     return Image.fromarray(paint(scene))

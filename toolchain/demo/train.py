@@ -72,7 +72,7 @@ DEMOS = {
         llava_processor,
         Size(),
         _patch_cells(),
-        Recipe(prefix=(_BOS, *[_IMAGE] * PATCHES), pictures=32, questions=8, emphasis=_EMPHASIS),
+        Recipe(prefix=(_BOS, *[_IMAGE] * PATCHES), images=32, questions=8, emphasis=_EMPHASIS),
         Plan(steps=8_000, rate=2e-3, warm=300, grounded=0.5),
     ),
     "demo-blip2": Demo(
@@ -80,7 +80,7 @@ DEMOS = {
         blip2_processor,
         Size(),
         _query_cells(),
-        Recipe(prefix=(*[_IMAGE] * QUERIES, _BOS), pictures=32, questions=8, emphasis=_EMPHASIS),
+        Recipe(prefix=(*[_IMAGE] * QUERIES, _BOS), images=32, questions=8, emphasis=_EMPHASIS),
         Plan(steps=7_000, rate=1.5e-3, warm=300, grounded=0.5),
     ),
 }

@@ -93,17 +93,17 @@ def _answer(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded], size
 
 def _generate(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded]) -> list[list[int]]:
     device = next(model.parameters()).device
-    feed = {name: tensor.to(device) for name, tensor in stack(encoder, encoded).items()}
+    inputs = {name: tensor.to(device) for name, tensor in stack(encoder, encoded).items()}
     tokens = model.generate(  # type: ignore[operator]
-        **feed,
+        **inputs,
         do_sample=False,
         num_beams=1,
         max_new_tokens=min(shape(encoder, item).room for item in encoded),
         eos_token_id=list(encoder.end_ids),
         pad_token_id=encoder.end_ids[0],
     )
-    length = feed["input_ids"].shape[1]
-    if tokens.shape[1] >= length and torch.equal(tokens[:, :length], feed["input_ids"]):
+    length = inputs["input_ids"].shape[1]
+    if tokens.shape[1] >= length and torch.equal(tokens[:, :length], inputs["input_ids"]):
         tokens = tokens[:, length:]  # some families give the question back before the answer
     found: list[list[int]] = tokens.tolist()
     return found

@@ -26,7 +26,7 @@ from vlmc.toolchain.settings import EvalSettings
 
 
 def measure(
-    checkpoint: SavedModel,
+    saved: SavedModel,
     samples: Sequence[Sample],
     progress: Progress,
     *,
@@ -35,10 +35,10 @@ def measure(
     device: torch.device | None = None,
 ) -> Accuracy:
     """Load a model and return its accuracy; an adapter that is not merged works where it sits."""
-    model, artifact = checkpoint.load(), checkpoint.artifact
+    model, artifact = saved.load(), saved.artifact
     if artifact is not None and artifact.manifest.state == "adapted":
         attach_saved(model, load_adapter(artifact.root / FOLDER), load_masks(artifact.root, artifact.manifest))
-    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
+    encoder = Encoder(saved.load_processor(), saved.family, model)
     return evaluate(model.to(device), encoder, samples, progress, title=title, batch=batch)
 
 

@@ -41,7 +41,7 @@ class Stopwatch:
 
 
 class Trials:
-    """Questions a model and what is made of it; every variant starts from the checkpoint's own files."""
+    """Questions a model and what is made of it; every variant starts from the model's own files."""
 
     def __init__(self, source: SavedModel, samples: Sequence[Sample]) -> None:
         self.source, self.samples = source, samples
@@ -59,18 +59,18 @@ class Trials:
         watch = Stopwatch()
         with watch.step("prune"):
             Prune(options, seed).run(self.source, folder)
-        checkpoint = SavedModel(folder.name, folder)
-        return checkpoint, self.question(checkpoint, watch)
+        saved = SavedModel(folder.name, folder)
+        return saved, self.question(saved, watch)
 
-    def question(self, checkpoint: SavedModel, watch: Stopwatch) -> Trial:
+    def question(self, saved: SavedModel, watch: Stopwatch) -> Trial:
         """Question a variant that took the watch's seconds to make."""
-        accuracy = measure(checkpoint, self.samples, Progress(quiet=True), title=checkpoint.name)
-        history = checkpoint.artifact.manifest.history if checkpoint.artifact is not None else ()
-        return Trial(accuracy, watch.seconds, weight_bytes(checkpoint), {step.stage: step.measures for step in history})
+        accuracy = measure(saved, self.samples, Progress(quiet=True), title=saved.name)
+        history = saved.artifact.manifest.history if saved.artifact is not None else ()
+        return Trial(accuracy, watch.seconds, weight_bytes(saved), {step.stage: step.measures for step in history})
 
 
-def weight_bytes(checkpoint: SavedModel) -> dict[str, int]:
+def weight_bytes(saved: SavedModel) -> dict[str, int]:
     """Return the bytes of a model's weights on disk, and of its masks where it has some."""
-    sizes = {path.name: path.stat().st_size for path in checkpoint.folder.glob("*.safetensors")}
+    sizes = {path.name: path.stat().st_size for path in saved.folder.glob("*.safetensors")}
     masks = sizes.pop("masks.safetensors", 0)
     return {"weights": sum(sizes.values())} | ({"masks": masks} if masks else {})

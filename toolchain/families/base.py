@@ -42,17 +42,17 @@ class Family(ABC):
     towers: tuple[Tower, ...]  # in the order in which they run; every Linear inside may be pruned
     interface: tuple[str, ...]  # globs of the Linear layers between the towers: never pruned, adapted by LoRA
     encoder_decoder: bool = False  # the language model reads the question by an encoder, and writes by a decoder
-    documented: str | None = None  # the model cards' prompt, for checkpoints that bring no chat template
+    documented: str | None = None  # the model cards' prompt, for models that bring no chat template
     needs_image: bool = False  # the processor takes no text alone
     answer_type: int = 0  # of the answer's tokens, in `token_type_ids`
     own_processor: OwnProcessor = OwnProcessor()  # how transformers loads its processor: for images, and without torch
     notice: str | None = None  # what the user must be told before such a model is pruned
 
     def load_processor(self, folder: Path) -> Processor:
-        """Load the model's own processor: its tokenizer and its picture pipeline."""
+        """Load the model's own processor: its tokenizer and its image pipeline."""
         return load_processor(folder, self.own_processor)
 
-    def picture_token(self, processor: Processor) -> str:
+    def image_token(self, processor: Processor) -> str:
         """Return what stands for an image in the processor's text."""
         return str(processor.image_token)
 
@@ -68,7 +68,7 @@ class Family(ABC):
         """
         if not images and self.needs_image:
             raise InputError(f"a {self.name} model takes no question without an image")
-        token = self.picture_token(processor)
+        token = self.image_token(processor)
         text = self.template(processor, prompting.pieces_of(question, images, token), system)
         if text.count(token) != images:
             raise InputError(f"the model's chat template has {text.count(token)} slots for {images} images")
@@ -89,7 +89,7 @@ class Family(ABC):
             )
         if system and "{system}" not in self.documented:
             raise InputError(f"a {self.name} model without a chat template takes no system turn")
-        images = self.picture_token(processor) * asked.count(prompting.IMAGE)
+        images = self.image_token(processor) * asked.count(prompting.IMAGE)
         question = "".join(piece.get("text", "") for piece in asked).strip()
         return self.documented.format(images=images, prompt=question, system=f"{system} " if system else "")
 
@@ -118,10 +118,10 @@ class Family(ABC):
         found: int | None = getattr(some.config.get_text_config(), "max_position_embeddings", None)
         return found
 
-    def visual_tokens(self, model: nn.Module, feed: Mapping[str, Tensor]) -> Tensor:
-        """Return which tokens of the language model's input are visual: boolean (B, T); `feed` is the model's input."""
+    def visual_tokens(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return which tokens of the language model's input are visual: boolean (B, T); `inputs` is the model's input."""
         some: Any = model
-        found: Tensor = feed["input_ids"] == some.config.image_token_id
+        found: Tensor = inputs["input_ids"] == some.config.image_token_id
         return found
 
     def wiring(self, model: nn.Module) -> Wiring | None:

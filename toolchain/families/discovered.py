@@ -43,7 +43,7 @@ class Discovered(Family):
     def load_processor(self, folder: Path) -> Processor:
         processor = super().load_processor(folder)
         if vars(processor).get("image_token") is None:
-            raise InputError(f"this {self.name!r} model brings no processor for pictures in a text; vlmc knows {self.known}")
+            raise InputError(f"this {self.name!r} model brings no processor for images in a text; vlmc knows {self.known}")
         return processor
 
     def template(self, processor: Processor, asked: Sequence[Piece], system: str = "") -> str:
@@ -73,7 +73,7 @@ def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         raise InputError(f"{where} is a {model_type!r} model; vlmc knows {known}") from None
     if getattr(described, "image_token_id", None) is None:
-        raise InputError(f"{where} is a {model_type!r} model whose pictures are no tokens; vlmc knows {known}")
+        raise InputError(f"{where} is a {model_type!r} model whose images are no tokens; vlmc knows {known}")
     if described.get_text_config().is_encoder_decoder or described.is_encoder_decoder:
         raise InputError(f"{where} is a {model_type!r} model with an encoder and a decoder; vlmc knows {known}")
     return Discovered(model_type, model, known)

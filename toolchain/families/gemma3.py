@@ -14,5 +14,5 @@ class Gemma3(Family):
     )
     interface = ()
 
-    def picture_token(self, processor: Processor) -> str:
-        return str(processor.boi_token)  # the processor puts a picture's tokens after it
+    def image_token(self, processor: Processor) -> str:
+        return str(processor.boi_token)  # the processor puts an image's tokens after it

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT: LLaVA that also looks at a picture's tiles, as many as its shape asks for."""
+"""LLaVA-NeXT: LLaVA that also looks at an image's tiles, as many as its shape asks for."""
 
 from vlmc.runtime.artifact import Part
 from vlmc.toolchain.families.base import Family, Tower

@@ -1,4 +1,4 @@
-"""What the models share that look at a picture through a Q-Former's learned queries: BLIP-2 and InstructBLIP."""
+"""What the models share that look at an image through a Q-Former's learned queries: BLIP-2 and InstructBLIP."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from vlmc.toolchain.families.prompting import QUESTION, pieces_of
 
 
 class QueryingFamily(Family):
-    """A ViT, a Q-Former, a language model. The processor itself puts the picture's tokens before the whole text."""
+    """A ViT, a Q-Former, a language model. The processor itself puts the image's tokens before the whole text."""
 
     interface = ("*qformer.*", "*language_projection")
 
-    def picture_token(self, processor: Processor) -> str:
+    def image_token(self, processor: Processor) -> str:
         return SLOT
 
     def prompt(self, processor: Processor, images: int = 1, question: str = QUESTION, system: str = "") -> str:

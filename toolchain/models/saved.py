@@ -138,7 +138,7 @@ class SavedModel:
         return loaded
 
     def load_processor(self) -> Processor:
-        """Load the processor: the tokenizer and the picture pipeline.
+        """Load the processor: the tokenizer and the image pipeline.
 
         Raises:
             InputError: there is none, or it is damaged.

@@ -18,8 +18,7 @@ PRUNED = "pruned_accuracy"
 _END = "<!-- vlmc: end -->"
 _PART = re.compile(rf"<!-- vlmc: measured ([0-9a-f]{{16}}) [^>]*-->\s*\n(.*?)\n{_END}", re.DOTALL)
 _ON_GRAPHS = (
-    "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\n"
-    "vlmc run . --image picture.png --prompt 'what is shown'\n```\n"
+    "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\nvlmc run . --image image.png --prompt 'what is shown'\n```\n"
 )
 _LOADED = "python -c \"from transformers import AutoModelForImageTextToText as Model; Model.from_pretrained('.')\"\n"
 _ON_TRANSFORMERS = (

@@ -56,9 +56,9 @@ def verify_model(folder: Path, pattern: SparsityPattern) -> list[LayerReport]:
 
     from vlmc.toolchain.models.saved import SavedModel
 
-    checkpoint, weights = SavedModel(str(folder), folder), open_weights(folder)
-    family = checkpoint.family
-    model = checkpoint.stream(torch.device("cpu"))
+    saved, weights = SavedModel(str(folder), folder), open_weights(folder)
+    family = saved.family
+    model = saved.stream(torch.device("cpu"))
     found = []
     for name, part in family.prunable(model.module).items():
         tensor = model.stored(f"{name}.weight")

@@ -22,7 +22,7 @@ class DataSettings(Settings):
     caption_prompt: Annotated[str, RARE] = "Describe the image."
     """Question that a caption answers."""
     max_bad: Annotated[str, RARE] = "1%"
-    """Pictures that may be unreadable and are left out, a number or a share; beyond it the data is refused."""
+    """Images that may be unreadable and are left out, a number or a share; beyond it the data is refused."""
     stream: Annotated[bool, RARE] = False
     """Take the samples of a hub id from a stream, shuffled in a buffer, instead of downloading all of it."""
 

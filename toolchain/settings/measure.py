@@ -32,7 +32,7 @@ class SweepSettings(MethodSettings):
     targets: str = "2:4"
     """Sparsities to prune vision and language, vision only and language only to, separated by commas."""
     calibration_data: str | None = None
-    """Another data set to calibrate on. [default: that of the questions; the demo's splits share no picture]"""
+    """Another data set to calibrate on. [default: that of the questions; the demo's splits share no image]"""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
 

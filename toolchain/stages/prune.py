@@ -205,7 +205,7 @@ class Prune(Stage):
         if len(samples) < group.size:
             raise InputError(f"{len(samples)} calibration samples cannot be shared by {group.size} processes")
         samples = group.share(samples)
-        encode = encoder.answered if self.options.ratios == "ecoflap" else encoder.feed  # only losses need labels
+        encode = encoder.answered if self.options.ratios == "ecoflap" else encoder.inputs  # only losses need labels
         feeds = [encode(sample) for sample in samples]
         visual = [family.visual_tokens(model.module, feed)[0] for feed in feeds]
         return feeds, Tokens.choose(self.options.tokens, visual, [one.id for one in samples])

@@ -51,7 +51,7 @@ def test_blocks_get_their_weights_when_they_run(tmp_path: Path) -> None:
     source = checkpoint("llava", tmp_path)
     streamed, whole = source.stream(CPU), source.load()
     names = [name for tower in source.family.towers for name, _ in source.family.blocks(whole, tower)]
-    feed = Encoder(source.load_processor(), source.family, whole).feed(material.samples(1)[0])
+    feed = Encoder(source.load_processor(), source.family, whole).inputs(material.samples(1)[0])
     seen = []
     inside = streamed.module.get_submodule(f"{names[-1]}.mlp.up_proj")
     streamed.module.get_submodule(names[-1]).mlp.register_forward_hook(lambda *_: seen.append(inside.weight.is_meta))

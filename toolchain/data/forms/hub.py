@@ -87,7 +87,7 @@ class DatasetRows(Rows):
         held = self._cell(index, column).values
         return [Kept(self, index, column, number) for number in range(len(held) if held is not None else 0)]
 
-    def picture(self, index: int, column: str, number: int | None) -> Any:
+    def image(self, index: int, column: str, number: int | None) -> Any:
         """Return what a row's image column holds, or the image of that number in a list."""
         held = self._cell(index, column)
         return (held if number is None else held[number]).as_py()
@@ -112,11 +112,11 @@ class Kept(Stored):
         return f"{numbered(self._column, self._number)} in row {self._index} of {self._rows.name}"
 
     def read(self) -> bytes:
-        return bytes_of(self._rows.picture(self._index, self._column, self._number), Path(), str(self))
+        return bytes_of(self._rows.image(self._index, self._column, self._number), Path(), str(self))
 
 
 class TakenRows(Rows):
-    """Rows that were taken from a stream; they are in memory, pictures as the bytes of their files."""
+    """Rows that were taken from a stream; they are in memory, images as the bytes of their files."""
 
     def __init__(self, name: str, rows: list[dict[str, Any]]) -> None:
         self.name, self._rows = name, rows

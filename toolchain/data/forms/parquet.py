@@ -1,4 +1,4 @@
-"""Parquet files: texts are read a row group at a time, a picture only when it is opened."""
+"""Parquet files: texts are read a row group at a time, an image only when it is opened."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
@@ -26,7 +26,7 @@ class Group(NamedTuple):
 class ParquetRows(Rows):
     """The rows of Parquet files, one file after the other; of columns that hold bytes, only places are given.
 
-    The texts of the last eight row groups and the pictures of the last one are kept.
+    The texts of the last eight row groups and the images of the last one are kept.
     """
 
     def __init__(self, paths: Sequence[Path], limit: int | None) -> None:
@@ -40,10 +40,10 @@ class ParquetRows(Rows):
 
     def _cache(self) -> None:
         self._texts = lru_cache(maxsize=8 * len(self.columns))(_read)
-        self._pictures = lru_cache(maxsize=1)(_read)
+        self._images = lru_cache(maxsize=1)(_read)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_texts", "_pictures")}
+        return {name: value for name, value in vars(self).items() if name not in ("_texts", "_images")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -74,12 +74,12 @@ class ParquetRows(Rows):
             return Cell(self, index, column)
         group, _ = self._find(index)
         with _told(group.path):
-            return [Cell(self, index, column, number) for number in range(len(self.picture(index, column) or ()))]
+            return [Cell(self, index, column, number) for number in range(len(self.image(index, column) or ()))]
 
-    def picture(self, index: int, column: str) -> Any:
+    def image(self, index: int, column: str) -> Any:
         """Return what a row's image column holds."""
         group, inner = self._find(index)
-        return self._pictures(group, column)[inner].as_py()
+        return self._images(group, column)[inner].as_py()
 
     def place(self, index: int) -> Place:
         group, inner = self._find(index)
@@ -104,7 +104,7 @@ class Cell(Stored):
         return f"{numbered(self._column, self._number)} in {place.row} of {place.source}"
 
     def read(self) -> bytes:
-        held = self._rows.picture(self._index, self._column)
+        held = self._rows.image(self._index, self._column)
         return bytes_of(held if self._number is None else held[self._number], self._rows.folder(self._index), str(self))
 
 

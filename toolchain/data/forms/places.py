@@ -84,7 +84,7 @@ def _open_folder(folder: Path, source: Source, split: str, limit: int | None) ->
             wanted = source.split or (split if named else None)
             return open_files(_of_split(splits, wanted, source.name), source.name, limit)
     raise InputError(
-        f"{folder} holds no data set: no metadata.jsonl or metadata.csv beside pictures, no .parquet, .tar, .jsonl or .json"
+        f"{folder} holds no data set: no metadata.jsonl or metadata.csv beside images, no .parquet, .tar, .jsonl or .json"
     )
 
 

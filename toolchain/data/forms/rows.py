@@ -26,7 +26,7 @@ class Rows(ABC):
 
     @abstractmethod
     def read(self, index: int, columns: Collection[str]) -> dict[str, Any]:
-        """Return a row's values by column, those named at least; pictures stay where they are until they are opened.
+        """Return a row's values by column, those named at least; images stay where they are until they are opened.
 
         Raises:
             InputError: the row is broken; the message gives its place.
@@ -37,7 +37,7 @@ class Rows(ABC):
         """Say where a row stands."""
 
     def folder(self, index: int) -> Path:
-        """Return the folder that a row's picture paths start from."""
+        """Return the folder that a row's image paths start from."""
         return Path(self.place(index).source).parent
 
 

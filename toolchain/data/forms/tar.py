@@ -14,10 +14,10 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.forms.rows import Place, Rows
 from vlmc.toolchain.data.sample import Stored
 
-PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"))
-"""Members that are a sample's picture: its column is called image, whatever the member's ending."""
+IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"))
+"""Members that are a sample's image: its column is called image, whatever the member's ending."""
 KEY = "__key__"
-_SEVERAL = re.compile(rf"(?:image|img)?_?\d+\.(?:{'|'.join(sorted(PICTURES))})")
+_SEVERAL = re.compile(rf"(?:image|img)?_?\d+\.(?:{'|'.join(sorted(IMAGES))})")
 """Endings of the members that are one of a sample's several images, in the members' order: a.0.jpg, a.1.jpg."""
 
 
@@ -72,7 +72,7 @@ class TarRows(Rows):
             number, offset, size = self._members[3 * part : 3 * part + 3]
             ending = self._endings[number]
             member = TarMember(path, f"{self._keys[index]}.{ending}", offset, size)
-            if ending in PICTURES:
+            if ending in IMAGES:
                 found["image"] = member
             elif _SEVERAL.fullmatch(ending):
                 several.append(member)
