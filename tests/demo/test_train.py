@@ -81,7 +81,7 @@ def test_batches_are_the_same_for_the_same_seed() -> None:
 
 def test_make_writes_a_whole_folder_twice_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
-    short = replace(DEMOS[name], plan=replace(DEMOS[name].plan, steps=4, warm=2, variants=1))
+    short = replace(DEMOS[name], hyper=replace(DEMOS[name].hyper, steps=4, warm=2, variants=1))
     monkeypatch.setitem(DEMOS, name, short)
     monkeypatch.setattr(train, "samples", lambda split, count=None, kinds=None: samples(split, 20, kinds))
     try:

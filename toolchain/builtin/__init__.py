@@ -1,4 +1,4 @@
-"""Models and data sets that come by a name, such as `demo`: a source is one folder, and one line here."""
+"""Models and data sets that are known by name, such as `demo`: a source is one folder, and one line here."""
 
 from importlib import import_module
 from typing import TypeVar
@@ -9,7 +9,7 @@ from vlmc.toolchain.settings import DataSettings
 __all__ = ["SOURCES", "BuiltIn", "NamedData", "NamedModel", "data_sets", "models", "with_usual_data"]
 
 SOURCES = ("vlmc.toolchain.demo",)
-"""A package for each source, with a `SOURCE` that says what it offers. Nothing else imports such a package."""
+"""The package of each source; its `SOURCE` lists what it offers. Nothing else imports such a package."""
 
 Options = TypeVar("Options", bound=DataSettings)
 
@@ -25,7 +25,7 @@ def data_sets() -> dict[str, NamedData]:
 
 
 def with_usual_data(options: Options, model: str) -> Options:
-    """Return the options with a built-in model's own data set where they name none."""
+    """Return the options with the data set of a built-in model, unless they name one."""
     found = models().get(model)
     if found is None or "data" in options.model_fields_set:
         return options

@@ -1,4 +1,4 @@
-"""What a built-in source offers. It is read before any command runs: nothing heavy is imported until it is called."""
+"""What a built-in source offers. Sources are loaded before any command runs, so they import nothing heavy at the top."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model that comes by a name.
+    """A model that is known by name.
 
-    `title` says in a few words what it is; `data` is the built-in data set that it is used with where no other is named.
-    `locate` returns its folder; it raises InputError where the files are damaged, and EnvironmentLacks with the command to
-    run where they are not there yet. `fetch` downloads them and returns the folder: `vlmc fetch NAME`; None where the model
+    `title` describes it in a few words; `data` names the built-in data set to use with it unless the user names another.
+    `locate` returns its folder; it raises InputError if files are damaged, and EnvironmentLacks with the command to run if
+    they are not downloaded yet. `fetch` downloads them, as `vlmc fetch NAME`, and returns the folder; None for a model that
     is part of the package.
     """
 
@@ -28,10 +28,10 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class NamedData:
-    """A data set that comes by a name, with samples to train on, to validate on and to test on.
+    """A data set that is known by name, with the splits train, validation and test.
 
-    `title` completes "Write ... as PNG images". `samples` returns a split's samples, the first `count` or its usual number,
-    and raises InputError where there is no such split. `vlmc NAME-data` writes them as files.
+    `title` completes "Write ... as PNG images". `samples` returns the first `count` samples of a split, by default its usual
+    number, and raises InputError if there is no such split. `vlmc NAME-data` writes them as files.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The verbs of built-in sources: fetch, where a model is not part of the package, and NAME-data, which writes samples."""
+"""The verbs of built-in sources: fetch, for models that are not part of the package, and NAME-data, which writes samples."""
 
 from collections.abc import Callable
 from pathlib import Path

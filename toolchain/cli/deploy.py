@@ -19,7 +19,7 @@ def export(
         str, typer.Option("--backend", help=" or ".join(BACKENDS) + ".", metavar="|".join(BACKENDS))
     ] = "onnx",
 ) -> None:
-    """Write graphs or engines into the artifact; parity and sparsity are checked before it is called done."""
+    """Export graphs or engines into the artifact, and check their parity and sparsity."""
     from vlmc.runtime.artifact import Artifact
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.reporting.tables import show_export
@@ -33,16 +33,17 @@ def run(
     options: RunSettings,
     terminal: Terminal,
     image: Annotated[
-        list[Path], typer.Option("--image", help="Image file; may be repeated, where the model looks at several.")
+        list[Path],
+        typer.Option("--image", metavar="FILE", help="Image file; may be repeated for a model that takes several."),
     ],
-    prompt: Annotated[str, typer.Option("--prompt", help="Question about the image.")],
+    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="Question about the image.")],
     artifact: ArtifactArgument = ARTIFACT,
     raw: Annotated[
         bool,
-        typer.Option("--raw", metavar=NO_VALUE, help="The prompt is the model's whole input, with a slot for the image."),
+        typer.Option("--raw", metavar=NO_VALUE, help="Use the prompt as the model's whole input, image token included."),
     ] = False,
 ) -> None:
-    """Answer one question about an image, or several, on the exported graphs, without torch."""
+    """Answer a question about one or more images with the exported graphs, without torch."""
     from vlmc.runtime import load
 
     with load(artifact) as model:

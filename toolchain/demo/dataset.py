@@ -12,13 +12,13 @@ from vlmc.toolchain.demo.questions import CAPTION, KINDS, Asked, ask
 from vlmc.toolchain.demo.scenes import Scene, draw_scene, render
 
 COUNTS: dict[Split, int] = {"train": 20_000, "validation": 1_000, "test": 2_000}
-"""How many samples a split has when no count is asked."""
+"""The usual number of samples of a split."""
 
-_DRAWN = 8  # samples that are drawn for a digest: what draws them is the same for all
+_DRAWN = 8  # samples to draw for a digest: all others are drawn in the same way
 
 
 class DemoSamples(Sequence[Sample], Fingerprinted):
-    """Samples drawn when they are asked for; the same index gives the same sample, whatever the count."""
+    """Samples that are drawn when they are accessed; an index gives the same sample for any count."""
 
     def __init__(self, split: Split, length: int, kinds: tuple[str, ...]) -> None:
         self.split = split
@@ -67,12 +67,12 @@ def samples(split: Split = "test", count: int | None = None, kinds: Sequence[str
     if unknown or not chosen:
         raise InputError(f"the demo has no kind {', '.join(unknown) or '(none given)'}: use {', '.join((*KINDS, CAPTION))}")
     if count is not None and count < 0:
-        raise InputError(f"a data set of {count} samples cannot be drawn: give a count of 0 or more")
+        raise InputError(f"the demo cannot draw {count} samples: give a count of 0 or more")
     return DemoSamples(split, COUNTS[split] if count is None else count, chosen)
 
 
 def draw_asked(split: Split, kind: str, number: int) -> tuple[Scene, Asked]:
-    """Draw the `number`-th scene and question of one kind, again and again until the scene offers such a question."""
+    """Draw the `number`-th scene and question of one kind, repeatedly until the scene allows such a question."""
     random = Random(f"vlmc demo {split} {kind} {number}")
     while True:
         scene = draw_scene(random, split)

@@ -1,7 +1,7 @@
 """Scenes: two to four coloured handwritten digits in a 2 x 2 grid, on a dark or a light background.
 
-Everything is drawn from a `random.Random`, whose stream is the same in every Python, and painted in integers, so a seed
-gives the same pixels everywhere. Shapes: H x W pixels, C = 3 colours.
+Everything is drawn with `random.Random`, which is the same in every Python, and painted in integers, so a seed gives the
+same pixels everywhere. Shapes: H x W pixels, C = 3 colours.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ INKS: dict[str, RGB] = {
     "yellow": (230, 205, 30),
     "purple": (165, 40, 195),
 }
-"""The colours of the digits; each digit's own ink lies within 15 steps of these."""
+"""The colours of the digits; each digit's ink is within 15 steps of these."""
 
 COLOURS = tuple(INKS)
 
@@ -57,7 +57,7 @@ _PRESENT = (2, 3, 3, 4, 4, 4)
 
 @dataclass(frozen=True)
 class Digit:
-    """One digit of a scene: what it is, whose handwriting, its ink, and where its corner lies in the cell."""
+    """One digit of a scene: its value, handwriting and ink, and the position of its corner in the cell."""
 
     value: int
     colour: str
@@ -69,7 +69,7 @@ class Digit:
 
 @dataclass(frozen=True)
 class Scene:
-    """Four cells, each with a digit or empty, and the background's colour."""
+    """Four cells, each empty or with a digit, and the background's colour."""
 
     cells: tuple[Digit | None, ...]
     paper: RGB

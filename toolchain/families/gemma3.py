@@ -5,7 +5,7 @@ from vlmc.toolchain.families.base import Family, Processor, Tower
 
 
 class Gemma3(Family):
-    """`Gemma3ForConditionalGeneration` (arXiv 2503.19786); its projection is a bare matrix, which repair does not adapt."""
+    """`Gemma3ForConditionalGeneration` (arXiv 2503.19786); repair cannot adapt its projection, a plain parameter."""
 
     name = model_type = "gemma3"
     towers = (

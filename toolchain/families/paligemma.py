@@ -21,4 +21,4 @@ class PaliGemma(Family):
     answer_type = 1  # the suffix, which is read causally
 
     def joint(self, prompt: str) -> str | None:
-        return None  # the processor's newline stands between them
+        return None  # the processor's newline separates them

@@ -1,4 +1,4 @@
-"""What a step leaves as it was goes from one artifact to the next as hard links, or as copies where links cannot be made."""
+"""Files that a step does not change go from one artifact to the next as hard links, or as copies where links fail."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def carry(source: Path, target: Path, paths: Iterable[str]) -> None:
-    """Put the files at these relative paths of `source` at the same paths of `target`."""
+    """Link or copy files from `source` to the same relative paths of `target`."""
     for path in paths:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -12,9 +12,9 @@ from random import Random
 from typing import NamedTuple
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.lazy import Chosen, origin_of
 from vlmc.toolchain.data.sample import Sample, SampleImage, Stored
-from vlmc.toolchain.data.screening import Screened
+from vlmc.toolchain.data.sequences.lazy import Chosen, origin_of
+from vlmc.toolchain.data.sequences.screening import Screened
 
 MOST = 500  # samples that a share holds out
 LEAST = 40  # samples of which a share is taken; fewer are all trained on

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.data.material import FORMS, Asked, expected, lines, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.data.screening import Limit
+from vlmc.toolchain.data.sequences.screening import Limit
 from vlmc.toolchain.settings import DataSettings, RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 

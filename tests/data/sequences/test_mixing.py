@@ -9,7 +9,7 @@ from PIL import Image
 from tests.data.material import lines
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.data.mixing import epoch_counts, interleave, share
+from vlmc.toolchain.data.sequences.mixing import epoch_counts, interleave, share
 from vlmc.toolchain.settings import DataSettings
 
 
