@@ -28,7 +28,7 @@ def test_text_files_are_read_as_far_as_needed(tmp_path: Path, asked: list[Asked]
     for number, form in enumerate((material.conversations, material.conversation_list, material.vqa_lines)):
         source = cut(form(tmp_path / str(number), asked), b"004.png")
         assert seen(data.load(source, "test", 3)) == expected(asked)[:3]
-        with pytest.raises(InputError, match="no valid JSON"):
+        with pytest.raises(InputError, match="invalid JSON"):
             list(data.load(source, "test"))
 
 

@@ -129,7 +129,7 @@ def test_families_that_are_not_deployed_are_refused(built: Built, artifact: Arti
     with pytest.raises(InputError, match="has no ONNX graphs yet: run 'vlmc export"):
         load(artifact.root)
     card = (artifact.root / "README.md").read_text()
-    assert ("vlmc does not export such a model yet" in card) == (built.name not in pico.DEPLOYABLE)
+    assert ("vlmc cannot export this model yet" in card) == (built.name not in pico.DEPLOYABLE)
     if built.name not in pico.DEPLOYABLE:
         with pytest.raises(InputError, match=f"vlmc cannot export a {built.name} model yet"):
             export(artifact, ExportSettings(), "onnx", Progress(quiet=True))

@@ -62,9 +62,9 @@ def test_the_prompt_is_the_models_own(built: Built) -> None:
     [
         ("llava", None, "USER: <image><image>\n{prompt} ASSISTANT:"),
         ("blip-2-t5", "{{ messages[0]['content'][-1]['text'] }}<image>", "{prompt}"),
-        ("llava_next", None, "this llava_next model brings no chat template"),
-        ("gemma3", "{{ messages[0]['content'][-1]['text'] }}", "chat template has 0 slots for 2 images"),
-        ("gemma3", "<start_of_image> {{ messages[1] }}", "chat template does not show the question once"),
+        ("llava_next", None, "this llava_next model has no chat template"),
+        ("gemma3", "{{ messages[0]['content'][-1]['text'] }}", "chat template has 0 places for 2 images"),
+        ("gemma3", "<start_of_image> {{ messages[1] }}", "chat template does not contain the question exactly once"),
         ("gemma3", "{{ raise_exception('no') }}", "chat template cannot be rendered: no"),
     ],
 )

@@ -118,5 +118,5 @@ def _unanswered(samples: RowSamples) -> str:
 
 def _first(samples: Sequence[Sample], count: int | None, name: str) -> Sequence[Sample]:
     if count is not None and len(samples) < count:
-        raise InputError(f"{name} has {len(samples)} samples, but {count} were asked for")
+        raise InputError(f"{name} has only {len(samples)} of the {count} samples that are needed")
     return samples[:count]

@@ -94,7 +94,7 @@ def _query(text: str, part: str) -> dict[str, str]:
     try:
         told = dict(parse_qsl(text, strict_parsing=True)) if text else {}
     except ValueError:
-        raise InputError(f"--data {part}: after the ? must come key=value&key=value") from None
+        raise InputError(f"--data {part}: what follows the ? must be key=value&key=value") from None
     if unknown := sorted(told.keys() - set(known)):
         raise InputError(f"--data {part}: unknown key {unknown[0]!r}: the keys are {', '.join(known)}")
     return told

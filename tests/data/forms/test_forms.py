@@ -27,7 +27,7 @@ def test_a_count_takes_the_first(tmp_path: Path, asked: list[Asked], form: str) 
     source = str(FORMS[form](tmp_path / "d", asked))
     for check in (False, True):
         assert seen(data.load(source, "test", 3, check=check)) == expected(asked)[:3]
-        with pytest.raises(InputError, match="holds 6 samples, 7 were asked for"):
+        with pytest.raises(InputError, match="has only 6 of the 7 samples that are needed"):
             data.load(source, "test", 7, check=check)
 
 

@@ -64,8 +64,8 @@ def test_what_the_user_names_wins_over_what_is_guessed(tmp_path: Path, asked: li
 @pytest.mark.parametrize(
     ("row", "columns", "message"),
     [
-        ({"q": "a"}, None, r"cannot tell which columns .* they are image, q; name them, as in --columns image=img"),
-        ({"question": "a"}, None, "they are image, question; name them"),
+        ({"q": "a"}, None, r"cannot tell which of the columns image, q are .*: name them, as in --columns image=img"),
+        ({"question": "a"}, None, "of the columns image, question are .*: name them"),
         ({"q": "a"}, "question=p", r"has no column 'p' \(--columns question=p\): its columns are image, q"),
         ({"q": "a"}, "text=q", "'text' is not one of image, conversations, question, answer, id, kind"),
         ({"question": "a", "answer": None}, None, "line 1: answer is empty"),

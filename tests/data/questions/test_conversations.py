@@ -47,7 +47,7 @@ def test_count_takes_the_first(folder: Path) -> None:
     entry = {"image": "p.png", "conversations": TURNS}
     path = write(folder / "d.jsonl", [entry] * 5)
     assert len(data.load(path, "train", 3)) == 3
-    with pytest.raises(InputError, match="holds 5 samples, 6 were asked for"):
+    with pytest.raises(InputError, match="has only 5 of the 6 samples that are needed"):
         data.load(path, "train", 6)
 
 
@@ -57,11 +57,11 @@ def test_count_takes_the_first(folder: Path) -> None:
         (7, "line 2: an entry must be an object"),
         (
             {"conversations": TURNS},
-            "1 image that cannot be read, .* 1% of 2 allows 0: d.jsonl line 2-0: None is no image",
+            "1 unreadable image, .* 1% of 2 allows 0: d.jsonl line 2-0: None is not an image",
         ),
         ({"image": "../p.jpg", "conversations": TURNS}, "d.jsonl line 2-0: no image at .*p.jpg"),
         ({"image": "p.png", "conversations": TURNS[:1]}, "line 2: conversations must be a list"),
-        ({"image": "p.png", "conversations": [*TURNS[::-1]]}, "line 2: turns must be human, gpt"),
+        ({"image": "p.png", "conversations": [*TURNS[::-1]]}, "line 2: turns must alternate, human, gpt"),
         ({"image": "p.png", "conversations": [TURNS[0], {"from": "gpt", "value": " "}]}, "no answer may be empty"),
     ],
 )

@@ -70,18 +70,16 @@ def test_a_bad_image_is_left_out_and_told(
     found = data.load(settings(folder), "test", check=True)
     assert [one.answer for one in found] == [f"a{number}" for number in range(200) if number != 3]
     (record,) = caplog.records
-    assert "left out 1 image that cannot be read: d.jsonl line 4: " in record.getMessage()
+    assert "left out 1 unreadable image: d.jsonl line 4: " in record.getMessage()
 
 
 def test_a_counted_set_is_filled_up_with_the_next_good_ones(folder: Path) -> None:
     spoil(folder, 3, 7)
     found = data.load(settings(folder, "2"), "test", 10, check=True)
     assert [one.answer for one in found] == [f"a{number}" for number in (0, 1, 2, 4, 5, 6, 8, 9, 10, 11)]
-    with pytest.raises(
-        InputError, match=r"d.jsonl: 2 images that cannot be read, --max-bad 1 of 10 allows 1: d.jsonl line 4"
-    ):
+    with pytest.raises(InputError, match=r"d.jsonl: 2 unreadable images, but --max-bad 1 of 10 allows 1: d.jsonl line 4"):
         data.load(settings(folder, "1"), "test", 10, check=True)
-    with pytest.raises(InputError, match="holds 200 samples, 199 were asked for, with 2 images that cannot be read"):
+    with pytest.raises(InputError, match="has only 200 of the 199 samples that are needed, with 2 unreadable images"):
         data.load(settings(folder, "2"), "test", 199, check=True)
 
 
@@ -99,7 +97,7 @@ def test_the_limit_is_no_part_of_what_a_repair_is(folder: Path) -> None:
 
 def test_beyond_the_limit_the_data_is_refused_with_the_first_names(folder: Path) -> None:
     spoil(folder, 3, 6, 9, 12)
-    message = r"3 images that .* --max-bad 1% of 200 allows 2: .* line 4: .*; d.jsonl line 7: .*; d.jsonl line 10: "
+    message = r"3 unreadable images, .* --max-bad 1% of 200 allows 2: .* line 4: .*; d.jsonl line 7: .*; d.jsonl line 10: "
     with pytest.raises(InputError, match=message) as caught:
         data.load(settings(folder), "test", check=True)
     assert "\n" not in str(caught.value)
@@ -128,7 +126,7 @@ def test_a_bad_image_counts_once(folder: Path, caplog: pytest.LogCaptureFixture)
 
 def test_nothing_but_bad_images_is_refused(tmp_path: Path) -> None:
     lines(tmp_path / "d.jsonl", [{"image": "gone.png", "question": "what?", "answer": "a"}] * 3)
-    with pytest.raises(InputError, match="no image can be read"):
+    with pytest.raises(InputError, match="none of the images can be read"):
         _ = data.load(settings(tmp_path, "100%"), "test")[1]
 
 
@@ -154,7 +152,7 @@ def test_every_form_leaves_a_bad_image_out(tmp_path: Path, asked: list[Asked], f
     assert seen(data.load(source, "test", check=True)) == good
     assert seen(data.load(source, "test", 4, check=True)) == good[:4]
     assert seen([data.load(source, "test")[1]]) == good[1:2]
-    with pytest.raises(InputError, match="1 image that cannot be read"):
+    with pytest.raises(InputError, match="1 unreadable image"):
         data.load(source.model_copy(update={"max_bad": "0"}), "test", check=True)
 
 

@@ -90,7 +90,7 @@ def test_a_missing_weight_is_named(tmp_path: Path) -> None:
     lost = next(name for name in weights if "up_proj" in name)
     del weights[lost]
     save_file(weights, source.folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"lacks weights, the first of them \S+up_proj\.weight"):
+    with pytest.raises(InputError, match=r"lacks weights, the first is \S+up_proj\.weight"):
         source.stream(CPU)
 
 

@@ -144,7 +144,7 @@ def test_bad_pictures_are_counted_over_all_processes(
             error = str(caught)
         told.append((error, [record.getMessage() for record in caplog.records]))
     assert told[0] == told[1]
-    assert ("3 pictures that cannot be read, --max-bad 2 of 8 allows 2: " in told[1][0]) == (limit == "2")
+    assert ("3 unreadable images, but --max-bad 2 of 8 allows 2: " in told[1][0]) == (limit == "2")
     assert len(told[1][1]) == (4 if limit == "3" else 3)  # each once; the one too many is in the error
 
 
@@ -154,7 +154,7 @@ def test_wrong_samples_are_told_as_they_are(source: SavedModel) -> None:
     for remote in (False, True):
         some = feed(source, samples=samples)
         some._source = iter(Remote(some, 2)) if remote else None
-        with pytest.raises(InputError, match="sample s6 has an answer without any token") as caught:
+        with pytest.raises(InputError, match="sample s6 has an answer without tokens") as caught:
             contents(some)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]

@@ -150,7 +150,7 @@ def readable(samples: Sequence[Sample], count: int | None, name: str, limit: Lim
             tally.note(index, reason)
     if count is not None and len(good) < count:
         bad = f", with {_count(len(tally.bad))}: {tally.named()}" if tally.bad else ""
-        raise InputError(f"{name} has {len(samples)} samples, but {count} were asked for{bad}")
+        raise InputError(f"{name} has only {len(samples)} of the {count} samples that are needed{bad}")
     if tally.bad:
         _log.warning("%s: left out %s: %s", name, _count(len(tally.bad)), tally.named())
     return Chosen(samples, good)
