@@ -42,6 +42,13 @@ def test_every_verb_has_help_and_the_common_options(verb: str, capsys: pytest.Ca
         assert option in out
 
 
+def test_help_shows_a_default_of_zero_and_one_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "--help"]) == 0
+    assert "[default: 0.0]" in capsys.readouterr().out
+    assert run(["merge", "--help"]) == 0
+    assert "[default: adapted]" in capsys.readouterr().out
+
+
 def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom vlmc.toolchain.cli.main import run\nrun(['--help'])\n"

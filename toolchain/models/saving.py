@@ -1,4 +1,4 @@
-"""Writing weights: a copy of a model's files with changed weights, and small files in one step."""
+"""Writing models: a copy of a model's files with changed weights, unchanged files as links, small files in one step."""
 
 import os
 import shutil
@@ -67,6 +67,16 @@ def copy_companions(source: Path, folder: Path) -> None:
         for path in sorted(place.iterdir()):
             if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
                 shutil.copyfile(path, target / path.name)
+
+
+def carry(source: Path, target: Path, paths: Iterable[str]) -> None:
+    """Put unchanged files at the same relative paths of `target`, as hard links, or as copies where links fail."""
+    for path in paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source / path, target / path)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source / path, target / path)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
