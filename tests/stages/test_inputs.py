@@ -22,8 +22,8 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
 
 
 @pytest.fixture(scope="module")
-def pruned(dense: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
-    return material.pruned(dense, tmp_path_factory.mktemp("pruned") / "pruned")
+def pruned(dense: SavedModel) -> SavedModel:
+    return material.pruned(dense, dense.folder.parent / "pruned")  # beside the dense model, where it is found
 
 
 def repairing(source: str, **more: object) -> RepairSettings:
