@@ -15,7 +15,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from labels import ACCURACY, DENSE
+from labels import ACCURACY, DEMOS, DENSE
 from pages import DOCS, fill, with_table
 from report import RESULTS, Report, Row, arguments, command, finish, measured, prepare, report, tenths
 from variants import Variants
@@ -55,7 +55,7 @@ VARIANTS = [*PLAIN, *TRAINED]
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
-    parser.add_argument("--models", nargs="+", default=list(builtin.models()), help="which models [default: both demos]")
+    parser.add_argument("--models", nargs="+", default=list(DEMOS), help="which models [default: both demos]")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="which methods [default: all]")
     parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
     chosen = parser.parse_args(given)
