@@ -14,17 +14,17 @@ from PIL import Image, ImageOps
 from vlmc.runtime.deployment import ImagePipeline
 from vlmc.runtime.errors import InputError
 
-Picture = str | Path | bytes | Image.Image
+ImageLike = str | Path | bytes | Image.Image
 """A picture file's path, a picture file's bytes, or an open picture."""
 
 
-def preprocess(picture: Picture, pipeline: ImagePipeline) -> NDArray[np.float32]:
+def preprocess(picture: ImageLike, pipeline: ImagePipeline) -> NDArray[np.float32]:
     """Return the pixel values (1, 3, H, W) that transformers' processor gives for the picture.
 
     Raises:
         InputError: the picture is none, or cannot be read.
     """
-    image = open_picture(picture)
+    image = open_image(picture)
     if pipeline.resize is not None:
         height, width = target_size(image.height, image.width, pipeline.resize)
         image = image.resize((width, height), resample=Image.Resampling(pipeline.resample))
@@ -39,7 +39,7 @@ def preprocess(picture: Picture, pipeline: ImagePipeline) -> NDArray[np.float32]
     return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)[None])
 
 
-def open_picture(picture: Picture) -> Image.Image:
+def open_image(picture: ImageLike) -> Image.Image:
     """Return the picture in RGB, upright where a file's EXIF data says how, transparency on white.
 
     Raises:

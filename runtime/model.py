@@ -13,7 +13,7 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.deployment import Deployment
 from vlmc.runtime.engine import Engine
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import Picture, open_picture
+from vlmc.runtime.images import ImageLike, open_image
 from vlmc.runtime.processing import Batch, Processing, Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.runtime.sampling import Sampler
@@ -22,7 +22,7 @@ from vlmc.runtime.text import Text
 
 FOLDER = "onnx"
 
-Images = Picture | Sequence[Picture]
+Images = ImageLike | Sequence[ImageLike]
 """One image, or several that the question is about."""
 
 
@@ -143,12 +143,12 @@ class Model:
         self.close()
 
     def _request(self, image: Images, prompt: str, *, raw: bool) -> Request:
-        given = [image] if isinstance(image, Picture) else list(image)
+        given = [image] if isinstance(image, ImageLike) else list(image)
         most = self._deployment.max_images
         if most is not None and len(given) > most:
             raise InputError(f"{len(given)} images were given, and this model looks at {most} at a time")
         text = fill_prompt(self._deployment.prompt, prompt, images=len(given), raw=raw)
-        return Request(text, tuple(open_picture(one) for one in given))
+        return Request(text, tuple(open_image(one) for one in given))
 
     def _room(self, prompt_tokens: int) -> int | None:
         """Return how many tokens may follow the prompt; None where there is no limit."""

@@ -1,4 +1,4 @@
-"""Artifacts for tests: a checkpoint that is pruned by magnitude, the quickest way there is, and its graphs."""
+"""Artifacts for tests: a model that is pruned by magnitude, the quickest way there is, and its graphs."""
 
 import os
 from pathlib import Path
@@ -19,10 +19,10 @@ DEPLOYABLE = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else na
 """The families that are exported, for tests that export them; those that tell little more are slow tests."""
 
 
-def pruned(checkpoint: Path, destination: Path, target: str = "2:4") -> Artifact:
-    """Prune every layer of both towers of a checkpoint and write the artifact."""
+def pruned(source: Path, destination: Path, target: str = "2:4") -> Artifact:
+    """Prune every layer of both towers of a model and write the artifact."""
     options = PruneSettings(target=target, method="magnitude", calibration=1)
-    return Prune(options).run(SavedModel.find(str(checkpoint)), destination)
+    return Prune(options).run(SavedModel.find(str(source)), destination)
 
 
 def exported(family: str, base: Path) -> Path:

@@ -42,6 +42,13 @@ def test_every_verb_has_help_and_the_common_options(verb: str, capsys: pytest.Ca
         assert option in out
 
 
+def test_help_shows_a_default_of_zero_and_one_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "--help"]) == 0
+    assert "[default: 0.0]" in capsys.readouterr().out
+    assert run(["merge", "--help"]) == 0
+    assert "[default: adapted]" in capsys.readouterr().out
+
+
 def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom vlmc.toolchain.cli.main import run\nrun(['--help'])\n"
@@ -221,11 +228,11 @@ def test_without_onnx_runtime_the_extras_are_named(
     verb: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = exported("llava", tmp_path_factory.getbasetemp())
-    picture = folder.parent / "picture.png"
-    pico.picture(0).save(picture)
+    image = folder.parent / "image.png"
+    pico.picture(0).save(image)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     before = Artifact.open(folder).manifest
-    more = ["--image", str(picture), "--prompt", "what ?"] if verb == "run" else ["--backend", "onnx"]
+    more = ["--image", str(image), "--prompt", "what ?"] if verb == "run" else ["--backend", "onnx"]
     assert run([verb, str(folder), *more]) == 3
     assert "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]'" in capsys.readouterr().err
     assert Artifact.open(folder).manifest == before

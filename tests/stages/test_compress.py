@@ -8,7 +8,7 @@ from tests import pico
 from tests.repair.material import Killed, KilledAt
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError
-from vlmc.toolchain.demo.dataset import write
+from vlmc.toolchain import builtin
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import CompressSettings
@@ -95,7 +95,7 @@ def test_an_unfinished_run_is_not_continued_with_other_options(tmp_path: Path) -
 
 def own_data(folder: Path) -> CompressSettings:
     """Options to prune on four questions of one's own."""
-    return OPTIONS.model_copy(update={"repair": "none", "data": str(write(folder, "train", 4))})
+    return OPTIONS.model_copy(update={"repair": "none", "data": str(builtin.data_sets()["demo"].write(folder, "train", 4))})
 
 
 def change(folder: Path) -> None:

@@ -7,9 +7,8 @@ import pytest
 
 from tests.repair import material
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain import data
+from vlmc.toolchain import builtin, data
 from vlmc.toolchain.data.fingerprint import fingerprint
-from vlmc.toolchain.demo.dataset import write
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 from vlmc.toolchain.stages.base import ArtifactStage
@@ -56,7 +55,7 @@ def test_a_wrong_input_is_found_first(
 
 
 def test_a_row_that_is_broken_is_found_before_the_training(pruned: SavedModel, tmp_path: Path) -> None:
-    path = write(tmp_path / "data", "train", 6)
+    path = builtin.data_sets()["demo"].write(tmp_path / "data", "train", 6)
     path.write_text(path.read_text() + '{"image": "images/000001.png", "conversations": []}\n')
     with pytest.raises(InputError, match=r"train\.jsonl, line 7: conversations must be"):
         Repair(repairing(str(path))).run(pruned, tmp_path / "out")
@@ -64,7 +63,7 @@ def test_a_row_that_is_broken_is_found_before_the_training(pruned: SavedModel, t
 
 
 def test_a_stopped_repair_goes_on_with_the_same_data_only_wherever_it_lies(pruned: SavedModel, tmp_path: Path) -> None:
-    path, moved = write(tmp_path / "data", "train", 6), tmp_path / "moved"
+    path, moved = builtin.data_sets()["demo"].write(tmp_path / "data", "train", 6), tmp_path / "moved"
     with pytest.raises(material.Killed):
         Repair(repairing(str(path)), progress=material.KilledAt(3)).run(pruned, tmp_path / "out")
     shutil.move(path.parent, moved)

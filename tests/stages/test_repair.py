@@ -171,7 +171,7 @@ def test_the_teacher_must_be_the_model_that_was_pruned(llava: SavedModel, tmp_pa
     other = pico.save("llava", tmp_path / "other", seed=1)
     stage = Repair(material.OPTIONS, dense=str(other), samples=material.samples())
     with pytest.raises(
-        InputError, match=r"is not the model that .* was pruned from \(digest differs\): name that with --dense"
+        InputError, match=r"is not the model that .* was pruned from \(digest differs\): give that one with --dense"
     ):
         stage.run(llava, tmp_path / "out")
     with pytest.raises(InputError, match="no model at"):

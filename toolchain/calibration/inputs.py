@@ -28,7 +28,7 @@ def encode(
     if len(samples) < group.size:
         raise InputError(f"{len(samples)} calibration samples cannot be shared by {group.size} processes")
     own = group.share(samples)
-    inputs = [encoder.answered(sample) if labels else encoder.feed(sample) for sample in own]
+    inputs = [encoder.answered(sample) if labels else encoder.inputs(sample) for sample in own]
     visual = [encoder.family.visual_tokens(model.module, one)[0] for one in inputs]
     return inputs, Tokens.choose(policy, visual, [sample.id for sample in own])
 

@@ -71,7 +71,7 @@ def _count_tokens(family: Family, model: nn.Module, processor: Processor) -> int
 
 def _prompt(family: Family, wiring: Wiring, processor: Processor) -> tuple[Prompt, bool]:
     """Return how the model is asked, and whether about several images too."""
-    slot, text = family.picture_token(processor), family.prompt(processor)
+    slot, text = family.image_token(processor), family.prompt(processor)
     unit: str | None = slot
     if wiring.place == "front":
         question = _IMAGES + text
@@ -91,7 +91,7 @@ def _prompt(family: Family, wiring: Wiring, processor: Processor) -> tuple[Promp
 def _unit(family: Family, processor: Processor, one: str) -> str | None:
     """Return what each image takes in the prompt; None where the model's template cannot show two."""
     try:
-        return _repeated(one, family.picture_token(processor), family.prompt(processor, 2))
+        return _repeated(one, family.image_token(processor), family.prompt(processor, 2))
     except InputError:
         return None
 

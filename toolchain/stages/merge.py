@@ -14,10 +14,9 @@ from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.machine.memory import keep_large_apart
-from vlmc.toolchain.models.carrying import carry
 from vlmc.toolchain.models.masks import KeepMasks
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.models.saving import save_model
+from vlmc.toolchain.models.saving import carry, save_model
 from vlmc.toolchain.repair.adapters.examples import COUNT, encode, encode_examples, in_batches, trained_on
 from vlmc.toolchain.repair.adapters.files import FOLDER, SavedAdapter, digest_of_adapter, load_adapter
 from vlmc.toolchain.repair.adapters.merging import Merging

@@ -20,10 +20,10 @@ from vlmc.toolchain.evaluate.batching import MAX_NEW_TOKENS
 from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
-from vlmc.toolchain.models.carrying import carry
 from vlmc.toolchain.models.masks import load_packed
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.models.saving import carry
 from vlmc.toolchain.repair.adapters.attaching import Adapters, attach
 from vlmc.toolchain.repair.adapters.files import FOLDER, load_adapter, save_adapter
 from vlmc.toolchain.repair.distillation.teachers import Cached, Copy, Shared, Teacher, pruned_away

@@ -51,7 +51,7 @@ def test_blocks_get_their_weights_when_they_run(tmp_path: Path) -> None:
     source = saved("llava", tmp_path)
     streamed, whole = source.stream(CPU), source.load()
     names = [name for tower in source.family.towers for name, _ in source.family.blocks(whole, tower)]
-    feed = Encoder(source.load_processor(), source.family, whole).feed(material.samples(1)[0])
+    feed = Encoder(source.load_processor(), source.family, whole).inputs(material.samples(1)[0])
     seen = []
     inside = streamed.module.get_submodule(f"{names[-1]}.mlp.up_proj")
     streamed.module.get_submodule(names[-1]).mlp.register_forward_hook(lambda *_: seen.append(inside.weight.is_meta))
@@ -90,7 +90,7 @@ def test_a_missing_weight_is_named(tmp_path: Path) -> None:
     lost = next(name for name in weights if "up_proj" in name)
     del weights[lost]
     save_file(weights, source.folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"lacks weights, the first of them \S+up_proj\.weight"):
+    with pytest.raises(InputError, match=r"lacks weights, the first is \S+up_proj\.weight"):
         source.stream(CPU)
 
 

@@ -111,7 +111,7 @@ def test_what_is_sent_to_a_process_holds_no_encoded_samples(source: SavedModel) 
     assert torch.equal(before.answers_N, some.of([1, 2]).answers_N)
 
 
-def bad_pictures(folder: Path, *bad: int) -> Path:
+def bad_images(folder: Path, *bad: int) -> Path:
     """Write eight questions about as many pictures, some of which are none."""
     for number in range(8):
         Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / f"{number}.png")
@@ -131,7 +131,7 @@ def test_bad_pictures_are_counted_over_all_processes(
     """No process alone sees all three of them, and some are seen by several; another source's are counted apart."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    mixed = f"{bad_pictures(tmp_path / 'a', 1, 4, 6)},{bad_pictures(tmp_path / 'b', 3)}"
+    mixed = f"{bad_images(tmp_path / 'a', 1, 4, 6)},{bad_images(tmp_path / 'b', 3)}"
     told = []
     for remote in (False, True):
         caplog.clear()
@@ -144,7 +144,7 @@ def test_bad_pictures_are_counted_over_all_processes(
             error = str(caught)
         told.append((error, [record.getMessage() for record in caplog.records]))
     assert told[0] == told[1]
-    assert ("3 pictures that cannot be read, --max-bad 2 of 8 allows 2: " in told[1][0]) == (limit == "2")
+    assert ("3 unreadable images, but --max-bad 2 of 8 allows 2: " in told[1][0]) == (limit == "2")
     assert len(told[1][1]) == (4 if limit == "3" else 3)  # each once; the one too many is in the error
 
 
@@ -154,7 +154,7 @@ def test_wrong_samples_are_told_as_they_are(source: SavedModel) -> None:
     for remote in (False, True):
         some = feed(source, samples=samples)
         some._source = iter(Remote(some, 2)) if remote else None
-        with pytest.raises(InputError, match="sample s6 has an answer without any token") as caught:
+        with pytest.raises(InputError, match="sample s6 has an answer without tokens") as caught:
             contents(some)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
@@ -227,7 +227,7 @@ class TestProcesses:
         self, wrong: str, source: SavedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         material.pruned(source, tmp_path / "pruned")
-        path = bad_pictures(tmp_path, *((1, 4, 6) if wrong == "pictures" else ()))
+        path = bad_images(tmp_path, *((1, 4, 6) if wrong == "pictures" else ()))
         if wrong == "answer":
             path.write_text(path.read_text().replace('"answer": "seven"', '"answer": ""', 1))
         arguments = ["repair", str(tmp_path / "pruned"), "--data", str(path), "--max-bad", "2", "--steps", "9"]

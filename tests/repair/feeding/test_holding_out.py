@@ -11,8 +11,8 @@ from PIL import Image
 from tests.repair import material
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.data.lazy import origin_of
 from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.data.sequences.lazy import origin_of
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.repair.feeding.holding_out import hold_out
 from vlmc.toolchain.settings import DataSettings, RepairSettings

@@ -12,8 +12,8 @@ from tests.repair.feeding.test_ahead import OneOf
 from tests.repair.training.test_processes import losses, two
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain import builtin
 from vlmc.toolchain.cli.main import run
-from vlmc.toolchain.demo.dataset import write
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.repair.training.loading import shards
 from vlmc.toolchain.settings import RepairSettings
@@ -33,7 +33,7 @@ def fsdp2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def command(folder: Path, *more: str) -> list[str]:
     """Return a repair that is validated on 13 samples: one process of two has a batch less than the other."""
-    write(folder / "data", "train", 13)
+    builtin.data_sets()["demo"].write(folder / "data", "train", 13)
     data = str(next((folder / "data").glob("*.jsonl")))
     return ["repair", str(folder / "pruned"), "--data", data, "--validation", data, "--validate-every", "2", *OPTIONS, *more]
 

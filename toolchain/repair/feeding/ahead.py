@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vlmc.runtime.errors import EnvironmentLacks, VlmcError
-from vlmc.toolchain.data.screening import screens
+from vlmc.toolchain.data.sequences.screening import screens
 from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.repair.feeding.batches import Batch, Batches, split
 from vlmc.toolchain.settings import TrainingSettings

@@ -12,9 +12,9 @@ from random import Random
 from typing import NamedTuple
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.lazy import Chosen, origin_of
-from vlmc.toolchain.data.sample import Picture, Sample, Stored
-from vlmc.toolchain.data.screening import Screened
+from vlmc.toolchain.data.sample import Sample, SampleImage, Stored
+from vlmc.toolchain.data.sequences.lazy import Chosen, origin_of
+from vlmc.toolchain.data.sequences.screening import Screened
 
 MOST = 500  # samples that a share holds out
 LEAST = 40  # samples of which a share is taken; fewer are all trained on
@@ -90,7 +90,7 @@ def _keys(samples: Sequence[Sample], index: int) -> list[Hashable]:
     return [_key(image, alone) for image in sample.images] or [alone]
 
 
-def _key(image: Picture, alone: Hashable) -> Hashable:
+def _key(image: SampleImage, alone: Hashable) -> Hashable:
     if isinstance(image, (Path, Stored)):
         return str(image)
     return sha256(image).digest() if isinstance(image, bytes) else alone

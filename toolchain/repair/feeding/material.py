@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain import data
+from vlmc.toolchain import builtin, data
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
@@ -13,8 +13,6 @@ from vlmc.toolchain.repair.feeding.batches import Batches
 from vlmc.toolchain.repair.feeding.holding_out import Parts, hold_out
 from vlmc.toolchain.repair.training.trainer import VALIDATE
 from vlmc.toolchain.settings import TrainingSettings
-
-_DEMO = "demo"  # has a validation split of its own
 
 
 class Material:
@@ -39,9 +37,14 @@ class Material:
         return data.load(self.options, "train", self.options.samples, seed=self.seed)
 
     @cached_property
+    def _builtin(self) -> bool:
+        """Whether the data has a validation split of its own."""
+        return self.options.data in builtin.data_sets()
+
+    @cached_property
     def parts(self) -> Parts:
         """The samples to train on, and those of a user's own data that are held out where no others are named."""
-        if self.options.data == _DEMO or self.options.validation or self._validation is not None:
+        if self._builtin or self.options.validation or self._validation is not None:
             return Parts(self.samples, ())
         parts = hold_out(self.samples, self.options.hold_out, self.seed)
         self.progress.notice(parts.notice)
@@ -53,7 +56,7 @@ class Material:
 
     @cached_property
     def validated(self) -> Sequence[Sample]:
-        """What the run validates on, if anything: what is named, what is held out, or, where asked for, the demo's split.
+        """What the run validates on, if anything: what is named or held out, or, where asked for, a built-in split.
 
         Raises:
             InputError: validation is asked for, and there is nothing to validate on.
@@ -62,7 +65,7 @@ class Material:
         if self.parts.validation:
             return self.parts.validation
         named = self._validation is not None or options.validation is not None
-        found = self.questions if named or (asked and options.data == _DEMO) else ()
+        found = self.questions if named or (asked and self._builtin) else ()
         if asked and not found:
             raise InputError(
                 f"there is nothing to validate {options.data} on: name a data set with --validation, or a number of "
@@ -77,8 +80,8 @@ class Material:
             return self._validation
         if self.options.validation is not None:
             return data.load(self.options.validation, "validation")
-        if self.options.data == _DEMO:
-            return data.load(_DEMO, "validation") if self._samples is None else ()
+        if self._builtin:
+            return data.load(self.options.data, "validation") if self._samples is None else ()
         return self.parts.validation
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Sequences of samples that are made when they are asked for."""
+"""Lazy sequences: a sample is made when it is accessed."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from vlmc.toolchain.data.sample import Sample
 
 
 class LazySamples(Sequence[Sample]):
-    """A sequence whose samples are made one at a time; nothing but places is kept.
+    """A sequence whose samples are made one at a time and not kept.
 
-    `parts` are the sequences that it takes them from, where there are such.
+    `parts` are the sequences that it takes its samples from, if any.
     """
 
     parts: Sequence[Sequence[Sample]] = ()
@@ -20,7 +20,7 @@ class LazySamples(Sequence[Sample]):
         """Make the sample at an index from 0 to `len(self) - 1`."""
 
     def origin(self, index: int) -> tuple[Sequence[Sample], int]:
-        """Return the sequence that a sample is taken from in the end, and its index there; no picture is opened."""
+        """Return the innermost sequence that holds a sample, and its index there; no image is opened."""
         return self, index
 
     @overload
@@ -50,5 +50,5 @@ class Chosen(LazySamples):
 
 
 def origin_of(samples: Sequence[Sample], index: int) -> tuple[Sequence[Sample], int]:
-    """Return what `LazySamples.origin` does; of any other sequence, itself."""
+    """Return `LazySamples.origin`; for any other sequence, the sequence itself and the index."""
     return samples.origin(index) if isinstance(samples, LazySamples) else (samples, index)

@@ -61,10 +61,10 @@ def test_a_saved_data_set_has_splits(tmp_path: Path, asked: list[Asked]) -> None
         data.load(str(tmp_path / "two"), "test")
 
 
-def test_bad_pictures_of_a_saved_data_set(tmp_path: Path, asked: list[Asked]) -> None:
+def test_bad_images_of_a_saved_data_set(tmp_path: Path, asked: list[Asked]) -> None:
     broken = [Asked(one.name, b"x" if one.name == "001.jpg" else one.content, **one.row) for one in asked]
     made(broken).save_to_disk(tmp_path / "one")
-    with pytest.raises(InputError, match=r"one row 1: image in row 1 of .* is no image that can be read"):
+    with pytest.raises(InputError, match=r"one row 1: image in row 1 of .* is not a readable image"):
         data.load(str(tmp_path / "one"), "test", check=True)
     good = data.load(DataSettings(data=str(tmp_path / "one"), max_bad="1"), "test", check=True)
     assert seen(good) == [expected(asked)[number] for number in (0, 2, 3, 4, 5)]
@@ -86,15 +86,15 @@ def test_a_stream_gives_so_many_in_the_seeds_order(asked: list[Asked]) -> None:
     found = [seen(data.load(settings, "test", 4, check=True, seed=seed)) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
     assert all(len(one) == 4 and set(one) <= set(expected(asked)) for one in found)
-    with pytest.raises(InputError, match="some/questions holds 6 samples, 7 were asked for"):
+    with pytest.raises(InputError, match="some/questions has only 6 of the 7 samples that are needed"):
         data.load(settings, "test", 7)
-    with pytest.raises(InputError, match="--stream takes so many samples of some/questions: add --samples or --count"):
+    with pytest.raises(InputError, match="--stream needs the number of samples of some/questions: add --samples or --count"):
         data.load(settings, "test")
 
 
 def test_only_the_hub_is_streamed(tmp_path: Path, asked: list[Asked]) -> None:
     source = DataSettings(data=str(material.one_tar(tmp_path, asked)), stream=True)
-    with pytest.raises(InputError, match="is no hub id: --stream is for data sets of the hub"):
+    with pytest.raises(InputError, match="is not a hub id: --stream is for data sets of the hub"):
         data.load(source, "test", 2)
 
 

@@ -1,25 +1,20 @@
-"""The trained models that ship with vlmc: where they lie, and whether they are whole."""
+"""The trained models that ship with vlmc: where they are, and whether they are complete."""
 
 import hashlib
 from pathlib import Path
 
 from vlmc.runtime.errors import InputError
 
-NAMES = ("demo", "demo-blip2")
-"""The models: a small LLaVA and a small BLIP-2."""
-
 SUMS = "SHA256SUMS"
 _MODELS = Path(__file__).parent / "models"
 
 
 def locate(name: str) -> Path:
-    """Return the folder of a shipped model, after checking every file's SHA-256.
+    """Return the folder of a shipped model, with the SHA-256 of every file checked.
 
     Raises:
-        InputError: there is no such model, or its files are not the ones that were shipped.
+        InputError: its files are not the ones that were shipped.
     """
-    if name not in NAMES:
-        raise InputError(f"there is no demo model {name!r}: use one of {', '.join(NAMES)}")
     verify(_MODELS / name)
     return _MODELS / name
 
@@ -31,14 +26,14 @@ def verify(folder: Path) -> None:
         InputError: a file is missing, differs, or is not listed.
     """
     if not (folder / SUMS).is_file():
-        raise InputError(f"{folder / SUMS} is missing: reinstall vlmc to get the demo models back")
+        raise InputError(f"{folder / SUMS} is missing: reinstall vlmc")
     expected = _read_sums(folder / SUMS)
     present = {path.name for path in folder.iterdir() if path.name != SUMS}
     for name in sorted(expected.keys() | present):
         if name not in present:
-            raise InputError(f"{folder / name} is missing: reinstall vlmc to get it back")
+            raise InputError(f"{folder / name} is missing: reinstall vlmc")
         if expected.get(name) != _digest(folder / name):
-            raise InputError(f"{folder / name} is not the file that was shipped: reinstall vlmc to get it back")
+            raise InputError(f"{folder / name} is not the file that was shipped: reinstall vlmc")
 
 
 def write_sums(folder: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.data.material import Asked, expected, lines, put_pictures
+from tests.data.material import Asked, expected, lines, put_images
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data.fingerprint import fingerprint
@@ -29,13 +29,13 @@ def rows(asked: Sequence[Asked], image: Callable[[Asked], Any]) -> list[Row]:
 
 
 def json_list(folder: Path, asked: Sequence[Asked]) -> Path:
-    put_pictures(folder, asked)
+    put_images(folder, asked)
     (folder / "d.json").write_text(json.dumps(rows(asked, lambda one: one.name)))
     return folder / "d.json"
 
 
 def csv_cells(folder: Path, asked: Sequence[Asked]) -> Path:
-    put_pictures(folder, asked)
+    put_images(folder, asked)
     with (folder / "metadata.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, ["images", "question", "answer", "kind"])
         writer.writeheader()
@@ -59,7 +59,7 @@ def parquet_bytes(folder: Path, asked: Sequence[Asked]) -> Path:
 
 def parquet_paths(folder: Path, asked: Sequence[Asked]) -> Path:
     path = table(folder, rows(asked, lambda one: one.name))
-    put_pictures(folder, asked)
+    put_images(folder, asked)
     return path
 
 
@@ -83,7 +83,7 @@ def numbered_members(folder: Path, asked: Sequence[Asked]) -> Path:
 
 
 def llava(folder: Path, asked: Sequence[Asked]) -> Path:
-    put_pictures(folder, asked)
+    put_images(folder, asked)
     made = [
         {
             "image": row["images"],
@@ -100,7 +100,7 @@ def llava(folder: Path, asked: Sequence[Asked]) -> Path:
 
 def messages(content: Callable[[Row], Any]) -> Callable[[Path, Sequence[Asked]], Path]:
     def form(folder: Path, asked: Sequence[Asked]) -> Path:
-        put_pictures(folder, asked)
+        put_images(folder, asked)
         made = []
         for row in rows(asked, lambda one: one.name):
             turns = [{"role": "user", "content": content(row)}, {"role": "assistant", "content": row["answer"]}]
@@ -152,7 +152,7 @@ def test_the_last_image_counts_too(tmp_path: Path, asked: list[Asked], form: str
 
 @pytest.fixture
 def folder(tmp_path: Path, asked: list[Asked]) -> Path:
-    put_pictures(tmp_path, asked)
+    put_images(tmp_path, asked)
     return tmp_path
 
 
@@ -235,10 +235,10 @@ def test_questions_in_columns_come_before_messages(folder: Path) -> None:
             "line 1: conversations must .*; a turn is from 'tool'",
         ),
         ({"messages": [user("a"), model([url("a.png")])]}, "line 1: a turn of assistant holds an image"),
-        ({"messages": [user("a"), user("b"), model("x")]}, "line 1: turns must be human, gpt"),
-        ({"messages": [user([url("http://x/a.png")]), model("x")]}, "'http://x/a.png' is no image"),
-        ({"messages": [user([url("data:image/png;base64,%%")]), model("x")]}, "is no image"),
-        ({"messages": [user("a?"), model("x")]}, "None is no image"),
+        ({"messages": [user("a"), user("b"), model("x")]}, "line 1: turns must alternate, human, gpt"),
+        ({"messages": [user([url("http://x/a.png")]), model("x")]}, "'http://x/a.png' is not an image"),
+        ({"messages": [user([url("data:image/png;base64,%%")]), model("x")]}, "is not an image"),
+        ({"messages": [user("a?"), model("x")]}, "None is not an image"),
     ],
 )
 def test_what_cannot_be_used_is_named(folder: Path, row: Row, message: str) -> None:

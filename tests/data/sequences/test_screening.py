@@ -1,4 +1,4 @@
-"""Bad pictures: counted, left out up to the limit, refused beyond it."""
+"""Bad images: counted, left out up to the limit, refused beyond it."""
 
 import io
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from PIL import Image
 from tests.data.material import FORMS, Asked, expected, lines, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.data.screening import Limit
+from vlmc.toolchain.data.sequences.screening import Limit
 from vlmc.toolchain.settings import DataSettings, RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
 
-def picture(form: str, **how: object) -> bytes:
+def image(form: str, **how: object) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3)).save(buffer, form, **how)
     return buffer.getvalue()
@@ -27,7 +27,7 @@ def zero(folder: Path, name: str) -> None:
 
 
 def cut(folder: Path, name: str) -> None:
-    (folder / name).write_bytes(picture("JPEG")[:300])
+    (folder / name).write_bytes(image("JPEG")[:300])
 
 
 def text(folder: Path, name: str) -> None:
@@ -43,9 +43,9 @@ BREAKS = (zero, cut, text, gone)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two hundred questions about as many pictures."""
+    """Two hundred questions about as many images."""
     (tmp_path / "p").mkdir()
-    content = picture("PNG")
+    content = image("PNG")
     for number in range(200):
         (tmp_path / "p" / f"{number}.png").write_bytes(content)
     rows = [{"image": f"p/{number}.png", "question": "what?", "answer": f"a{number}"} for number in range(200)]
@@ -63,29 +63,27 @@ def spoil(folder: Path, *numbers: int) -> None:
 
 
 @pytest.mark.parametrize("spoiler", BREAKS)
-def test_a_bad_picture_is_left_out_and_told(
+def test_a_bad_image_is_left_out_and_told(
     folder: Path, spoiler: Callable[[Path, str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     spoiler(folder / "p", "3.png")
     found = data.load(settings(folder), "test", check=True)
     assert [one.answer for one in found] == [f"a{number}" for number in range(200) if number != 3]
     (record,) = caplog.records
-    assert "left out 1 picture that cannot be read: d.jsonl line 4: " in record.getMessage()
+    assert "left out 1 unreadable image: d.jsonl line 4: " in record.getMessage()
 
 
 def test_a_counted_set_is_filled_up_with_the_next_good_ones(folder: Path) -> None:
     spoil(folder, 3, 7)
     found = data.load(settings(folder, "2"), "test", 10, check=True)
     assert [one.answer for one in found] == [f"a{number}" for number in (0, 1, 2, 4, 5, 6, 8, 9, 10, 11)]
-    with pytest.raises(
-        InputError, match=r"d.jsonl: 2 pictures that cannot be read, --max-bad 1 of 10 allows 1: d.jsonl line 4"
-    ):
+    with pytest.raises(InputError, match=r"d.jsonl: 2 unreadable images, but --max-bad 1 of 10 allows 1: d.jsonl line 4"):
         data.load(settings(folder, "1"), "test", 10, check=True)
-    with pytest.raises(InputError, match="holds 200 samples, 199 were asked for, with 2 pictures that cannot be read"):
+    with pytest.raises(InputError, match="has only 200 of the 199 samples that are needed, with 2 unreadable images"):
         data.load(settings(folder, "2"), "test", 199, check=True)
 
 
-def test_no_more_pictures_are_opened_than_are_needed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_more_images_are_opened_than_are_needed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     spoil(folder, 11)
     found = data.load(settings(folder, "5"), "test", 10, check=True)
     assert [one.answer for one in found] == [f"a{number}" for number in range(10)]
@@ -99,7 +97,7 @@ def test_the_limit_is_no_part_of_what_a_repair_is(folder: Path) -> None:
 
 def test_beyond_the_limit_the_data_is_refused_with_the_first_names(folder: Path) -> None:
     spoil(folder, 3, 6, 9, 12)
-    message = r"3 pictures that .* --max-bad 1% of 200 allows 2: .* line 4: .*; d.jsonl line 7: .*; d.jsonl line 10: "
+    message = r"3 unreadable images, .* --max-bad 1% of 200 allows 2: .* line 4: .*; d.jsonl line 7: .*; d.jsonl line 10: "
     with pytest.raises(InputError, match=message) as caught:
         data.load(settings(folder), "test", check=True)
     assert "\n" not in str(caught.value)
@@ -118,7 +116,7 @@ def test_another_good_sample_stands_in_whatever_was_asked_before(folder: Path) -
     assert data.load(settings(folder, "3"), "test")[4].answer == "a5"
 
 
-def test_a_bad_picture_counts_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_image_counts_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     spoil(folder, 3, 4)
     found = data.load(settings(folder), "test")
     for _ in range(3):
@@ -126,9 +124,9 @@ def test_a_bad_picture_counts_once(folder: Path, caplog: pytest.LogCaptureFixtur
     assert len(caplog.records) == 2
 
 
-def test_nothing_but_bad_pictures_is_refused(tmp_path: Path) -> None:
+def test_nothing_but_bad_images_is_refused(tmp_path: Path) -> None:
     lines(tmp_path / "d.jsonl", [{"image": "gone.png", "question": "what?", "answer": "a"}] * 3)
-    with pytest.raises(InputError, match="no picture can be read"):
+    with pytest.raises(InputError, match="none of the images can be read"):
         _ = data.load(settings(tmp_path, "100%"), "test")[1]
 
 
@@ -147,23 +145,23 @@ def test_what_is_no_limit(limit: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_leaves_a_bad_picture_out(tmp_path: Path, asked: list[Asked], form: str) -> None:
+def test_every_form_leaves_a_bad_image_out(tmp_path: Path, asked: list[Asked], form: str) -> None:
     broken = [Asked(one.name, b"" if one.name == "001.jpg" else one.content, **one.row) for one in asked]
     source = DataSettings(data=str(FORMS[form](tmp_path / "d", broken)), max_bad="1")
     good = [expected(asked)[number] for number in (0, 2, 3, 4, 5)]
     assert seen(data.load(source, "test", check=True)) == good
     assert seen(data.load(source, "test", 4, check=True)) == good[:4]
     assert seen([data.load(source, "test")[1]]) == good[1:2]
-    with pytest.raises(InputError, match="1 picture that cannot be read"):
+    with pytest.raises(InputError, match="1 unreadable image"):
         data.load(source.model_copy(update={"max_bad": "0"}), "test", check=True)
 
 
-def test_unusual_pictures_are_good(tmp_path: Path) -> None:
+def test_unusual_images_are_good(tmp_path: Path) -> None:
     colours = Image.fromarray(np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3))
     turned = Image.Exif()
     turned[0x0112] = 6  # rotated by a quarter
     ways = {
-        "cmyk.jpg": picture("JPEG", exif=turned),
+        "cmyk.jpg": image("JPEG", exif=turned),
         "deep.png": _saved(Image.fromarray(np.full((12, 16), 300, np.uint16)), "PNG"),
         "moving.gif": _saved(colours, "GIF", save_all=True, append_images=[colours.rotate(180)]),
         "palette.png": _saved(colours.convert("P"), "PNG"),

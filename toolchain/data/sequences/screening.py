@@ -1,4 +1,4 @@
-"""Pictures that cannot be read: they are counted and left out up to a limit, and beyond it the data is refused."""
+"""Unreadable images: they are counted and left out up to a limit; beyond it the data is refused."""
 
 import logging
 import re
@@ -7,30 +7,30 @@ from itertools import chain, islice
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.fingerprint import Fingerprinted, fingerprint
-from vlmc.toolchain.data.lazy import Chosen, LazySamples
 from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.data.sequences.lazy import Chosen, LazySamples
 
-_NAMED = 3  # bad pictures that a message names
+_NAMED = 3  # unreadable images that a message names
 _log = logging.getLogger(__name__)
 
 
 class Limit:
-    """How many pictures may be bad: a number, or a share such as 1 %, of which the part after the point counts nothing."""
+    """How many images may be unreadable: a number, or a share such as 1 %, rounded down."""
 
     def __init__(self, text: str) -> None:
         match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?%", text.strip())
         if match is None or float(match[2] or 0) > 100:
-            raise InputError(f"--max-bad {text}: give a number of pictures such as 10, or a share such as 1%")
+            raise InputError(f"--max-bad {text}: give a number of images, such as 10, or a share, such as 1%")
         self.text, self._count = text.strip(), int(match[1]) if match[1] else None
         self._share = float(match[2]) / 100 if match[2] else 0.0
 
     def of(self, total: int) -> int:
-        """Return how many of so many pictures may be bad."""
+        """Return how many of `total` images may be unreadable."""
         return int(self._share * total + 1e-9) if self._count is None else self._count
 
 
 class Tally:
-    """The bad pictures of one source, by their places in it, and how many there may be of a total."""
+    """The unreadable images of one source, by their index, and how many are allowed."""
 
     def __init__(self, name: str, limit: Limit, total: int) -> None:
         self.name, self.limit, self.total = name, limit, total
@@ -38,7 +38,7 @@ class Tally:
         self.bad: dict[int, str] = {}
 
     def note(self, place: int, reason: str) -> None:
-        """Count a bad picture.
+        """Count an unreadable image.
 
         Raises:
             InputError: it is one too many; the message names the first ones.
@@ -48,19 +48,19 @@ class Tally:
             raise InputError(self._refusal())
 
     def named(self) -> str:
-        """Name the first bad pictures."""
+        """Name the first unreadable images."""
         more = len(self.bad) - _NAMED
         return "; ".join(islice(self.bad.values(), _NAMED)) + (f"; and {more} more" if more > 0 else "")
 
     def _refusal(self) -> str:
         return (
-            f"{self.name}: {_count(len(self.bad))}, --max-bad {self.limit.text} of {self.total} allows {self.allowed}: "
+            f"{self.name}: {_count(len(self.bad))}, but --max-bad {self.limit.text} of {self.total} allows {self.allowed}: "
             f"{self.named()}"
         )
 
 
 def _fault(sample: Sample) -> str | None:
-    """Open a sample's images; return why one cannot be read, None where all can."""
+    """Open a sample's images; return why one cannot be read, or None."""
     try:
         sample.load_images()
     except InputError as error:
@@ -69,13 +69,13 @@ def _fault(sample: Sample) -> str | None:
 
 
 def _count(count: int) -> str:
-    return f"{count} picture{'s' if count != 1 else ''} that cannot be read"
+    return f"{count} unreadable image{'s' if count != 1 else ''}"
 
 
 class Screened(LazySamples, Fingerprinted):
-    """Samples whose pictures are opened when they are first asked for; for a bad one the next good one stands in.
+    """Samples whose images are checked on first access; the next good sample replaces one with an unreadable image.
 
-    What stands in for a sample follows from the data alone, not from what was asked for before.
+    The replacement depends on the data alone, not on the order of access.
     """
 
     def __init__(self, samples: Sequence[Sample], name: str, limit: Limit) -> None:
@@ -92,30 +92,30 @@ class Screened(LazySamples, Fingerprinted):
                 sample = self.samples[place]
                 if self._good[place] or self._open(place, sample):
                     return sample
-        raise InputError(f"{self._tally.name}: no picture can be read: {self._tally.named()}")
+        raise InputError(f"{self._tally.name}: none of the images can be read: {self._tally.named()}")
 
     def digest(self) -> str:
-        """Return a digest of all the samples, bad ones too: what stands in for what follows from them."""
+        """Return a digest of all samples, replaced ones too: they determine the replacements."""
         return fingerprint(self.samples)
 
     @property
     def bad(self) -> Mapping[int, str]:
-        """The bad pictures that were met: their places in the samples, and what is wrong with each, the first one first."""
+        """The unreadable images met so far: the index of their sample, and what is wrong, in order."""
         return self._tally.bad
 
     def reserve(self, place: int) -> None:
-        """Let the sample at a place never stand in for another."""
+        """Keep a sample from replacing another."""
         self._reserved[place] = 1
 
     def note(self, place: int, reason: str) -> None:
-        """Leave a bad picture out, wherever it was met; one that is left out already counts once.
+        """Leave out a sample with an unreadable image; one that was left out before counts once.
 
         Raises:
             InputError: it is one too many.
         """
         if place not in self._tally.bad:
             self._tally.note(place, reason)
-            _log.warning("%s: left out, the next one stands in: %s", self._tally.name, reason)
+            _log.warning("%s: left out and replaced by the next sample: %s", self._tally.name, reason)
 
     def _open(self, place: int, sample: Sample) -> bool:
         reason = _fault(sample)
@@ -127,17 +127,17 @@ class Screened(LazySamples, Fingerprinted):
 
 
 def screens(samples: Sequence[Sample]) -> list[Screened]:
-    """Return all that leaves bad pictures out where these samples come from, in one order."""
+    """Return every `Screened` that these samples come from, in a fixed order."""
     if isinstance(samples, Screened):
         return [samples]
     return [one for part in samples.parts for one in screens(part)] if isinstance(samples, LazySamples) else []
 
 
 def readable(samples: Sequence[Sample], count: int | None, name: str, limit: Limit) -> Sequence[Sample]:
-    """Open all pictures once and return the samples that have good ones, the first `count` of them.
+    """Open all images once and return the first `count` samples whose images can be read.
 
     Raises:
-        InputError: too many pictures are bad, or too few samples are left.
+        InputError: too many images are unreadable, or too few samples are left.
     """
     tally = Tally(name, limit, len(samples) if count is None else count)
     good: list[int] = []
@@ -150,7 +150,7 @@ def readable(samples: Sequence[Sample], count: int | None, name: str, limit: Lim
             tally.note(index, reason)
     if count is not None and len(good) < count:
         bad = f", with {_count(len(tally.bad))}: {tally.named()}" if tally.bad else ""
-        raise InputError(f"{name} holds {len(samples)} samples, {count} were asked for{bad}")
+        raise InputError(f"{name} has only {len(samples)} of the {count} samples that are needed{bad}")
     if tally.bad:
         _log.warning("%s: left out %s: %s", name, _count(len(tally.bad)), tally.named())
     return Chosen(samples, good)

@@ -1,4 +1,4 @@
-"""Which column is the image, the question, the answer: named by the user, or guessed from the usual names."""
+"""Which column is the image, the question and the answer: named by the user, or found by the usual names."""
 
 import json
 from collections import Counter
@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.conversations import Asked, placed, questions
 from vlmc.toolchain.data.forms.rows import Rows
+from vlmc.toolchain.data.questions.conversations import Asked, placed, questions
 from vlmc.toolchain.data.sample import MARK
 
 USUAL: dict[str, tuple[str, ...]] = {
@@ -19,19 +19,19 @@ USUAL: dict[str, tuple[str, ...]] = {
     "id": ("id", "question_id", "__key__"),
     "kind": ("kind", "type"),
 }
-"""Names that are taken for each role, the first one there is first."""
+"""The usual names of each role's column, in order of preference."""
 CAPTIONS = ("caption", "captions", "text", "txt", "description", "sentence", "sentences")
-"""Names that are taken for an answer where there is no question."""
+"""The usual names of an answer without a question."""
 ROLES = tuple(USUAL)
-_INNER = ("answer", "text")  # in a list of answers that are objects
+_INNER = ("answer", "text")  # keys of an answer that is an object
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The column that plays each role, None where none does.
+    """The column of each role, or None.
 
-    There are conversations, or a question and an answer, or an answer alone: a caption. Conversations may say themselves
-    where their images are; all else has a column for them.
+    A row has conversations, or a question and an answer, or only an answer: a caption. Conversations may name their images
+    themselves; otherwise there is a column for them.
     """
 
     image: str | None
@@ -43,14 +43,14 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All columns that are read."""
+        """The columns to read."""
         return tuple(name for name in astuple(self) if name is not None)
 
     def asked(self, row: Mapping[str, Any], prompt: str) -> list[Asked]:
-        """Return a row's questions with their answers and images; a caption answers the prompt.
+        """Return a row's questions with their answers and images; `prompt` is the question of a caption.
 
         Raises:
-            ValueError: the row is broken; the message says how.
+            ValueError: the row is invalid; the message says why.
         """
         images = _images(row.get(self.image)) if self.image is not None else []
         if self.conversations is not None:
@@ -67,7 +67,7 @@ def choose(rows: Rows, given: Mapping[str, str], name: str) -> Columns:
     """Find the columns of a data set.
 
     Raises:
-        InputError: a named column is not there, or what is not named cannot be guessed; the message lists the columns.
+        InputError: a named column does not exist, or one that is not named is not found; the message lists the columns.
     """
     there = ", ".join(rows.columns)
     for role, column in given.items():
@@ -84,7 +84,7 @@ def choose(rows: Rows, given: Mapping[str, str], name: str) -> Columns:
         found["conversations"] = given.get("conversations")
     if not found["conversations"] and None in (found["image"], found["answer"]):
         raise InputError(
-            f"{name}: cannot tell which columns are the image, the question and the answer: they are {there}; "
+            f"{name}: cannot tell which of the columns {there} are the image, the question and the answer: "
             "name them, as in --columns image=img,question=q,answer=a"
         )
     return Columns(**found)
@@ -96,7 +96,7 @@ def _first(rows: Rows, names: tuple[str, ...]) -> str | None:
 
 
 def _images(value: Any) -> list[Any]:
-    """Return what a row says of its images, one by one; a text that is a JSON list, as in CSV, is several."""
+    """Return the images of a row; a text that is a JSON list, as in CSV, holds several."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -106,7 +106,7 @@ def _images(value: Any) -> list[Any]:
 
 
 def one_text(value: Any) -> str:
-    """Return a value as a text; of several answers the most frequent one, of equally frequent ones the first."""
+    """Return a value as text; of several answers the most frequent, or the first of those."""
     if isinstance(value, dict):
         return one_text(next((value[name] for name in _INNER if name in value), None))
     if isinstance(value, list):

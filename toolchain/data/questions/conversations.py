@@ -14,7 +14,7 @@ _ROLES = {
     "model": "assistant",
 } | dict.fromkeys(("system", "developer"), "system")
 _IMAGES = ("image", "image_url", "url", "path")
-"""Where a part of a content may say what its image is; where none does, the row's next image is meant."""
+"""Keys of the image of a content part; without one it is the row's next image."""
 _MUST = (
     'must be a list of {"from": "human" | "gpt", "value": text}, or of {"role": "user" | "assistant", "content": text or '
     "parts}, a question and its answer"
@@ -23,7 +23,7 @@ _MUST = (
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with its answer, as a row holds it; `images` are what the row says of each, in any form."""
+    """A question with its answer, as in a row; `images` are the row's values for them, in any form."""
 
     question: str
     answer: str
@@ -36,41 +36,41 @@ class Asked:
 class _Turn:
     role: str
     text: str
-    images: tuple[Any, ...] = ()  # one for each mark, None where the part does not say which
-    listed: bool = False  # its content is a list of parts, which says itself where an image goes
+    images: tuple[Any, ...] = ()  # one for each mark, None for the row's next image
+    listed: bool = False  # its content is a list of parts, which gives the place of each image
     kind: str | None = None
 
 
 def count_questions(conversation: Any) -> tuple[int, bool]:
-    """Return how many questions have an answer, and whether a last one has none.
+    """Return the number of questions with an answer, and whether a last one has none.
 
     Raises:
-        ValueError: it is no conversation; the message says how.
+        ValueError: it is not a conversation; the message says why.
     """
     _, turns = _turns(conversation)
     return len(turns) // 2, len(turns) % 2 > 0
 
 
 def questions(conversation: Any, images: Sequence[Any]) -> list[Asked]:
-    """Return each question with its answer and with the images that were shown by then, those of earlier turns first.
+    """Return each question with its answer and all images up to its turn, those of earlier turns first.
 
-    `images` are the row's: each mark in the text means the next one. All come first where there is no mark, and so does an
-    only one, wherever a text has its mark, as in LLaVA's own training.
+    `images` are the row's: each mark in the text is the next one. Without marks all images come first, and so does a single
+    image, wherever its mark is, as in LLaVA's own training.
 
     Raises:
-        ValueError: it is no conversation, or has another number of marks than of images; the message says how.
+        ValueError: it is not a conversation, or the marks do not match the images; the message says why.
     """
     system, turns = _turns(conversation)
     answers = (turn.text.strip() for turn in turns[1::2])
-    found = zip(turns[::2], _shown(turns[::2], images), answers, strict=False)  # a last question may have no answer
+    found = zip(turns[::2], _shown(turns[::2], images), answers, strict=False)  # the last question may have no answer
     return [Asked(text.strip(), answer, shown, system, turn.kind) for turn, (text, shown), answer in found]
 
 
 def placed(text: str, images: int) -> str:
-    """Return the text of a question that stands alone: without a mark where all images, or the only one, come first.
+    """Return the text of a single question; the marks go where the images come first anyway.
 
     Raises:
-        ValueError: it has another number of marks than of images.
+        ValueError: the number of marks is not the number of images.
     """
     marks = text.count(MARK)
     if images > 1 and marks not in (0, images):
@@ -79,7 +79,7 @@ def placed(text: str, images: int) -> str:
 
 
 def _shown(asked: Sequence[_Turn], images: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield each question's text, with its marks, and all the images that were shown by then."""
+    """Yield each question's text with its marks, and all images up to its turn."""
     listed = any(turn.listed and turn.images for turn in asked)
     if not any(turn.images for turn in asked) or (len(images) < 2 and not listed):
         yield from ((turn.text.replace(MARK, ""), tuple(images)) for turn in asked)
@@ -95,7 +95,7 @@ def _shown(asked: Sequence[_Turn], images: Sequence[Any]) -> Iterator[tuple[str,
 
 
 def _turns(conversation: Any) -> tuple[str, list[_Turn]]:
-    """Return what the system turns say, and the other turns, questions and answers in turn."""
+    """Return the text of the system turns, and the other turns: questions and answers alternate."""
     listed = _listed(conversation)
     if not isinstance(listed, list) or not all(isinstance(turn, Mapping) for turn in listed):
         raise ValueError(f"conversations {_MUST}")
@@ -105,7 +105,7 @@ def _turns(conversation: Any) -> tuple[str, list[_Turn]]:
         raise ValueError(f"conversations {_MUST}")
     for number, turn in enumerate(others):
         if turn.role != ("user", "assistant")[number % 2] or (number % 2 and not turn.text.strip()):
-            raise ValueError("turns must be human, gpt, human, gpt ... (user, assistant) and no answer may be empty")
+            raise ValueError("turns must alternate, human, gpt, human, gpt (user, assistant), and no answer may be empty")
     return "\n".join(turn.text.strip() for turn in turns if turn.role == "system"), others
 
 
@@ -130,7 +130,7 @@ def _turn(entry: Mapping[str, Any]) -> _Turn:
 
 
 def _image(part: Mapping[str, Any]) -> list[Any] | None:
-    """Return what a part of a content says of its image, [None] where it is the row's next; None for a text.
+    """Return a content part's image, [None] for the row's next one; None for a text.
 
     Raises:
         ValueError: it is neither an image nor a text.
@@ -145,7 +145,7 @@ def _image(part: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _listed(conversation: Any) -> Any:
-    """Return the turns as a list; `datasets` used to give a sequence of objects as an object of lists."""
+    """Return the turns as a list; older `datasets` give a list of objects as an object of lists."""
     if not isinstance(conversation, Mapping):
         return conversation
     keys, columns = list(conversation), list(conversation.values())

@@ -1,18 +1,18 @@
-"""Which columns hold the picture, the question and the answer, guessed or named."""
+"""Which columns hold the image, the question and the answer, guessed or named."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.data.material import Asked, expected, lines, put_pictures, seen
+from tests.data.material import Asked, expected, lines, put_images, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.settings import DataSettings
 
 
 def vqa(folder: Path, asked: Sequence[Asked], **row: object) -> str:
-    put_pictures(folder, asked)
+    put_images(folder, asked)
     return str(lines(folder / "d.jsonl", [{"image": one.name, **row} for one in asked]))
 
 
@@ -40,7 +40,7 @@ def test_a_caption_answers_the_prompt(tmp_path: Path, asked: list[Asked]) -> Non
 
 
 def test_columns_of_other_names(tmp_path: Path, asked: list[Asked]) -> None:
-    put_pictures(tmp_path, asked)
+    put_images(tmp_path, asked)
     rows = [{"photo": one.name, "q": one.question, "a": one.answer, "type": one.kind, "caption": "no"} for one in asked]
     path = lines(tmp_path / "d.jsonl", rows)
     named = "image=photo, question=q, answer=a, kind=type"
@@ -64,8 +64,8 @@ def test_what_the_user_names_wins_over_what_is_guessed(tmp_path: Path, asked: li
 @pytest.mark.parametrize(
     ("row", "columns", "message"),
     [
-        ({"q": "a"}, None, r"cannot tell which columns .* they are image, q; name them, as in --columns image=img"),
-        ({"question": "a"}, None, "they are image, question; name them"),
+        ({"q": "a"}, None, r"cannot tell which of the columns image, q are .*: name them, as in --columns image=img"),
+        ({"question": "a"}, None, "of the columns image, question are .*: name them"),
         ({"q": "a"}, "question=p", r"has no column 'p' \(--columns question=p\): its columns are image, q"),
         ({"q": "a"}, "text=q", "'text' is not one of image, conversations, question, answer, id, kind"),
         ({"question": "a", "answer": None}, None, "line 1: answer is empty"),

@@ -1,4 +1,4 @@
-"""From rows to samples: one for a question, several for a conversation."""
+"""From rows to samples: one per question, several for a conversation."""
 
 import base64
 import binascii
@@ -11,28 +11,28 @@ from urllib.parse import unquote, urlsplit
 from PIL import Image
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.columns import choose
-from vlmc.toolchain.data.conversations import Asked, count_questions
 from vlmc.toolchain.data.forms.rows import Rows
-from vlmc.toolchain.data.lazy import LazySamples
-from vlmc.toolchain.data.sample import Picture, Sample, Stored
+from vlmc.toolchain.data.questions.columns import choose
+from vlmc.toolchain.data.questions.conversations import Asked, count_questions
+from vlmc.toolchain.data.sample import Sample, SampleImage, Stored
+from vlmc.toolchain.data.sequences.lazy import LazySamples
 from vlmc.toolchain.data.sources import Source
 
 
 class RowSamples(LazySamples):
-    """The samples that rows hold, up to a limit, in the way that their source says.
+    """The samples of rows, up to a limit, read as their source says.
 
-    `unanswered` are the rows, as far as they were looked at, whose conversation ends with a question without an answer.
+    `unanswered` are the rows whose conversation ends with a question without an answer.
 
     Raises:
-        InputError: a column is not there, or a conversation is broken; other rows are looked at when they are asked for.
+        InputError: a column is missing, or a conversation is invalid; other rows are checked when they are accessed.
     """
 
     def __init__(self, rows: Rows, source: Source, limit: int | None) -> None:
         self.rows, self.source = rows, source
         self.columns = columns = choose(rows, source.columns, source.name)
         self.unanswered = array("q")
-        self._places: array[int] | None = None  # (row, number of the question in it) of every sample; None: one a row
+        self._places: array[int] | None = None  # (row, number of its question) of every sample; None: one per row
         self._length = len(rows)
         if columns.conversations is not None:
             self._places = self._find_questions(columns.conversations, limit)
@@ -51,7 +51,7 @@ class RowSamples(LazySamples):
         asked, folder = self._asked(row, values)[number or 0], self.source.folder or self.rows.folder(row)
         return Sample(
             name if number is None else f"{name}-{number}",
-            tuple(picture_of(image, folder) for image in asked.images or (None,)),
+            tuple(image_of(image, folder) for image in asked.images or (None,)),
             asked.question,
             asked.answer,
             asked.kind or _text(values, self.columns.kind) or "all",
@@ -88,7 +88,7 @@ class RowSamples(LazySamples):
 
 
 class Absent(Stored):
-    """Stands where a row has no image."""
+    """A value that is not an image, where a row should have one."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -97,11 +97,11 @@ class Absent(Stored):
         return f"a list of {len(self._value)}" if isinstance(self._value, list) else repr(self._value)[:40]
 
     def read(self) -> bytes:
-        raise InputError(f"{self} is no image")
+        raise InputError(f"{self} is not an image")
 
 
-def picture_of(value: Any, folder: Path) -> Picture:
-    """Return a row's image: a path is taken from the folder; what is none fails when it is opened."""
+def image_of(value: Any, folder: Path) -> SampleImage:
+    """Return a row's image; paths are relative to the folder, and a value that is not an image fails when it is opened."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, dict):
@@ -111,8 +111,8 @@ def picture_of(value: Any, folder: Path) -> Picture:
     return value if isinstance(value, (Image.Image, bytes, Stored)) else Absent(value)
 
 
-def _named(name: str, folder: Path) -> Picture:
-    """Return the image of a path or a URL: `data:` holds it, `file:` is a path, any other is not fetched."""
+def _named(name: str, folder: Path) -> SampleImage:
+    """Return the image of a path or a URL: `data:` contains it, `file:` is a path, others are not fetched."""
     scheme = name.partition(":")[0].casefold()
     if scheme == "data":
         head, _, content = name.partition(",")

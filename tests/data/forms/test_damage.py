@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data import material
-from tests.data.material import Asked, expected, put_pictures, seen
+from tests.data.material import Asked, expected, put_images, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.cli.main import explain
@@ -22,11 +22,11 @@ def test_a_damaged_list_gives_the_entry(tmp_path: Path, asked: list[Asked]) -> N
     path = material.conversation_list(tmp_path, asked)
     text = path.read_text()
     for broken, message in (
-        (text[: text.index("003.jpg")], "entry 3: no valid JSON"),
-        (text.replace('"image": "003.jpg",', '"image": "003.jpg"', 1), "entry 3: no valid JSON"),
-        (text + "x", "entry 6: no valid JSON .text behind"),
-        ("[{}, 3", "entry 2: no valid JSON"),
-        ("[", "entry 0: no valid JSON"),
+        (text[: text.index("003.jpg")], "entry 3: invalid JSON"),
+        (text.replace('"image": "003.jpg",', '"image": "003.jpg"', 1), "entry 3: invalid JSON"),
+        (text + "x", "entry 6: invalid JSON .text after"),
+        ("[{}, 3", "entry 2: invalid JSON"),
+        ("[", "entry 0: invalid JSON"),
     ):
         path.write_text(broken)
         with pytest.raises(InputError, match=message):
@@ -47,11 +47,11 @@ def test_entries_longer_than_the_window_are_found(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no question"),
-        (b"file_name,question,answer\n", "holds no question"),
-        (b"file_name,question,answer\na.png,what\n", "line 2: 2 values, but the first line names 3 columns"),
-        (b"file_name,question,answer\na.png,x,y\na.png,x\rz,y\n", r"line 3: no valid CSV \(new-line"),
-        (b'file_name,question,answer\n"a\nb.png",x,y\na.png,\xff,c\n', "line 4: no UTF-8 text"),
+        (b"", "has no questions"),
+        (b"file_name,question,answer\n", "has no questions"),
+        (b"file_name,question,answer\na.png,what\n", "line 2: 2 values for 3 columns in the first line"),
+        (b"file_name,question,answer\na.png,x,y\na.png,x\rz,y\n", r"line 3: invalid CSV \(new-line"),
+        (b'file_name,question,answer\n"a\nb.png",x,y\na.png,\xff,c\n', "line 4: not UTF-8"),
     ],
 )
 def test_a_damaged_csv_gives_the_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -86,7 +86,7 @@ def test_a_parquet_text_that_is_no_utf8(tmp_path: Path, asked: list[Asked]) -> N
 
 
 def test_a_tar_that_is_damaged_in_its_middle_does_not_end_there_in_silence(tmp_path: Path, asked: list[Asked]) -> None:
-    put_pictures(tmp_path, asked)
+    put_images(tmp_path, asked)
     with tarfile.open(tmp_path / "plain.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for one in asked:
             archive.add(tmp_path / one.name, one.name)
@@ -115,7 +115,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     Path("d.parquet").write_bytes(b"")
     for module in ("parquet", "hub"):
-        monkeypatch.delitem(sys.modules, f"vlmc.toolchain.data.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"vlmc.toolchain.data.forms.{module}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModuleNotFoundError) as caught:
         data.load(source, "test")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain import data
+from vlmc.toolchain import builtin, data
 
 TURNS = [{"from": "human", "value": "<image>\nwhat digit?"}, {"from": "gpt", "value": " seven "}]
 
@@ -47,7 +47,7 @@ def test_count_takes_the_first(folder: Path) -> None:
     entry = {"image": "p.png", "conversations": TURNS}
     path = write(folder / "d.jsonl", [entry] * 5)
     assert len(data.load(path, "train", 3)) == 3
-    with pytest.raises(InputError, match="holds 5 samples, 6 were asked for"):
+    with pytest.raises(InputError, match="has only 5 of the 6 samples that are needed"):
         data.load(path, "train", 6)
 
 
@@ -57,11 +57,11 @@ def test_count_takes_the_first(folder: Path) -> None:
         (7, "line 2: an entry must be an object"),
         (
             {"conversations": TURNS},
-            "1 picture that cannot be read, .* 1% of 2 allows 0: d.jsonl line 2-0: None is no image",
+            "1 unreadable image, .* 1% of 2 allows 0: d.jsonl line 2-0: None is not an image",
         ),
         ({"image": "../p.jpg", "conversations": TURNS}, "d.jsonl line 2-0: no image at .*p.jpg"),
         ({"image": "p.png", "conversations": TURNS[:1]}, "line 2: conversations must be a list"),
-        ({"image": "p.png", "conversations": [*TURNS[::-1]]}, "line 2: turns must be human, gpt"),
+        ({"image": "p.png", "conversations": [*TURNS[::-1]]}, "line 2: turns must alternate, human, gpt"),
         ({"image": "p.png", "conversations": [TURNS[0], {"from": "gpt", "value": " "}]}, "no answer may be empty"),
     ],
 )
@@ -72,9 +72,7 @@ def test_a_broken_entry_gives_its_line(folder: Path, entry: Any, message: str) -
 
 
 def test_what_demo_data_writes_is_what_the_demo_asks(tmp_path: Path) -> None:
-    from vlmc.toolchain.demo.dataset import write as write_demo
-
-    path = write_demo(tmp_path / "out", "test", 20)
+    path = builtin.data_sets()["demo"].write(tmp_path / "out", "test", 20)
     written, drawn = data.load(str(path), "test"), data.load("demo", "test", 20)
     for one, other in zip(written, drawn, strict=True):
         assert (one.question, one.answer, one.kind) == (other.question, other.answer, other.kind)

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.data.material import lines
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.data.mixing import epoch_counts, interleave, share
+from vlmc.toolchain.data.sequences.mixing import epoch_counts, interleave, share
 from vlmc.toolchain.settings import DataSettings
 
 
@@ -56,7 +56,7 @@ def test_a_count_of_a_mixture_keeps_the_weights(here: Path) -> None:
     ]
     assert Counter(one[0] for one in answers("a.jsonl,c.jsonl", 15)) == {"a": 10, "c": 5}
     assert answers("a.jsonl=3,c.jsonl=1", 1) == ["a0"]
-    with pytest.raises(InputError, match=r"a.jsonl holds 20 samples, 30 were asked for"):
+    with pytest.raises(InputError, match=r"a.jsonl has only 20 of the 30 samples that are needed"):
         answers("a.jsonl=3,c.jsonl=1", 40)
 
 
@@ -78,7 +78,7 @@ def test_each_source_has_its_own_split_and_columns(here: Path) -> None:
     assert found[1].question == "Say it."
 
 
-def test_bad_pictures_count_in_their_own_source(here: Path) -> None:
+def test_bad_images_count_in_their_own_source(here: Path) -> None:
     rows = [
         {"image": "gone.png" if number == 1 else "p.png", "question": "what?", "answer": f"d{number}"} for number in range(9)
     ]
@@ -86,7 +86,7 @@ def test_bad_pictures_count_in_their_own_source(here: Path) -> None:
     settings = DataSettings(data="a.jsonl=1,d.jsonl=1", max_bad="1")
     found = data.load(settings, "test", 8, check=True)
     assert [one.answer for one in found if one.answer[0] == "d"] == ["d0", "d2", "d3", "d4"]
-    with pytest.raises(InputError, match=r"^d.jsonl: 1 picture that cannot be read"):
+    with pytest.raises(InputError, match=r"^d.jsonl: 1 unreadable image"):
         data.load(settings.model_copy(update={"max_bad": "1%"}), "test", 8, check=True)
 
 
@@ -94,10 +94,10 @@ def test_bad_pictures_count_in_their_own_source(here: Path) -> None:
     ("text", "message"),
     [
         ("a.jsonl=1,b.jsonl", "give every source a weight, or none"),
-        ("a.jsonl=0,b.jsonl=1", "the weight '0' is no number above 0"),
-        ("a.jsonl=-1,b.jsonl=1", "the weight '-1' is no number above 0"),
-        ("a.jsonl=much,b.jsonl=1", "the weight 'much' is no number above 0"),
-        ("a.jsonl=nan,b.jsonl=1", "the weight 'nan' is no number above 0"),
+        ("a.jsonl=0,b.jsonl=1", "the weight '0' is not a positive number"),
+        ("a.jsonl=-1,b.jsonl=1", "the weight '-1' is not a positive number"),
+        ("a.jsonl=much,b.jsonl=1", "the weight 'much' is not a positive number"),
+        ("a.jsonl=nan,b.jsonl=1", "the weight 'nan' is not a positive number"),
         ("a.jsonl,,b.jsonl", "a source has no name"),
         ("a.jsonl?speed=9", "unknown key 'speed'"),
         ("a.jsonl?split", "must be key=value"),

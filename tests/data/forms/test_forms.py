@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data import material
-from tests.data.material import FORMS, Asked, expected, lines, put_pictures, seen
+from tests.data.material import FORMS, Asked, expected, lines, put_images, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.settings import DataSettings
@@ -27,25 +27,25 @@ def test_a_count_takes_the_first(tmp_path: Path, asked: list[Asked], form: str) 
     source = str(FORMS[form](tmp_path / "d", asked))
     for check in (False, True):
         assert seen(data.load(source, "test", 3, check=check)) == expected(asked)[:3]
-        with pytest.raises(InputError, match="holds 6 samples, 7 were asked for"):
+        with pytest.raises(InputError, match="has only 6 of the 7 samples that are needed"):
             data.load(source, "test", 7, check=check)
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.null()])
 def test_a_parquet_struct_may_hold_a_path(tmp_path: Path, asked: list[Asked], kind: pa.DataType) -> None:
-    put_pictures(tmp_path / "pictures", asked)
-    made = material.table(asked, lambda one: {"bytes": None, "path": f"pictures/{one.name}"})
-    pictures = made["image"].cast(pa.struct([("bytes", kind), ("path", pa.string())]))
-    pq.write_table(made.set_column(0, "image", pictures), tmp_path / "d.parquet")
+    put_images(tmp_path / "images", asked)
+    made = material.table(asked, lambda one: {"bytes": None, "path": f"images/{one.name}"})
+    images = made["image"].cast(pa.struct([("bytes", kind), ("path", pa.string())]))
+    pq.write_table(made.set_column(0, "image", images), tmp_path / "d.parquet")
     assert seen(data.load(str(tmp_path / "d.parquet"), "test")) == expected(asked)
 
 
-def test_pictures_may_lie_elsewhere(tmp_path: Path, asked: list[Asked]) -> None:
+def test_images_may_lie_elsewhere(tmp_path: Path, asked: list[Asked]) -> None:
     path = material.conversations(tmp_path / "texts", asked)
     for one in asked:
         (tmp_path / "texts" / one.name).unlink()
-    put_pictures(tmp_path / "pictures", asked)
-    assert seen(data.load(f"{path}?folder={tmp_path}/pictures", "test")) == expected(asked)
+    put_images(tmp_path / "images", asked)
+    assert seen(data.load(f"{path}?folder={tmp_path}/images", "test")) == expected(asked)
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path: Path, asked: list[Asked]) -> None:
@@ -70,7 +70,7 @@ def test_a_folder_has_the_splits_that_its_files_are_named_after(tmp_path: Path, 
 
 def test_split_folders_of_an_image_folder(tmp_path: Path, asked: list[Asked]) -> None:
     for split, part in (("train", asked[:2]), ("val", asked[2:])):
-        put_pictures(tmp_path / split, part)
+        put_images(tmp_path / split, part)
         lines(tmp_path / split / "metadata.jsonl", [{"file_name": one.name, **one.row} for one in part])
     assert seen(data.load(str(tmp_path), "train")) == expected(asked)[:2]
     assert seen(data.load(f"{tmp_path}?split=validation", "train")) == expected(asked)[2:]
@@ -78,7 +78,7 @@ def test_split_folders_of_an_image_folder(tmp_path: Path, asked: list[Asked]) ->
 
 def test_metadata_of_several_folders_is_one_data_set(tmp_path: Path, asked: list[Asked]) -> None:
     for name, part in (("a", asked[:2]), ("b", asked[2:])):
-        put_pictures(tmp_path / name, part)
+        put_images(tmp_path / name, part)
         lines(tmp_path / name / "metadata.jsonl", [{"file_name": one.name, **one.row} for one in part])
     assert seen(data.load(str(tmp_path), "train")) == expected(asked)
 
