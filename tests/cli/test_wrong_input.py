@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from tests import pico
 from tests.artifacts import pruned
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
-from vlmc.runtime.images import open_picture
+from vlmc.runtime.images import open_image
 from vlmc.toolchain.cli.main import explain, run
 
 Result = tuple[int, str, str]
@@ -140,7 +140,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["verify-sparsity", "dense"], 2, "promises no pattern: add --target, such as --target 2:4"),
     (["verify-sparsity", "unknown", "--target", "2:4"], 2, "is a 'bert' model"),
     (["eval", "pruned", "--dense", "nowhere/at/all"], 2, "no model at nowhere/at/all"),
-    (["inspect", "edited"], 2, "was changed after it was written"),
+    (["inspect", "edited"], 2, "was edited (checksum differs)"),
     (["inspect", "short"], 2, "has 1 bytes, the manifest says"),
     (["inspect", "gone"], 2, "masks.safetensors is missing"),
     (["verify-sparsity", "nowhere"], 2, "no artifact at nowhere"),
@@ -150,9 +150,9 @@ CASES: list[tuple[list[str], int, str]] = [
     (["run", "pruned", "--image", "p.png", "--prompt", "what?"], 2, "vlmc export"),
     # places
     (["prune", "dense", "--out", "pruned"], 2, "pruned exists: add --force"),
-    (["prune", "dense", "--out", "dense"], 2, "dense exists and is no vlmc artifact"),
-    (["prune", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
-    (["compress", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
+    (["prune", "dense", "--out", "dense"], 2, "dense exists and is not a vlmc artifact"),
+    (["prune", "dense", "--out", "dense", "--force"], 2, "dense exists and is not a vlmc artifact"),
+    (["compress", "dense", "--out", "dense", "--force"], 2, "dense exists and is not a vlmc artifact"),
     (["demo-data", "dense"], 2, "dense exists"),
     (["sweep", "dense", "--out", "pruned", "--force"], 2, "pruned exists and is no study of vlmc"),
     # data
@@ -260,4 +260,4 @@ def test_an_image_that_is_none(here: Path, vlmc: Callable[..., Result]) -> None:
     (here / "text.png").write_text("no picture")
     for name in ("half.png", "text.png", "nowhere.png"):
         with pytest.raises(InputError, match=name):
-            open_picture(here / name)
+            open_image(here / name)

@@ -81,7 +81,7 @@ def test_promised_layer_that_is_not_there_fails(tmp_path: Path) -> None:
 
 def test_foreign_file_needs_a_target(tmp_path: Path) -> None:
     path = write_form("matmul", sparse_OI(), tmp_path / "a.onnx")
-    with pytest.raises(InputError, match="says nothing of its sparsity: give the pattern"):
+    with pytest.raises(InputError, match="does not state its sparsity: give the pattern"):
         check_onnx(path)
 
 

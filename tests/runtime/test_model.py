@@ -98,7 +98,7 @@ def test_raw_prompt_is_the_whole_input(reference: Reference, model: Model) -> No
 def test_wrong_inputs_are_one_line(model: Model, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     image = pico.picture(0)
-    with pytest.raises(InputError, match=r"a\.png is no image that can be read"):
+    with pytest.raises(InputError, match=r"a\.png is not an image that can be read"):
         model.generate(tmp_path / "a.png", "what")
     with pytest.raises(InputError, match="no image at"):
         model.generate(tmp_path / "b.png", "what")

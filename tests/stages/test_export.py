@@ -61,7 +61,7 @@ def test_unknown_backend_and_gpu_are_told_and_leave_nothing(made: Artifact) -> N
     with pytest.raises(InputError, match="unknown backend 'coreml'"):
         export(made, ExportSettings(), "coreml", QUIET)
     pytest.importorskip("tensorrt_rtx")
-    with pytest.raises(InputError, match="'gtx' is no GPU architecture"):
+    with pytest.raises(InputError, match="'gtx' is not a GPU architecture"):
         export(made, ExportSettings(gpu="gtx"), "tensorrt", QUIET)
     assert {path.name for path in made.root.iterdir()} == before
     assert Artifact.open(made.root).manifest == made.manifest

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from PIL import Image
 
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import open_picture
+from vlmc.runtime.images import open_image
 
 MARK = "<image>"
 """Stands in a question where an image goes."""
@@ -66,12 +66,12 @@ class Sample:
 
 def _open(image: Picture) -> Image.Image:
     if not isinstance(image, Stored):
-        return open_picture(image)
+        return open_image(image)
     try:
         content = image.read()
     except OSError as error:
         raise InputError(f"{image} cannot be read: {error.strerror}") from None
     try:
-        return open_picture(content)
+        return open_image(content)
     except InputError:
         raise InputError(f"{image} is no image that can be read") from None
