@@ -17,10 +17,10 @@ from vlmc.runtime.images import ImageInput, open_image
 from vlmc.runtime.processing import Batch, Processing, Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.runtime.sampling import Sampler
-from vlmc.runtime.sessions import CPU, Array, OnnxSession, Session
+from vlmc.runtime.sessions import CPU, SESSIONS, Array, Session
 from vlmc.runtime.text import Text
 
-FOLDER = "onnx"
+ONNX = "onnx"
 
 Images = ImageInput | Sequence[ImageInput]
 """One image, or several that the question is about."""
@@ -43,19 +43,21 @@ class Answer:
         return self.text
 
 
-def load(path: Path | str, *, providers: Sequence[str] = CPU, threads: int = 0) -> "Model":
-    """Load an artifact's ONNX graphs; `threads` is the number of CPU threads, 0 for one per core.
+def load(path: Path | str, *, backend: str = ONNX, providers: Sequence[str] = CPU, threads: int = 0) -> "Model":
+    """Load an artifact's graphs of a backend; `threads` is the number of CPU threads, 0 for one per core.
 
     Raises:
-        InputError: there is no artifact, it is damaged, it has no ONNX graphs, or the runtime cannot run such a model.
+        InputError: there is no artifact, it is damaged, it has no such graphs, or the runtime cannot run such a model.
         EnvironmentLacks: ONNX Runtime lacks the execution provider.
     """
-    artifact = Artifact.open(path)
-    deployment = artifact.deployment(FOLDER)
+    if backend not in SESSIONS:
+        raise InputError(f"the runtime cannot run {backend} graphs: give one of {', '.join(SESSIONS)}")
+    artifact, suffix = Artifact.open(path), SESSIONS[backend][0]
+    deployment = artifact.deployment(backend)
     graphs = () if deployment is None else deployment.graphs.names
-    if deployment is None or any(f"{FOLDER}/{name}.onnx" not in artifact.manifest.files for name in graphs):
-        raise InputError(f"{path} has no ONNX graphs yet: run 'vlmc export {path} --backend onnx'")
-    return Model.from_graphs(artifact.root, deployment, artifact.root / FOLDER, providers, threads)
+    if deployment is None or any(f"{backend}/{name}{suffix}" not in artifact.manifest.files for name in graphs):
+        raise InputError(f"{path} has no graphs for {backend} yet: run 'vlmc export {path} --backend {backend}'")
+    return Model.from_graphs(artifact.root, deployment, artifact.root / backend, providers, threads, backend=backend)
 
 
 @final
@@ -67,10 +69,18 @@ class Model:
 
     @classmethod
     def from_graphs(
-        cls, root: Path, deployment: Deployment, graphs: Path, providers: Sequence[str] = CPU, threads: int = 0
+        cls,
+        root: Path,
+        deployment: Deployment,
+        graphs: Path,
+        providers: Sequence[str] = CPU,
+        threads: int = 0,
+        *,
+        backend: str = ONNX,
     ) -> "Model":
         """Load graphs from any folder; `root` holds the tokenizer and, where one is used, the processor."""
-        sessions = {name: OnnxSession(graphs / f"{name}.onnx", providers, threads) for name in deployment.graphs.names}
+        suffix, opened = SESSIONS[backend]
+        sessions = {name: opened(graphs / f"{name}{suffix}", providers, threads) for name in deployment.graphs.names}
         return cls.from_sessions(root, deployment, sessions)
 
     @classmethod

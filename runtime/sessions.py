@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,6 +80,13 @@ class OnnxSession(Session):
 
     def close(self) -> None:
         self._session = None
+
+
+Opens = Callable[[Path, Sequence[str], int], Session]
+"""Loads a graph's file, given the execution providers and the number of threads."""
+
+SESSIONS: dict[str, tuple[str, Opens]] = {"onnx": (".onnx", OnnxSession)}
+"""What runs the graphs of each backend: the suffix of their files, and what opens one."""
 
 
 def import_onnxruntime() -> Any:

@@ -1,6 +1,7 @@
 """The runtime answers as transformers does, in pieces or whole, from several threads, and without torch."""
 
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ from tests import pico
 from tests.artifacts import pruned
 from tests.runtime.conftest import Reference
 from vlmc.runtime import EnvironmentLacks, InputError, Model, load
+from vlmc.runtime.artifact import Artifact, extend
 from vlmc.runtime.deployment import FixedProcessor
 from vlmc.runtime.prompts import fill_prompt
-from vlmc.runtime.sessions import OnnxSession
+from vlmc.runtime.sessions import SESSIONS, OnnxSession
 from vlmc.toolchain.deploy.agreement import greedy
 from vlmc.toolchain.deploy.probes import asked
 
@@ -120,8 +122,26 @@ def test_missing_graphs_and_providers_are_told(reference: Reference, tmp_path: P
     with pytest.raises(EnvironmentLacks, match="no CUDAExecutionProvider here"):
         load(reference.folder, providers=["CUDAExecutionProvider"])
     bare = pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "bare")
-    with pytest.raises(InputError, match=r"has no ONNX graphs yet: run 'vlmc export .* --backend onnx'"):
+    with pytest.raises(InputError, match=r"has no graphs for onnx yet: run 'vlmc export .* --backend onnx'"):
         load(bare.root)
+
+
+def test_another_backend_is_run_by_its_own_session(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="cannot run paper graphs: give one of onnx"):
+        load(reference.folder, backend="paper")
+    monkeypatch.setitem(SESSIONS, "paper", (".paper", OnnxSession))
+    with pytest.raises(InputError, match=r"has no graphs for paper yet: run 'vlmc export .* --backend paper'"):
+        load(reference.folder, backend="paper")
+    shutil.copytree(reference.folder, tmp_path / "artifact")
+    with extend(Artifact.open(tmp_path / "artifact"), "paper") as folder:
+        shutil.copyfile(reference.folder / "onnx/deployment.json", folder / "deployment.json")
+        for path in (reference.folder / "onnx").glob("*.onnx"):
+            shutil.copyfile(path, folder / f"{path.stem}.paper")
+    with load(tmp_path / "artifact", backend="paper", threads=1) as other, load(reference.folder, threads=1) as model:
+        asked = (pico.picture(0), pico.QUESTIONS[0])
+        assert other.generate(*asked).tokens == model.generate(*asked).tokens
 
 
 def test_damaged_graph_is_told(reference: Reference, tmp_path: Path) -> None:
