@@ -167,8 +167,9 @@ WITHOUT = "sys.modules['torch'] = sys.modules['torchvision'] = None"
 def test_torch_is_neither_needed_nor_imported(reference: Reference, model: Model, absent: bool, tmp_path: Path) -> None:
     """Nor is transformers, but for a family's own processor, which takes torch where it finds it."""
     fixed = isinstance(reference.deployment.processor, FixedProcessor)
-    without = WITHOUT + ("; sys.modules['transformers'] = None" if fixed else "")
-    before = without if absent or not fixed else ""
+    if not (fixed or absent):
+        pytest.skip("transformers imports torch where it finds it")
+    before = WITHOUT + ("; sys.modules['transformers'] = None" if fixed else "") if absent else ""
     pico.picture(0).save(tmp_path / "a.png")
     command = [sys.executable, "-c", ASK.format(before=before, fixed=fixed), str(reference.folder), str(tmp_path / "a.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
