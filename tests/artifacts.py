@@ -1,4 +1,4 @@
-"""Artifacts for tests: a checkpoint that is pruned by magnitude, the quickest way there is, and its graphs."""
+"""Artifacts for tests: a model pruned by magnitude, the quickest way, and its graphs."""
 
 import os
 from contextlib import suppress
@@ -31,10 +31,10 @@ DEPTHS = {
 LLaVA keeps all of its own: a vision tower that is not read to its end, caches of several blocks."""
 
 
-def pruned(checkpoint: Path, destination: Path, target: str = "2:4") -> Artifact:
-    """Prune every layer of both towers of a checkpoint and write the artifact."""
+def pruned(model: Path, destination: Path, target: str = "2:4") -> Artifact:
+    """Prune every layer of both towers of a model and write the artifact."""
     options = PruneSettings(target=target, method="magnitude", calibration=1)
-    return Prune(options).run(SavedModel.find(str(checkpoint)), destination)
+    return Prune(options).run(SavedModel.find(str(model)), destination)
 
 
 @cache

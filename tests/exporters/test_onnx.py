@@ -81,8 +81,8 @@ def test_files_tell_nothing_of_this_machine(artifact: Artifact) -> None:
 
 
 def test_cases_have_other_sizes_and_caches_empty_and_full(artifact: Artifact) -> None:
-    checkpoint = SavedModel.find(str(artifact.root))
-    vision, _, decoder = deploy(checkpoint, checkpoint.load(), artifact.manifest.layers).specs
+    saved = SavedModel.find(str(artifact.root))
+    vision, _, decoder = deploy(saved, saved.load(), artifact.manifest.layers).specs
     sizes = {(case["inputs_embeds"].shape[:2], case["past_key_values.0.key"].shape[2]) for case in decoder.cases}
     assert {past == 0 for _, past in sizes} == {True, False}
     assert {new for (_, new), _ in sizes} > {1}

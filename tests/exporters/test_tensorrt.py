@@ -63,8 +63,8 @@ def test_profiles_take_every_axis(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_profiles_agree_in_each_of_their_shapes(family: str, tmp_path: Path) -> None:
-    checkpoint = SavedModel.find(str(pico.save(family, tmp_path)))
-    vision, _, decoder = deploy(checkpoint, checkpoint.load(), {}).specs
+    saved = SavedModel.find(str(pico.save(family, tmp_path)))
+    vision, _, decoder = deploy(saved, saved.load(), {}).specs
     shapes = profile_shapes(decoder)
     for which in range(3):
         sequence, past = shapes["inputs_embeds"][which][1], shapes["past_key_values.0.key"][which][2]

@@ -39,7 +39,7 @@ def test_greedy_tokens_and_text_are_those_of_transformers(reference: Reference, 
         assert answer.text == reference.encoder.processor.decode(expected, skip_special_tokens=True).strip()
 
 
-def test_answers_depend_on_the_picture(model: Model) -> None:
+def test_answers_depend_on_the_image(model: Model) -> None:
     assert len({model.generate(pico.picture(seed), pico.QUESTIONS[0]).tokens for seed in range(6)}) > 1
 
 
@@ -74,7 +74,7 @@ def test_seed_decides_a_sampled_answer(model: Model) -> None:
     assert ask[0] == ask[1] != ask[2]
 
 
-def test_path_bytes_and_picture_give_one_answer(model: Model, tmp_path: Path) -> None:
+def test_path_bytes_and_image_give_one_answer(model: Model, tmp_path: Path) -> None:
     image, stream = pico.picture(3), io.BytesIO()
     image.save(tmp_path / "a.png")
     image.save(stream, "png")
@@ -98,7 +98,7 @@ def test_raw_prompt_is_the_whole_input(reference: Reference, model: Model) -> No
 
 
 def test_wrong_inputs_are_one_line(model: Model, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("no picture")
+    (tmp_path / "a.png").write_text("not an image")
     image = pico.picture(0)
     with pytest.raises(InputError, match=r"a\.png is not an image that can be read"):
         model.generate(tmp_path / "a.png", "what")

@@ -46,8 +46,8 @@ def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
 
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_transformers_loads_the_artifact_as_it_is(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    checkpoint = SavedModel.find(str(exported(family, tmp_path_factory.getbasetemp())))
-    assert {type(checkpoint.load()).__name__} == {checkpoint.config["architectures"][0]}
+    saved = SavedModel.find(str(exported(family, tmp_path_factory.getbasetemp())))
+    assert {type(saved.load()).__name__} == {saved.config["architectures"][0]}
 
 
 def test_adapter_must_be_merged_first(made: Artifact) -> None:
@@ -68,9 +68,9 @@ def test_unknown_backend_and_gpu_are_told_and_leave_nothing(made: Artifact) -> N
 
 
 def compare(folder: Path, graphs: Path) -> dict[str, Any]:
-    checkpoint = SavedModel.find(str(folder))
+    saved = SavedModel.find(str(folder))
     exported = Exported(Deployment.read(graphs / DEPLOYMENT), graphs, ".onnx", OnnxSession)
-    return agreement.compare_answers(checkpoint.load(), checkpoint, exported, probes(2), 1e-4)
+    return agreement.compare_answers(saved.load(), saved, exported, probes(2), 1e-4)
 
 
 def test_graphs_of_another_model_are_found_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
