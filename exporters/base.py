@@ -1,4 +1,4 @@
-"""Exporter: what every backend can do with graph descriptions."""
+"""Exporter: what every backend does with graph descriptions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
 """Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
 
 Progress = Callable[[str], None]
-"""Is told the name of each graph that is done."""
+"""Is called with the name of each finished graph."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose: the type of the weights, and the GPUs to build for; (): the backend's own choice."""
+    """What the user may choose: the weights' type, and the GPUs to build for; (): the backend's default."""
 
     precision: Precision = "fp32"
     gpus: tuple[str, ...] = ()
@@ -32,17 +32,17 @@ class Exporter(ABC):
 
     @abstractmethod
     def requires(self) -> None:
-        """Raise EnvironmentLacks, with the command that mends it, when a package is missing."""
+        """Raise EnvironmentLacks, with the command that installs it, if a package is missing."""
 
     @abstractmethod
     def check(self, options: Options) -> None:
-        """Raise InputError for an option that the backend cannot serve, before any work is done."""
+        """Raise InputError for an option that the backend cannot take, before any work is done."""
 
     @abstractmethod
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
-        """Write every graph into `folder`, prove it, and return a report of JSON values.
+        """Write every graph into `folder`, check it, and return a report of JSON values.
 
         Raises:
-            InputError: an option that the backend cannot serve.
-            CheckFailed: a graph does not answer as its module does, or lacks the sparsity that is promised.
+            InputError: the backend cannot take an option.
+            CheckFailed: a graph's outputs differ from its module's, or it lacks the promised sparsity.
         """

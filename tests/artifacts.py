@@ -1,6 +1,9 @@
-"""Artifacts for tests: a model that is pruned by magnitude, the quickest way there is, and its graphs."""
+"""Artifacts for tests: a model pruned by magnitude, the quickest way, and its graphs."""
 
 import os
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,11 +21,28 @@ SLOW = {"smolvlm", "internvl"}  # idefics3 is the build of the one, and has the 
 DEPLOYABLE = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in pico.DEPLOYABLE]
 """The families that are exported, for tests that export them; those that tell little more are slow tests."""
 
+DEPTHS = {
+    "llava": {},
+    "blip-2": {"vision_config": 1, "qformer_config": 1, "text_config": 1},
+    "qwen2_5_vl": {"vision_config": 2, "text_config": 1},  # one block with windows, one without
+}
+"""Blocks of those models that are exported: tracing takes a second for each, and a second one tells nothing new.
 
-def pruned(source: Path, destination: Path, target: str = "2:4") -> Artifact:
+LLaVA keeps all of its own: a vision tower that is not read to its end, caches of several blocks."""
+
+
+def pruned(model: Path, destination: Path, target: str = "2:4") -> Artifact:
     """Prune every layer of both towers of a model and write the artifact."""
     options = PruneSettings(target=target, method="magnitude", calibration=1)
-    return Prune(options).run(SavedModel.find(str(source)), destination)
+    return Prune(options).run(SavedModel.find(str(model)), destination)
+
+
+@cache
+def share_operators() -> None:
+    """Let torch's exporter keep its table of operators: it makes that anew for each graph, longer than a small one takes."""
+    with suppress(ImportError, AttributeError):  # the exporter is none of torch's public modules
+        registry = import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+        registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
 
 
 def exported(family: str, base: Path) -> Path:
@@ -34,14 +54,17 @@ def exported(family: str, base: Path) -> Path:
     folder = shared / f"exported-{family}"
     with FileLock(shared / f"{family}.lock"):
         if not folder.exists():
+            share_operators()
             making = shared / f"making-{family}"
-            Export(ExportSettings(), "onnx", Progress(quiet=True)).run(pruned(_dense(family, shared), making))
+            made = pruned(dense(family, shared / f"pico-{family}"), making)
+            Export(ExportSettings(), "onnx", Progress(quiet=True)).run(made)
             making.rename(folder)
     return folder
 
 
-def _dense(family: str, base: Path) -> Path:
+def dense(family: str, folder: Path, seed: int = 0) -> Path:
+    """Write the model that the family's exported artifact is made of."""
     try:
-        return pico.save(family, base / f"pico-{family}")
+        return pico.save(family, folder, seed=seed, depths=DEPTHS.get(family, {"vision_config": 1, "text_config": 1}))
     except ImportError as error:  # transformers 5.17 has no image processor for Idefics3 that does without torchvision
         pytest.skip(str(error).strip().splitlines()[0])

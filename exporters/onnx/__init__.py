@@ -1,4 +1,4 @@
-"""ONNX: torch's exporter for the trace, and the proof that the graph on disk computes the same and is as sparse."""
+"""ONNX: graphs by torch's exporter, checked on disk to compute the same as the model and to be as sparse."""
 
 from vlmc.exporters.backend import Backend
 

@@ -1,4 +1,4 @@
-"""One ONNX graph per description: traced, labelled with its sparsity, and proven on the file that ships."""
+"""One ONNX graph per description: traced, labelled with its sparsity, and checked on the written file."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ from vlmc.runtime.sessions import import_onnxruntime
 
 @dataclass(frozen=True)
 class GraphReport:
-    """A proven graph: `max_error` is the largest difference from torch, as a fraction of the output's largest value."""
+    """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value."""
 
     graph: str
     precision: Precision
@@ -42,10 +42,10 @@ class OnnxExporter(Exporter):
         missing = [package for package in BACKEND.packages if find_spec(package) is None]
         if missing:
             raise EnvironmentLacks(f"{' and '.join(missing)} not installed: {BACKEND.remedy}")
-        import_onnxruntime()  # graphs are proven on it
+        import_onnxruntime()  # graphs are checked with it
 
     def check(self, options: Options) -> None:
-        """Every option can be served."""
+        """Every option is supported."""
 
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
         precision = options.precision
@@ -57,10 +57,10 @@ class OnnxExporter(Exporter):
 
 
 def export(spec: GraphSpec, path: Path, precision: Precision = "fp32") -> GraphReport:
-    """Write the graph to `path` and prove it: the same answers as torch, and the sparsity that is promised.
+    """Write the graph to `path` and check it: the same outputs as torch, and the promised sparsity.
 
     Raises:
-        CheckFailed: an answer differs by more than the precision's tolerance, a promised layer is not in the graph, or
+        CheckFailed: an output differs by more than the precision's tolerance, a promised layer is not in the graph, or
             its weight breaks the pattern.
     """
     start = perf_counter()

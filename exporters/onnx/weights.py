@@ -1,4 +1,4 @@
-"""Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and along which axis.
+"""Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and over which axis.
 
 Shapes: O out features, I in features. MatMul's right operand is [..., I, O]; Gemm's is [I, O], or [O, I] with transB;
 Conv's weight is [O, I, *kernel].
@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-SCOPES = "pkg.torch.onnx.name_scopes"  # torch's exporter lists the modules around every node there
+SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter lists the modules around a node
 _THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
 
 
@@ -23,7 +23,7 @@ _THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
 class Weight:
     """An initializer that a node multiplies with, and the axis of it that the product sums over.
 
-    `zero_point` is the initializer of its zero where it is quantised, along `channel_axis` where there are several.
+    `zero_point` is the initializer of its zero point if it is quantised, along `channel_axis` if there are several.
     """
 
     initializer: str
@@ -60,7 +60,7 @@ class Weights:
                     yield node, weight
 
     def of_layer(self, layer: str) -> Weight | None:
-        """Return the weight of the module of that name, None where the graph has none."""
+        """Return the weight of a module; None: it is not in the graph."""
         for node, weight in self:
             if layer in scopes(node) or weight.initializer == f"{layer}.weight":
                 return weight
@@ -72,7 +72,7 @@ class Weights:
         return values
 
     def _trace(self, name: str, axis: int) -> Weight | None:
-        """Follow the operand back to where it is stored, through what only moves or converts it."""
+        """Follow the operand back to the initializer, through nodes that only move or convert it."""
         zero_point, channel_axis = None, 1
         while name not in self.initializers:
             producer = self._producers.get(name)
@@ -89,7 +89,7 @@ class Weights:
 
 
 def scopes(node: onnx.NodeProto) -> list[str]:
-    """Return the names of the modules around a node; empty where the graph does not come from torch."""
+    """Return the names of the modules around a node; empty if torch did not write the graph."""
     for entry in node.metadata_props:
         if entry.key == SCOPES:
             return [str(name) for name in ast.literal_eval(entry.value)]

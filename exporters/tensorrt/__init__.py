@@ -1,4 +1,4 @@
-"""TensorRT engines, by `tensorrt` on a machine with a GPU or by `tensorrt_rtx` anywhere, with an honest build report."""
+"""TensorRT engines, by `tensorrt` with a GPU or by `tensorrt_rtx` without one, and a build report."""
 
 from vlmc.exporters.backend import Backend
 

@@ -140,7 +140,7 @@ CASES: list[tuple[list[str], int, str]] = [
     (["verify-sparsity", "dense"], 2, "so its pattern is not known: add --target, such as --target 2:4"),
     (["verify-sparsity", "unknown", "--target", "2:4"], 2, "is a 'bert' model"),
     (["eval", "pruned", "--dense", "nowhere/at/all"], 2, "no model at nowhere/at/all"),
-    (["inspect", "edited"], 2, "was changed after it was written"),
+    (["inspect", "edited"], 2, "was edited (checksum differs)"),
     (["inspect", "short"], 2, "has 1 bytes, the manifest says"),
     (["inspect", "gone"], 2, "masks.safetensors is missing"),
     (["verify-sparsity", "nowhere"], 2, "no artifact at nowhere"),
@@ -150,9 +150,9 @@ CASES: list[tuple[list[str], int, str]] = [
     (["run", "pruned", "--image", "p.png", "--prompt", "what?"], 2, "vlmc export"),
     # places
     (["prune", "dense", "--out", "pruned"], 2, "pruned exists: add --force"),
-    (["prune", "dense", "--out", "dense"], 2, "dense exists and is no vlmc artifact"),
-    (["prune", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
-    (["compress", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
+    (["prune", "dense", "--out", "dense"], 2, "dense exists and is not a vlmc artifact"),
+    (["prune", "dense", "--out", "dense", "--force"], 2, "dense exists and is not a vlmc artifact"),
+    (["compress", "dense", "--out", "dense", "--force"], 2, "dense exists and is not a vlmc artifact"),
     (["demo-data", "dense"], 2, "dense exists"),
     (["sweep", "dense", "--out", "pruned", "--force"], 2, "pruned exists and is not a study of vlmc"),
     # data

@@ -14,6 +14,7 @@ from vlmc.exporters.base import Exporter, Options, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.sessions import SESSIONS
 from vlmc.toolchain.machine import doctor
 from vlmc.toolchain.machine.progress import Progress as Bar
 from vlmc.toolchain.reporting.inspection import overview, show_overview
@@ -59,6 +60,9 @@ def test_what_a_descriptor_names_is_there(backend: Backend) -> None:
     assert all(callable(resolve(name)) for name in (backend.tables, backend.session, backend.verifier) if name)
     assert set(backend.options) <= set(ExportSettings.model_fields)
     assert exporters.of_file(Path(f"graph{backend.suffix}")) is backend
+    if backend.session is not None:
+        suffix, opened = SESSIONS[backend.name]
+        assert (suffix, opened) == (backend.suffix, resolve(backend.session))
 
 
 def test_a_new_one_is_exported_inspected_and_looked_for(

@@ -126,7 +126,7 @@ def test_the_processor_came_along(built: Built, artifact: Artifact) -> None:
 
 def test_families_that_are_not_deployed_are_refused(built: Built, artifact: Artifact) -> None:
     assert built.source.family.exportable == (built.name in pico.DEPLOYABLE)
-    with pytest.raises(InputError, match="has no ONNX graphs yet: run 'vlmc export"):
+    with pytest.raises(InputError, match="has no graphs for onnx yet: run 'vlmc export"):
         load(artifact.root)
     card = (artifact.root / "README.md").read_text()
     assert ("vlmc cannot export this model yet" in card) == (built.name not in pico.DEPLOYABLE)

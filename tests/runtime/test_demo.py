@@ -21,9 +21,9 @@ def test_greedy_tokens_are_those_of_transformers(name: str, tmp_path: Path) -> N
     made = pruned(builtin.models()[name].locate(), tmp_path / "artifact")
     report = Export(ExportSettings(), "onnx", Progress(quiet=True)).run(made)
     assert max(graph["max_error"] for graph in report["graphs"]) < 1e-5
-    checkpoint = SavedModel.find(str(made.root))
-    model = checkpoint.load()
-    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
+    saved = SavedModel.find(str(made.root))
+    model = saved.load()
+    encoder = Encoder(saved.load_processor(), saved.family, model)
     with load(made.root, threads=1) as runtime:
         for sample in data.load("demo", "test", 200):
             expected, _ = greedy(model, encoder, sample, 16)

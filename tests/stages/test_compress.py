@@ -169,7 +169,7 @@ def test_a_package_that_is_missing_leaves_nothing_behind(tmp_path: Path, monkeyp
 def test_what_stands_in_the_way_is_not_touched(tmp_path: Path) -> None:
     source = dense(tmp_path)
     for name, message in (
-        ("out", "out exists and is no vlmc artifact"),
+        ("out", "out exists and is not a vlmc artifact"),
         ("out.work", "is not an unfinished run"),
     ):
         (tmp_path / name).mkdir()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import pico
-from tests.artifacts import DEPLOYABLE, exported, pruned
+from tests.artifacts import DEPLOYABLE, dense, exported, pruned
 from vlmc.runtime import Artifact, InputError, load
 from vlmc.runtime.artifact.writing import update_manifest
 from vlmc.runtime.deployment import DEPLOYMENT, Deployment
@@ -40,7 +40,7 @@ def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
     added = {path for path in with_graphs.manifest.files if path.startswith("onnx/")}
     graphs = ("vision_encoder", "embed_tokens", "decoder_model_merged")
     assert added == {"onnx/export.json", "onnx/deployment.json", *(f"onnx/{graph}.onnx" for graph in graphs)}
-    plain = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
+    plain = pruned(dense(family, tmp_path / "dense"), tmp_path / "artifact")
     assert with_graphs.digest == plain.digest
 
 
@@ -64,7 +64,7 @@ def test_unknown_backend_and_gpu_are_told_and_leave_nothing(made: Artifact) -> N
     with pytest.raises(InputError, match="unknown backend 'coreml'"):
         Export(ExportSettings(), "coreml", QUIET).run(made)
     pytest.importorskip("tensorrt_rtx")
-    with pytest.raises(InputError, match="'gtx' is no GPU architecture"):
+    with pytest.raises(InputError, match="'gtx' is not a GPU architecture"):
         Export(ExportSettings(gpu="gtx"), "tensorrt", QUIET).run(made)
     assert {path.name for path in made.root.iterdir()} == before
     assert Artifact.open(made.root).manifest == made.manifest
@@ -79,7 +79,7 @@ def compare(folder: Path, graphs: Path) -> dict[str, Any]:
 def test_graphs_of_another_model_are_found_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = exported("llava", tmp_path_factory.getbasetemp())
     assert compare(folder, folder / "onnx")["questions"] == 2
-    other = pruned(pico.save("llava", tmp_path / "dense", seed=1), tmp_path / "artifact")
+    other = pruned(dense("llava", tmp_path / "dense", seed=1), tmp_path / "artifact")
     with pytest.raises(CheckFailed, match=r"the exported graphs answer .* with tokens .*, the model with"):
         compare(other.root, folder / "onnx")
 
