@@ -39,6 +39,10 @@ class OneOf:
     rank: int = 0
 
     @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
     def device(self) -> torch.device:
         return torch.device("cpu")
 

@@ -90,4 +90,4 @@ def test_the_other_verbs_are_one_process(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setenv("WORLD_SIZE", "2")
     for verb in ("compress", "merge"):
         assert run([verb]) == 2
-        assert f"vlmc {verb} is one process" in capsys.readouterr().err
+        assert f"vlmc {verb} runs in one process" in capsys.readouterr().err
