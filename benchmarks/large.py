@@ -19,7 +19,7 @@ from vlmc.runtime.artifact.folder import model_files
 from vlmc.toolchain.demo.checkpoints import locate
 from vlmc.toolchain.models.carrying import carry
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.adapters.files import FOLDER
+from vlmc.toolchain.repair.adapters import FOLDER
 from vlmc.toolchain.repair.methods import METHODS, MaskedFull
 from vlmc.toolchain.settings import RepairMethod
 

@@ -20,8 +20,8 @@ from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.adapters import attach_saved, load_adapter
 from vlmc.toolchain.repair.adapters.examples import encode_examples, trained_on
-from vlmc.toolchain.repair.adapters.files import attach_saved, load_adapter
 from vlmc.toolchain.settings import DataSettings, PruneMethod
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
@@ -154,7 +154,7 @@ def test_a_base_that_breaks_its_mask_is_refused(adapt: Adapt, tmp_path: Path, mo
     edited = rewritten(source, tmp_path / "edited", "model.safetensors", (tmp_path / "edited.safetensors").read_bytes())
     recorded = load_adapter(source.folder / "adapter").base_digest
     # an edited base is a foreign one by its digest: let that pass, to see that the merge itself looks at the weights
-    monkeypatch.setattr("vlmc.toolchain.stages.merge._base_digest", lambda _: recorded)
+    monkeypatch.setattr("vlmc.toolchain.repair.adapters.mergeable._base_digest", lambda _: recorded)
     with pytest.raises(CheckFailed, match=f"cannot merge {name}: the weight in row {row}, column {column} is pruned"):
         Merge().run(edited, tmp_path / "out")
     assert not (tmp_path / "out").exists()

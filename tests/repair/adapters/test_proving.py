@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.tensors import TensorFile
 from vlmc.toolchain.repair.adapters.adding import Sum
-from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan
 from vlmc.toolchain.repair.adapters.proving import _check_bits, check_update, compare
-from vlmc.toolchain.repair.methods import SPP, LoRA, LoRS, MaskedFull, SparseLoRA
+from vlmc.toolchain.repair.methods import SPP, Adapted, AdapterSpec, LoRA, LoRS, MaskedFull, SparseLoRA
 
 BASE = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
 MASKED: list[type[Adapted]] = [SparseLoRA, LoRS, SPP, MaskedFull]
@@ -23,7 +22,7 @@ def layer(kind: type[Adapted], size: float) -> Adapted:
     torch.manual_seed(0)
     linear, mask_OI = nn.Linear(64, 48), torch.rand(48, 64) > 0.5
     linear.weight.data.mul_(mask_OI)
-    made = kind(linear, AdapterPlan(kind, 4, 8.0, None if kind is LoRA else mask_OI), torch.Generator().manual_seed(0))
+    made = kind(linear, AdapterSpec(kind, 4, 8.0, None if kind is LoRA else mask_OI), torch.Generator().manual_seed(0))
     for part in list(made.trained().values())[-1:]:
         nn.init.normal_(part, std=size * 0.1)
     return made

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.repair.training.checkpoints import Checkpoints
+from vlmc.toolchain.repair.training import Checkpoints
 
 STATE = {"x": torch.arange(3.0)}
 IDENTITY = {"lr": 0.1, "source": {"model": "abc"}}

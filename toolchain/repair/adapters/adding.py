@@ -1,4 +1,4 @@
-"""Several adapters on one layer: what each of them does is added up, each at its own scale.
+"""Several adapters on one layer: their updates are added up, each at its own scale.
 
 Shapes: O out features, I in features; `*` any leading dimensions.
 """
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan
+from vlmc.toolchain.repair.methods import Adapted, AdapterSpec
 
 
 class Sum(Adapted):
-    """`W_hat = W + sum of (W_hat_k - W)` over the adapters k of one layer; nothing of it is trained."""
+    """`W_hat = W + sum of (W_hat_k - W)` over the adapters k of one layer; nothing is trained."""
 
     parts = ()
     layers: nn.ModuleList
@@ -21,7 +21,7 @@ class Sum(Adapted):
     @classmethod
     def of(cls, linear: nn.Linear, layers: Sequence[Adapted]) -> "Sum":
         """Return the sum of adapters that sit on this Linear."""
-        found = cls(linear, AdapterPlan(cls, 1, 1.0, layers[0].mask_OI), torch.Generator())
+        found = cls(linear, AdapterSpec(cls, 1, 1.0, layers[0].mask_OI), torch.Generator())
         found.layers.extend(layers)
         return found
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one folder with the run's identity and its latest state, each written in one step."""
+"""Checkpoints of a training run: a folder with the run's identity and its latest state, each written in one rename."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ _STATE = "state.safetensors"
 class Checkpoints:
     """The checkpoints of one run; `identity` is all that decides its result, as JSON values.
 
-    With `resume` a run of the same identity goes on; without, what the folder holds is dropped.
+    With `resume` a run of the same identity is resumed; without, the content of the folder is dropped.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, resume: bool = False) -> None:
@@ -28,7 +28,7 @@ class Checkpoints:
         self._run = RunFolder(folder, identity, resume=resume)
 
     def open(self) -> State | None:
-        """Make the folder ready and return the latest state, None where there is none to go on from.
+        """Make the folder ready and return the latest state, None where there is none.
 
         Raises:
             InputError: the folder holds another run, or its state cannot be read.
@@ -37,7 +37,7 @@ class Checkpoints:
         return self._load() if (self.folder / _STATE).is_file() else None
 
     def save(self, state: State) -> None:
-        """Replace the latest state in one step."""
+        """Replace the latest state in one rename."""
         write_tensors(self.folder / _STATE, state)
 
     def _load(self) -> State:

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from tests.repair import material
-from tests.repair.feeding.test_ahead import OneOf
+from tests.repair.feeding.test_prefetch import OneOf
 from tests.repair.training.test_processes import losses, two
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.demo.dataset import write
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.training.loading import shards
+from vlmc.toolchain.repair.loading import shards
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
@@ -98,8 +98,11 @@ def repair(llava: SavedModel, out: Path, **options: object) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "masked-full"}, "--method masked-full trains as much as there are weights, .* leave --use_fsdp out"),
-        ({"teacher": "cached"}, "--teacher cached asks the dense model process by process, .* choose shared or copy"),
+        (
+            {"method": "masked-full"},
+            "--method masked-full trains as many values as there are weights, .* leave --use_fsdp out",
+        ),
+        ({"teacher": "cached"}, "--teacher cached runs the dense model in each process by itself, .* choose shared or copy"),
     ],
 )
 def test_what_shards_cannot_do_is_one_line(options: dict[str, str], message: str, fsdp2: None, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from vlmc.toolchain.repair.training.precision import narrow
+from vlmc.toolchain.repair.loading.precision import narrow
 
 STORED = {
     "0.weight": torch.bfloat16,
