@@ -86,7 +86,7 @@ class TrainingSettings(DataSettings):
     sample_cache: Annotated[int, RARE] = Field(default=100, ge=0)
     """Memory in MB for encoded samples that are needed again, such as in the next epoch."""
     workers: Annotated[int, RARE] = Field(default=0, ge=0)
-    """Threads that encode the next batches while a step runs; the result is the same."""
+    """Threads that encode the next batches while a step runs; the result does not change."""
     tensorboard: Annotated[str | None, RARE] = None
     """Folder to write TensorBoard's event files to."""
 
