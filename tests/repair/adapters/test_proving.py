@@ -48,6 +48,34 @@ def test_a_sum_that_lacks_a_part_is_noticed() -> None:
         check_update("it", both, one.merged())
 
 
+@pytest.mark.parametrize("rows", [48, pytest.param(4096, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [16, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_right_merge_of_a_large_layer_is_not_refused(rows: int, rank: int, dtype: torch.dtype) -> None:
+    """Sums over 11008 inputs, and over many adapters, are rounded more often.
+
+    Measured in units of float32, of the 64 that are allowed for each adapter: one adapter 0 to 4, forty added up 105.
+    """
+    draw = torch.Generator().manual_seed(0)
+    mask_OI = torch.rand(rows, 11008, generator=draw) > 0.5
+    linear = nn.Linear(11008, rows, device="meta")
+    linear.weight = nn.Parameter((0.02 * torch.randn(rows, 11008, generator=draw)).to(dtype).float() * mask_OI)
+    linear.bias = nn.Parameter(torch.zeros(rows))
+
+    def adapted(kind: type[Adapted], size: float) -> Adapted:
+        made = kind(linear, AdapterSpec(kind, rank, 16.0, None if kind is LoRA else mask_OI), draw)
+        nn.init.normal_(made.get_parameter("lora_B"), std=size, generator=draw)
+        return made
+
+    for size in (1e-3, 1.0):
+        one = adapted(SparseLoRA, size)
+        for made in (adapted(LoRA, size), one, Sum.of(linear, [one] * (40 if rows == 48 else 4))):
+            merged_OI = made.merged()
+            check_update("it", made, merged_OI)
+            with pytest.raises(CheckFailed, match="is not what was trained"):
+                check_update("it", made, torch.lerp(made.weight, merged_OI, 0.9))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_one_bit_is_noticed(dtype: torch.dtype, tmp_path: Path) -> None:
     expected = torch.randn(4, 8).to(dtype)

@@ -4,6 +4,7 @@ Shapes: O out features, I in features; `*` any leading dimensions.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +31,9 @@ class Sum(Adapted):
 
     def adapted(self, x: Tensor) -> Tensor:
         base = F.linear(x, self.weight, self.bias)
-        return base + torch.stack([layer(x) - base for layer in self.layers]).sum(0)
+        return base + reduce(torch.add, (layer(x) - base for layer in self.layers))
 
     @torch.no_grad()
     def merged(self) -> Tensor:
-        updates = [layer.merged() - self.weight for layer in self.layers if isinstance(layer, Adapted)]
-        return self.weight + torch.stack(updates).sum(0)
+        updates = (layer.merged() - self.weight for layer in self.layers if isinstance(layer, Adapted))
+        return reduce(Tensor.add_, updates).add_(self.weight)
