@@ -13,10 +13,9 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.training import Checkpoints
 from vlmc.toolchain.settings import SAYS_WHICH_DATA, RepairSettings
 from vlmc.toolchain.stages.repair import NO_RESULT, Repair
-from vlmc.toolchain.stages.run_folder import deciding
+from vlmc.toolchain.stages.run_folder import RunFolder, deciding
 
 NOT_DECIDING: dict[str, Any] = {
     "checkpoint_every": 1,
@@ -101,10 +100,10 @@ def test_what_does_not_decide_the_result_leaves_the_same_bytes(
 @pytest.mark.parametrize("name", DECIDING)
 def test_a_run_is_not_resumed_with_another_deciding_option(name: str, llava: SavedModel, tmp_path: Path) -> None:
     artifact = Artifact.open(llava.folder)
-    Checkpoints(tmp_path / "run", stage(OPTIONS)._identity(artifact)).open()
+    RunFolder(tmp_path / "run", stage(OPTIONS)._identity(artifact)).open()
     other = stage(OPTIONS.model_copy(update={name: DECIDING[name]}), resume=True)
     with pytest.raises(InputError, match=f"holds another run: its {name} was"):
-        Checkpoints(tmp_path / "run", other._identity(artifact), resume=True).open()
+        RunFolder(tmp_path / "run", other._identity(artifact), resume=True).open()
 
 
 def test_a_run_is_resumed_where_its_data_moved(llava: SavedModel) -> None:

@@ -30,7 +30,7 @@ from vlmc.toolchain.reporting.card import PRUNED
 from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.base import Stage
-from vlmc.toolchain.stages.run_folder import deciding
+from vlmc.toolchain.stages.run_folder import RunFolder, deciding
 
 NO_RESULT = frozenset(
     (
@@ -65,12 +65,13 @@ class Repair(Stage):
         samples: Sequence[Sample] | None = None,
         validation: Sequence[Sample] | None = None,
         progress: Progress | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         self.options, self.seed = options, seed
         self.resume, self.dense = resume, dense
         self.progress = progress or Progress(quiet=True)
         self.data = TrainingData(options, seed, self.progress, samples, validation)
-        self.group = ProcessGroup()
+        self.group = group or ProcessGroup()
 
     def settings(self) -> dict[str, Any]:
         return {**self.options.model_dump(mode="json", exclude=set(NO_RESULT)), "seed": self.seed}
@@ -98,9 +99,10 @@ class Repair(Stage):
 
     def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact, folder = _opened(source), _checkpoints(draft.root)
+        RunFolder(folder, self._identity(artifact), resume=self.resume).open()
         before = self._ask_pruned(source)
         trainer = self._trainer(source, folder)
-        trainer.train(Checkpoints(folder, self._identity(artifact), resume=self.resume), self.progress)
+        trainer.train(Checkpoints(folder), self.progress)
         carry(artifact.root, draft.root, model_files(artifact.manifest.files))
         base = artifact.manifest.origin.model
         save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest, base)

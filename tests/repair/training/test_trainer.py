@@ -72,7 +72,7 @@ def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(fami
     model = some.adapters.model
     frozen = {name: one.detach().clone() for name, one in model.named_parameters() if not one.requires_grad}
     before = answers(model, source)
-    records = some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    records = some.train(Checkpoints(tmp_path), QUIET)
 
     assert torch.equal(answers(teacher_of(some), source), answers(source.load(), source))
     assert all(torch.equal(model.get_parameter(name), one) for name, one in frozen.items())
@@ -88,8 +88,8 @@ def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(fami
 
 def test_the_last_step_is_checkpointed_whatever_its_number(llava: SavedModel, tmp_path: Path) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"steps": 3}))
-    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
-    state = Checkpoints(tmp_path / "run", {}, resume=True).open()
+    some.train(Checkpoints(tmp_path), QUIET)
+    state = Checkpoints(tmp_path).load()
     assert state is not None
     assert len(state["records"]) == 3
 
@@ -97,7 +97,7 @@ def test_the_last_step_is_checkpointed_whatever_its_number(llava: SavedModel, tm
 def test_training_draws_no_random_numbers_and_leaves_no_dropout_on(tmp_path: Path) -> None:
     some = trainer(material.dense("blip-2", tmp_path / "dense"), material.OPTIONS.model_copy(update={"steps": 2}))
     before = torch.random.get_rng_state()
-    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    some.train(Checkpoints(tmp_path), QUIET)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not any(module.training for module in teacher_of(some).modules())
 
@@ -114,16 +114,15 @@ def blow_up_gradients(some: Trainer) -> None:
 def test_ten_skipped_steps_in_a_row_end_the_run_at_its_last_good_checkpoint(
     spoil: Callable[[Trainer], None], llava: SavedModel, tmp_path: Path
 ) -> None:
-    some, checkpoints = trainer(llava), Checkpoints(tmp_path / "run", {}, resume=True)
-    checkpoints.open()
+    some, checkpoints = trainer(llava), Checkpoints(tmp_path)
     for _ in range(7):
         some.step()
     checkpoints.save(some.state())
-    kept = (tmp_path / "run" / "state.safetensors").read_bytes()
+    kept = (tmp_path / "state.safetensors").read_bytes()
     spoil(some)
     with pytest.raises(CheckFailed, match=r"stopped at step 17: 10 steps in a row .* lower --lr"):
         some.train(checkpoints, QUIET)
-    assert (tmp_path / "run" / "state.safetensors").read_bytes() == kept
+    assert (tmp_path / "state.safetensors").read_bytes() == kept
     assert all(parameter.isfinite().all() for parameter in some.parameters)
     assert [record.skipped for record in some.records] == 7 * [0.0] + 10 * [1.0]
 
@@ -174,7 +173,7 @@ def test_gradients_are_clipped(llava: SavedModel) -> None:
 def test_time_alone_brings_a_checkpoint(llava: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = material.OPTIONS.model_copy(update={"checkpoint_minutes": 2.0, "checkpoint_every": 100, "steps": 6})
     some, saved = trainer(llava, options), []
-    checkpoints = Checkpoints(tmp_path / "run", {})
+    checkpoints = Checkpoints(tmp_path)
     monkeypatch.setattr("time.monotonic", lambda: 61.0 * len(some.records))
     monkeypatch.setattr(checkpoints, "save", lambda state: saved.append(len(state["records"])))
     some.train(checkpoints, QUIET)
@@ -206,7 +205,7 @@ def test_validation_is_the_tasks_loss_on_other_data(llava: SavedModel, tmp_path:
     options = material.OPTIONS.model_copy(update={"steps": 5, "validate_every": 2, "lr": 1e-9})
     some = trainer(llava, options)
     some.validation = Batches(material.samples(7), material.encoder(llava), 3, seed=1)
-    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    some.train(Checkpoints(tmp_path), QUIET)
     assert list(some.stopping.losses) == [2, 4, 5]
     batch = some.validation.of(range(7))
     expected = F.cross_entropy(answer_logits(some.adapters.model, batch), batch.answers_N)
@@ -282,7 +281,7 @@ def test_a_rate_that_is_given_is_taken(llava: SavedModel) -> None:
 def test_a_run_with_patience_ends_in_its_best_parameters(llava: SavedModel, tmp_path: Path) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"lr": 0.3, "validate_every": 2, "patience": 2}))
     some.validation = Batches(material.samples(9), material.encoder(llava), 4, seed=1)
-    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    some.train(Checkpoints(tmp_path), QUIET)
     batch = some.validation.of(range(9))
     found = float(F.cross_entropy(answer_logits(some.adapters.model, batch), batch.answers_N).detach())
     losses = some.stopping.losses

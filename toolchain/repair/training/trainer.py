@@ -85,7 +85,7 @@ class Trainer:
             CheckFailed: ten steps in a row, or all, had a loss or a gradient that is not finite; the last good checkpoint
                 is kept.
         """
-        if (state := self.group.tell(checkpoints.open() if checkpoints else None)) is not None:
+        if (state := self.group.tell(checkpoints.load() if checkpoints else None)) is not None:
             self.restore(state)
         if self.teacher is not None:
             self.teacher.prepare(progress)
