@@ -160,7 +160,7 @@ def test_a_base_that_breaks_its_mask_is_refused(adapt: Adapt, tmp_path: Path, mo
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_of_mixed_types_goes_through_the_chain(tmp_path: Path) -> None:
+def test_a_model_of_mixed_types_goes_through_the_chain(tmp_path: Path) -> None:
     folder = pico.save("llava", tmp_path / "dense")
     config = json.loads((folder / "config.json").read_text())
     types = [torch.float16, torch.bfloat16, torch.float32]

@@ -100,8 +100,8 @@ def test_only_answers_count(family: str, tmp_path: Path) -> None:
     model, encoder, samples = source.load(), material.encoder(source), material.samples(4)
     encoded = [encoder.answered(sample) for sample in samples]
     batch = find_answers(collate(encoded, 0))
-    words = sum(len(sample.answer.split()) + 1 for sample in samples)  # and the end of the sequence
-    assert batch.answers_N.shape == (words,)
+    tokens = sum(len(sample.answer.split()) + 1 for sample in samples)  # and the end of the sequence
+    assert batch.answers_N.shape == (tokens,)
     logits_NV = answer_logits(model, batch).detach()
 
     alone = [model(**{k: v for k, v in one.items() if k != "labels"}).logits[0, :-1] for one in encoded]

@@ -1,4 +1,4 @@
-"""The three forms of the dense model: what they predict is the untouched checkpoint's, or as near as they say."""
+"""The three forms of the dense model: what they predict is what the dense model predicts, or as near as they say."""
 
 import gc
 from pathlib import Path
@@ -61,7 +61,7 @@ def batches(pruned: SavedModel, count: int = 6) -> Batches:
     return Batches(material.samples(count), material.encoder(origin(pruned)), 4, 0)
 
 
-def test_shared_weights_answer_as_the_untouched_checkpoint_bit_for_bit(pruned: SavedModel) -> None:
+def test_shared_weights_answer_as_the_dense_model_bit_for_bit(pruned: SavedModel) -> None:
     adapters, masks = student(pruned)
     values = away(pruned, masks)
     assert values is not None

@@ -51,8 +51,8 @@ def test_the_plot_is_drawn_where_matplotlib_is_and_is_the_same_every_time(
         write_reports(tmp_path / name, RECORDS, {2: 0.5})
     one, two = ((tmp_path / name / "reports" / "repair.png").read_bytes() for name in ("one", "two"))
     assert one == two
-    with Image.open(tmp_path / "one" / "reports" / "repair.png") as picture:
-        assert np.asarray(picture.convert("L")).std() > 10  # curves, not an empty page
+    with Image.open(tmp_path / "one" / "reports" / "repair.png") as plot:
+        assert np.asarray(plot.convert("L")).std() > 10  # curves, not an empty page
 
 
 def test_curves_are_smoothed_over_the_steps_before_and_skipped_steps_are_left_out() -> None:

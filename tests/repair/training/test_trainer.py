@@ -128,7 +128,7 @@ def test_ten_skipped_steps_in_a_row_end_the_run_at_its_last_good_checkpoint(
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(llava: SavedModel) -> None:
-    """The skipped step moves nothing, AdamW's moments included; the steps after it go on."""
+    """The skipped step moves nothing, AdamW's moments included; the steps after it are not skipped."""
     some = trainer(llava)
     for _ in range(3):
         some.step()

@@ -36,4 +36,5 @@ class Sum(Adapted):
     @torch.no_grad()
     def merged(self) -> Tensor:
         updates = (layer.merged() - self.weight for layer in self.layers if isinstance(layer, Adapted))
-        return reduce(Tensor.add_, updates).add_(self.weight)
+        merged_OI: Tensor = reduce(Tensor.add_, updates)
+        return merged_OI.add_(self.weight)

@@ -94,7 +94,7 @@ class SampleCache:
 
 
 class Batches:
-    """The batches of every step, in an order that is shuffled anew for each epoch."""
+    """The batches of every step, in an order that is shuffled for each epoch."""
 
     def __init__(
         self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int, cache: SampleCache | None = None

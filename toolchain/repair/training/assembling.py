@@ -21,7 +21,10 @@ from vlmc.toolchain.settings import RepairSettings
 
 
 class Assembly:
-    """A pruned model, of which `artifact` is the manifest, and the dense one that teaches it, if any."""
+    """A pruned model, `source`, which is also opened as `artifact`, and the dense model that teaches it.
+
+    `dense` is None for a method that is not distilled.
+    """
 
     def __init__(
         self,
