@@ -31,7 +31,8 @@ class Sum(Adapted):
 
     def adapted(self, x: Tensor) -> Tensor:
         base = F.linear(x, self.weight, self.bias)
-        return base + reduce(torch.add, (layer(x) - base for layer in self.layers))
+        update: Tensor = reduce(torch.add, (layer(x) - base for layer in self.layers))
+        return base + update
 
     @torch.no_grad()
     def merged(self) -> Tensor:
