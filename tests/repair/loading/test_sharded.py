@@ -72,7 +72,9 @@ def test_a_run_that_one_process_began_goes_on_in_two_with_shards(fsdp2: None, tm
     material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned", "wanda")
     arguments = command(tmp_path, "--checkpoint-every", "1")
     assert run([*arguments, "--out", str(tmp_path / "one")]) == 0
-    options = RepairSettings.model_validate(config(tmp_path / "one") | {"checkpoint_every": 1})
+    data = arguments[arguments.index("--data") + 1]  # the history has its name alone
+    given = {"checkpoint_every": 1, "data": data, "validation": data}
+    options = RepairSettings.model_validate(config(tmp_path / "one") | given)
     with pytest.raises(material.Killed):
         Repair(options, progress=material.KilledAt(4)).run(SavedModel.find(str(tmp_path / "pruned")), tmp_path / "both")
     two([*arguments, "--resume", "--out", str(tmp_path / "both")], tmp_path)
