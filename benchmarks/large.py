@@ -18,7 +18,7 @@ from vlmc.runtime.artifact import Artifact, write
 from vlmc.runtime.artifact.folder import model_files
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.models.saving import carry
-from vlmc.toolchain.repair.adapters.files import FOLDER
+from vlmc.toolchain.repair.adapters import FOLDER
 from vlmc.toolchain.repair.methods import METHODS, MaskedFull
 from vlmc.toolchain.settings import RepairMethod
 

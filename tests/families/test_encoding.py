@@ -12,7 +12,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families import FAMILIES
-from vlmc.toolchain.repair.feeding.batches import answer_logits, find_answers
+from vlmc.toolchain.repair.feeding import answer_logits, find_answers
 
 ENDS = dict.fromkeys(("qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "internvl", "gemma3"), "<end>")
 DOCUMENTED = {

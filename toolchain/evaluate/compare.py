@@ -20,7 +20,7 @@ from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.adapters.files import FOLDER, attach_saved, load_adapter
+from vlmc.toolchain.repair.adapters import FOLDER, attach_saved, load_adapter
 from vlmc.toolchain.reporting.card import REPORT, card, is_marked, pruned_accuracy, refreshed
 from vlmc.toolchain.settings import EvalSettings
 

@@ -80,6 +80,7 @@ class Screened(LazySamples, Fingerprinted):
 
     def __init__(self, samples: Sequence[Sample], name: str, limit: Limit) -> None:
         self.samples, self._tally = samples, Tally(name, limit, len(samples))
+        self.silent = False  # whether bad images are counted without a log line
         self._good = bytearray(len(samples))
         self._reserved = bytearray(len(samples))
 
@@ -115,7 +116,8 @@ class Screened(LazySamples, Fingerprinted):
         """
         if place not in self._tally.bad:
             self._tally.note(place, reason)
-            _log.warning("%s: left out and replaced by the next sample: %s", self._tally.name, reason)
+            if not self.silent:
+                _log.warning("%s: left out and replaced by the next sample: %s", self._tally.name, reason)
 
     def _open(self, place: int, sample: Sample) -> bool:
         reason = _fault(sample)

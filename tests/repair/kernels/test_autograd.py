@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from vlmc.toolchain.repair.kernels import masked_linear as subject
-from vlmc.toolchain.repair.kernels.masked_linear import masked_linear, pack, unpack
+from vlmc.toolchain.repair.kernels import autograd, masked_linear, pack, tiled, unpack
 
 SCALE = 1.5
 SHAPES = [(24, 40), (64, 128), (19, 13)]
@@ -44,10 +43,10 @@ def relative(found: Tensor, true: Tensor) -> float:
     return float((found - true).norm() / true.norm())
 
 
-@pytest.fixture(autouse=True, params=[128, subject.TILE], ids=["many tiles", "one tile"])
+@pytest.fixture(autouse=True, params=[128, tiled.TILE], ids=["many tiles", "one tile"])
 def _tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "TILE", request.param)
-    monkeypatch.setattr(subject, "NARROWEST", 8)
+    monkeypatch.setattr(tiled, "TILE", request.param)
+    monkeypatch.setattr(tiled, "NARROWEST", 8)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,9 +59,9 @@ def test_packing_goes_there_and_back(shape: tuple[int, int]) -> None:
 
 
 def test_tiles_begin_at_whole_bytes_and_are_never_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "NARROWEST", 16)
-    assert list(subject._tiles(60, 27)) == [slice(0, 24), slice(24, 48), slice(48, 60)]
-    assert list(subject._tiles(40, 13)) == list(subject._tiles(40, 0)) == [slice(0, 16), slice(16, 32), slice(32, 40)]
+    monkeypatch.setattr(tiled, "NARROWEST", 16)
+    assert list(tiled._tiles(60, 27)) == [slice(0, 24), slice(24, 48), slice(48, 60)]
+    assert list(tiled._tiles(40, 13)) == list(tiled._tiles(40, 0)) == [slice(0, 16), slice(16, 32), slice(32, 40)]
 
 
 def test_gradcheck_in_float64_with_weight_and_bias_trained_too() -> None:
@@ -114,10 +113,10 @@ def test_checkpointing_changes_no_bit(reentrant: bool) -> None:
     assert all(torch.equal(one.grad, other) for one, other in zip(parts, expected, strict=True))
 
 
-def test_a_checkpointed_maps_product_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch stops to recompute where it has what the backward pass needs, which is kept before the product is made."""
+def test_a_checkpointed_maps_product_is_not_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch stops recomputing once it has what the backward pass needs, which is kept before the product is computed."""
     case, made = Case(24, 40), []
-    monkeypatch.setattr(subject, "product", lambda *given, make=subject.product: made.append(1) or make(*given))
+    monkeypatch.setattr(autograd, "product", lambda *given, make=autograd.product: made.append(1) or make(*given))
     y = checkpoint(lambda x: case.ours(case.ours(x) @ torch.ones(24, 40)), case.x, use_reentrant=False)
     assert len(made) == 2
     y.backward(case.grad)

@@ -9,8 +9,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from tests import pico
 from tests.repair import material
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.feeding.batches import Batches, answer_logits
-from vlmc.toolchain.repair.training.recompute import recompute
+from vlmc.toolchain.repair.feeding import Batches, answer_logits
+from vlmc.toolchain.repair.loading import recompute
 from vlmc.toolchain.stages.repair import Repair
 
 

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from tests.repair import material
-from tests.repair.feeding.test_ahead import OneOf
+from tests.repair.feeding.test_prefetch import OneOf
 from tests.repair.training.test_processes import losses, two
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import builtin
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.training.loading import shards
+from vlmc.toolchain.repair.loading import shards
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
@@ -70,9 +70,11 @@ def test_two_processes_hold_half_the_weights_each_with_the_losses_of_one(
 @pytest.mark.slow
 def test_a_run_that_one_process_began_goes_on_in_two_with_shards(fsdp2: None, tmp_path: Path) -> None:
     material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned", "wanda")
-    arguments = command(tmp_path, "--checkpoint-every", "1")
+    arguments = command(tmp_path, "--checkpoint-every", "1", "--pruned-questions", "0")
     assert run([*arguments, "--out", str(tmp_path / "one")]) == 0
-    options = RepairSettings.model_validate(config(tmp_path / "one") | {"checkpoint_every": 1})
+    data = arguments[arguments.index("--data") + 1]  # the history has its name alone
+    given = {"checkpoint_every": 1, "data": data, "validation": data}
+    options = RepairSettings.model_validate(config(tmp_path / "one") | given)
     with pytest.raises(material.Killed):
         Repair(options, progress=material.KilledAt(4)).run(SavedModel.find(str(tmp_path / "pruned")), tmp_path / "both")
     two([*arguments, "--resume", "--out", str(tmp_path / "both")], tmp_path)
@@ -98,8 +100,11 @@ def repair(llava: SavedModel, out: Path, **options: object) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "masked-full"}, "--method masked-full trains as much as there are weights, .* leave --use_fsdp out"),
-        ({"teacher": "cached"}, "--teacher cached asks the dense model process by process, .* choose shared or copy"),
+        (
+            {"method": "masked-full"},
+            "--method masked-full trains as many values as there are weights, .* leave --use_fsdp out",
+        ),
+        ({"teacher": "cached"}, "--teacher cached runs the dense model in each process by itself, .* choose shared or copy"),
     ],
 )
 def test_what_shards_cannot_do_is_one_line(options: dict[str, str], message: str, fsdp2: None, tmp_path: Path) -> None:

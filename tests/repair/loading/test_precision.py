@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from vlmc.toolchain.repair.training.precision import narrow
+from vlmc.toolchain.repair.loading.precision import narrow
 
 STORED = {
     "0.weight": torch.bfloat16,
@@ -22,12 +22,12 @@ def model() -> nn.Sequential:
     return made
 
 
-def test_a_checkpoint_of_one_type_is_narrowed_whole() -> None:
+def test_a_model_of_one_type_is_narrowed_whole() -> None:
     found = narrow(model(), dict.fromkeys(STORED, torch.bfloat16), "bf16")
     assert {one.dtype for one in found.parameters()} == {torch.bfloat16}
 
 
-def test_of_a_mixed_checkpoint_only_linear_layers_of_that_type_are() -> None:
+def test_of_a_model_of_mixed_types_only_linear_layers_of_that_type_are() -> None:
     found = narrow(model(), STORED, "bf16")
     types = {name: one.dtype for name, one in found.named_parameters() if one.dtype != torch.float32}
     assert types == {"0.weight": torch.bfloat16}

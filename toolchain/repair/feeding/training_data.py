@@ -1,4 +1,4 @@
-"""What a run of repair is trained on and validated on: the data sets that its options name, or samples in their place."""
+"""The samples that a run trains and validates on: those of the data sets that its options name, or others in their place."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,14 +9,13 @@ from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.machine.progress import Progress
-from vlmc.toolchain.repair.feeding.batches import Batches
+from vlmc.toolchain.repair.feeding.batches import Batches, SampleCache
 from vlmc.toolchain.repair.feeding.holding_out import Parts, hold_out
-from vlmc.toolchain.repair.training.trainer import VALIDATE
 from vlmc.toolchain.settings import TrainingSettings
 
 
-class Material:
-    """The samples of one run; `samples` and `validation` stand in for the data sets of the options."""
+class TrainingData:
+    """The samples of one run; `samples` and `validation` replace the data sets of the options."""
 
     def __init__(
         self,
@@ -31,7 +30,7 @@ class Material:
 
     @cached_property
     def samples(self) -> Sequence[Sample]:
-        """All samples that are given to train on, those that are held out among them."""
+        """All samples given to train on, with those that are held out."""
         if self._samples is not None:
             return self._samples
         return data.load(self.options, "train", self.options.samples, seed=self.seed)
@@ -75,7 +74,7 @@ class Material:
 
     @cached_property
     def questions(self) -> Sequence[Sample]:
-        """What a model may be asked that is not trained on; nothing where samples stand in for a data set of their own."""
+        """Questions that are not trained on; none where `samples` are given without `validation`."""
         if self._validation is not None:
             return self._validation
         if self.options.validation is not None:
@@ -86,15 +85,26 @@ class Material:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The digests of all that is read, by its use; what is held out is a part of what is given to train on."""
+        """The digests of all data that is read, by its use; what is held out is a part of the training data."""
         read = {"training": self.samples, "validation": () if self.parts.validation else self.validated}
         return {use: fingerprint(samples) for use, samples in read.items() if samples}
 
+    def measures(self) -> dict[str, int]:
+        """Return how many samples are trained on and held out; nothing where none are held out."""
+        held = len(self.parts.validation)
+        return {"trained_on": len(self.parts.train), "held_out": held} if held else {}
+
     def batches(self, encoder: Encoder) -> tuple[Batches, Batches | None]:
-        """Return the batches to train on and to validate on; what is seen once is not kept, the others share the room."""
-        options, train, check = self.options, self.parts.train, self.validated
-        again = options.steps * options.batch > len(train)
-        check_again = bool(check) and options.steps > (options.validate_every or VALIDATE)
-        room = options.sample_cache * 1_000_000 // max(1, again + check_again)
-        made = Batches(train, encoder, options.batch, self.seed, room=again * room)
-        return made, Batches(check, encoder, options.batch, self.seed, room=check_again * room) if check else None
+        """Return the batches to train on and to validate on.
+
+        Encoded samples are cached only where they are seen again; training and validation share the room for them.
+        """
+        options, train, validated = self.options, self.parts.train, self.validated
+        repeats = options.steps * options.batch > len(train)
+        validates_again = bool(validated) and options.steps > options.validation_interval
+        room = options.sample_cache * 1_000_000 // max(1, repeats + validates_again)
+
+        def batches(samples: Sequence[Sample], cached: bool) -> Batches:
+            return Batches(samples, encoder, options.batch, self.seed, SampleCache(room if cached else 0))
+
+        return batches(train, repeats), batches(validated, validates_again) if validated else None
