@@ -38,6 +38,10 @@ class OneOf:
     rank: int = 0
 
     @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
     def device(self) -> torch.device:
         return torch.device("cpu")
 
@@ -175,7 +179,7 @@ def test_a_wrong_sample_is_the_same_message_at_the_same_step(source: SavedModel)
     found = []
     for workers in (0, 2):
         some = prefetch(source, samples=samples, workers=workers)
-        with pytest.raises(InputError, match="sample s6 has an answer without any token") as caught:
+        with pytest.raises(InputError, match="sample s6 has an answer without tokens") as caught:
             contents(some)
         found.append((str(caught.value), some._next))
         some.close()
