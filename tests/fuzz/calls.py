@@ -67,14 +67,12 @@ def read_data(data: str, count: int | None = None) -> str:
 
 
 def pickle_weights(folder: str) -> str:
-    """Put a model's weights into `pytorch_model.bin`, and leave a `.safetensors` that has none of them."""
+    """Put weights into `pytorch_model.bin`, beside a `.safetensors` of a name that transformers does not read."""
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
-    weights = load_file(f"{folder}/model.safetensors")
-    torch.save(weights, f"{folder}/pytorch_model.bin")
-    Path(folder, "model.safetensors").unlink()
-    save_file({"other": torch.zeros(2)}, f"{folder}/other.safetensors", metadata={"format": "pt"})
+    torch.save(load_file(f"{folder}/model.safetensors"), f"{folder}/pytorch_model.bin")
+    Path(folder, "model.safetensors").rename(Path(folder, "other.safetensors"))
     return folder
 
 

@@ -47,8 +47,8 @@ class Children:
         bounds = limits or Limits()
         notes = Path(tempfile.mkdtemp(dir=self._notes))
         process = self._context.Process(target=execute, args=(command, str(folder), str(notes), str(self.home), bounds))
+        process.start()  # waits for the server's imports, the first time
         started = time.monotonic()
-        process.start()
         peak, hung = self._wait(process, bounds)
         seconds = time.monotonic() - started
         try:

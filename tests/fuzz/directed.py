@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.fuzz.attacks import ATTACKS
 from tests.fuzz.attacks.attempt import Attempt, Broken
-from tests.fuzz.cases import Finding, locate
+from tests.fuzz.cases import Finding
 from tests.fuzz.commands import Outcome
 from tests.fuzz.judging import Kind, Verdict
 from tests.fuzz.material import Material
@@ -30,20 +30,13 @@ def try_directed(name: str, material: Material, folder: Path) -> list[Finding]:
                 raise
         if lost := _touched(box, before):
             attempt.broken.append(Broken(lost, *attempt.last))
-        found = {_placed(one, attempt): one for one in reversed(attempt.broken)} or {
+        found = {one.verdict: one for one in reversed(attempt.broken)} or {
             Verdict(Kind.ACCEPTED): Broken(Verdict(Kind.ACCEPTED), *attempt.last)
         }
     return [
         Finding(f"directed:{name}", says, str(one.command), verdict, one.outcome or _NOTHING)
         for verdict, one in reversed(found.items())
     ]
-
-
-def _placed(broken: Broken, attempt: Attempt) -> Verdict:
-    """Return the verdict, of an internal error with its place in vlmc."""
-    if broken.verdict.kind is Kind.INTERNAL and broken.command is not None and broken.command.argv:
-        return locate(broken.command, attempt.material.children, attempt.box, broken.verdict)
-    return broken.verdict
 
 
 def _outside(box: Sandbox) -> dict[str, tuple[object, ...]]:
@@ -54,4 +47,4 @@ def _touched(box: Sandbox, before: dict[str, tuple[object, ...]]) -> Verdict | N
     if added := changed(before, _outside(box)):
         return Verdict(Kind.OUTSIDE, added[0])
     lost = [folder.name for folder in box.foreigners if not (folder / "thesis.txt").is_file()]
-    return Verdict(Kind.LOST, f"the user's {lost[0]}") if lost else None
+    return Verdict(Kind.LOST, f"deletes the user's {', '.join(lost)}") if lost else None

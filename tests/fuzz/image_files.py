@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.fuzz.spoiling import Spoiled, spoil_bytes
 
+ORIENTATION = 0x0112
 _FORMS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "PCX")
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16")
 _SIDES = (1, 2, 3, 31, 224, 5000)
@@ -35,6 +36,12 @@ def jpeg(exif: bytes) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (16, 8), (9, 99, 199)).save(buffer, "JPEG", exif=b"Exif\0\0" + exif)
     return buffer.getvalue()
+
+
+def exif(*entries: tuple[int, int, int, int]) -> bytes:
+    """Return EXIF data of entries: tag, type, count, and the value or where it lies."""
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return struct.pack("<4sIH", b"II*\0", 8, len(entries)) + table + bytes(4)
 
 
 def _part(name: bytes, content: bytes) -> bytes:
@@ -72,18 +79,16 @@ def _sized(random: Random, good: bytes) -> Spoiled:
 
 
 def _exif(random: Random, good: bytes) -> Spoiled:
-    order = random.choice([b"II*\0", b"MM\0*"])
-    entry = struct.pack(
-        "<HHII",
-        0x0112,
-        random.choice([0, 1, 2, 3, 4, 5, 12, 99]),
-        random.choice([0, 1, 2**31]),
-        random.choice([0, 6, 9, 2**31]),
-    )
-    exif = random.choice(
-        [b"", order, order + struct.pack("<IH", 8, 1) + entry, order + random.randbytes(30), random.randbytes(40)]
-    )
-    return jpeg(exif), f"a JPEG with EXIF data {exif[:24].hex()}"
+    """EXIF data that turns the image, with entries that are odd beside it; or no EXIF data at all."""
+    if random.random() < 0.3:
+        content = random.choice([b"", b"II*\0", b"MM\0*", b"II*\0" + random.randbytes(30), random.randbytes(40)])
+        return jpeg(content), f"a JPEG with EXIF data {content[:24].hex()}"
+    tags, counts = (0x0100, 0x010E, 0x0112, 0x8769, 0x8825, 0x9286, 0xA005, 0xFFFF), (0, 1, 2, 5, 2**31)
+    odd = [
+        (random.choice(tags), random.randrange(14), random.choice(counts), random.choice([0, 6, 9, 40, 2**31]))
+        for _ in range(2)
+    ]
+    return jpeg(exif((ORIENTATION, 3, 1, random.randrange(10)), *odd)), f"a JPEG with the EXIF entries {odd}"
 
 
 def _chunk(random: Random, good: bytes) -> Spoiled:

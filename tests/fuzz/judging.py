@@ -66,14 +66,14 @@ def judge(outcome: Outcome, limits: Limits, touched: Sequence[str] = ()) -> Verd
 def _judge_text(outcome: Outcome) -> Verdict:
     shown = [char for char in outcome.stderr + outcome.stdout if _is_control(char)]
     if shown:
-        return Verdict(Kind.MESSAGE, f"prints {shown[0]!a}: {_first_words(outcome.stderr or outcome.stdout)}")
+        return Verdict(Kind.MESSAGE, f"control characters: {_opening(outcome.stderr or outcome.stdout)}")
     if outcome.code == 0:
         return Verdict(Kind.ACCEPTED)
     if outcome.code not in _CODES:
         return Verdict(Kind.MESSAGE, f"exit code {outcome.code}: {_first_words(outcome.stderr)}")
     lines = outcome.stderr.removesuffix("\n").split("\n")
     if len(lines) != 1 or not lines[0].startswith("vlmc: "):
-        return Verdict(Kind.MESSAGE, f"{len(lines)} lines: {_first_words(outcome.stderr)}")
+        return Verdict(Kind.MESSAGE, f"no single line: {_opening(outcome.stderr)}")
     if outcome.stderr_bytes > LONGEST_LINE:
         return Verdict(Kind.MESSAGE, f"a very long line: {_first_words(outcome.stderr)}")
     return Verdict(Kind.CLEAN)
@@ -89,6 +89,11 @@ def frame(text: str) -> str:
 
 def _is_control(char: str) -> bool:
     return char not in _FINE and unicodedata.category(char) in {"Cc", "Cs"}
+
+
+def _opening(text: str) -> str:
+    """Return the first three words of a message: what follows is the user's own."""
+    return " ".join("".join(char for char in _first_words(text) if char.isprintable()).split()[:3])
 
 
 def _first_words(text: str) -> str:

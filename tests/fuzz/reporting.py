@@ -1,6 +1,7 @@
 """The report of a run: counts by area and class, and every defect once, with the case that shows it."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -30,16 +31,20 @@ class Report:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.counts: dict[str, Counter[str]] = {}
-        self.defects: dict[tuple[str, str], Defect] = {}
+        self.defects: dict[tuple[str, ...], Defect] = {}
 
     def add(self, finding: Finding) -> None:
-        """Count a finding; a defect at a known place is counted there."""
+        """Count a finding; a defect at a known place is counted there, one at a new place is told of on stderr."""
         kind, place = finding.verdict.kind, finding.verdict.place
-        self.counts.setdefault(finding.case.partition(":")[0], Counter())[kind] += 1
+        area = finding.case.partition(":")[0]
+        self.counts.setdefault(area, Counter())[kind] += 1
         if not finding.verdict.is_defect:
             return
+        key = (kind, place, finding.case) if area == "directed" else (kind, place)  # an attack is a defect of its own
+        if key not in self.defects:
+            print(f"{finding.case}: {kind}: {place}", file=sys.stderr, flush=True)
         known = self.defects.setdefault(
-            (kind, place), Defect(kind, place, 0, finding.case, finding.what, finding.command, finding.outcome.stderr[-300:])
+            key, Defect(kind, place, 0, finding.case, finding.what, finding.command, finding.outcome.stderr[-300:])
         )
         known.times += 1
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from tests.fuzz.cases import locate
 from tests.fuzz.commands import Command, Limits, Outcome
 from tests.fuzz.judging import Kind, Verdict, judge
 from tests.fuzz.material import DENSE, MODEL, Material
@@ -69,6 +70,8 @@ class Attempt:
     def _check(self, command: Command, outcome: Outcome, wanted: Wanted, kind: Kind, limits: Limits) -> None:
         self.last = (command, outcome)
         verdict = judge(outcome, limits)
+        if verdict.kind is Kind.INTERNAL:
+            verdict = locate(command, self.material.children, self.box, verdict)
         if verdict.is_defect:
             self.broken.append(Broken(verdict, command, outcome))
             return

@@ -102,9 +102,9 @@ def many_samples(attempt: Attempt) -> None:
 def a_bomb_of_yaml(attempt: Attempt) -> None:
     """A recipe of 287 bytes that says as much as 580 MB."""
     attempt.dense()
-    lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
-    lines += [f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
-    (attempt.box.work / "bomb.yaml").write_text("\n".join([*lines, "target: *i"]))
+    lines = ["- &a [x,x,x,x,x,x,x,x,x]"]
+    lines += [f"- &{after} [{','.join([f'*{name}'] * 9)}]" for name, after in zip("abcdefg", "bcdefgh", strict=True)]
+    (attempt.box.work / "bomb.yaml").write_text("\n".join(["target:", *lines]))
     attempt.run("prune", "dense", "--out", "p", "--recipe", "bomb.yaml", wanted="refused", limits=_SOON)
 
 

@@ -18,8 +18,8 @@ def a_pickle_beside_safetensors(attempt: Attempt) -> None:
     """A folder with any .safetensors beside pytorch_model.bin: the pickle is not read."""
     attempt.dense()
     attempt.run(Command(call=partial(calls.pickle_weights, "dense")), wanted="done")
-    attempt.run(*_PRUNE)
-    attempt.run("inspect", "dense")
+    for argv in (_PRUNE, ("eval", "dense", "--count", "2", "--quiet"), ("inspect", "dense")):
+        attempt.run(*argv)
 
 
 def code_named_by_the_config(attempt: Attempt) -> None:
@@ -89,9 +89,12 @@ def control_tokens_in_a_prompt(attempt: Attempt) -> None:
 
 def a_nested_image_mark(attempt: Attempt) -> None:
     """<im<image>age> is no image mark once the inner one is taken out."""
-    attempt.artifact()
-    attempt.run(Command(call=partial(calls.answer, "model", IMAGE, "what <im<image>age> ?")))
-    attempt.run("run", "model", "--image", IMAGE, "--prompt", "<im<image>age>")
+    for family in ("llava", "idefics3"):
+        attempt.box.take(attempt.material.images()[0], IMAGE)
+        attempt.box.take(attempt.material.model(family) / "model", family)
+        for text in ("what <im<image>age> ?", "<im<image>age>", "<<image>image> what"):
+            attempt.run(Command(call=partial(calls.answer, family, IMAGE, text)))
+            attempt.run("run", family, "--image", IMAGE, "--prompt", text)
 
 
 ATTACKS: tuple[Attack, ...] = (

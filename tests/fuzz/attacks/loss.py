@@ -1,5 +1,6 @@
 """Attacks on the user's files: neighbouring folders, two commands at once, links that lead out of an artifact."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,30 +16,30 @@ _SIBLINGS = ("work", "partial", "previous", "blocks", "checkpoints")
 def compress_beside_folders_of_the_user(attempt: Attempt) -> None:
     """compress --out art leaves the user's own art.work, art.partial, art.previous."""
     attempt.dense()
-    _surround(attempt, "art")
-    attempt.run("compress", "dense", "--repair", "none", "--out", "art", *_QUICK)
+    _beside_each(attempt, "compress", "dense", "--repair", "none", *_QUICK)
 
 
 def prune_beside_folders_of_the_user(attempt: Attempt) -> None:
     """prune --out p leaves the user's own p.blocks, p.partial, p.previous."""
     attempt.dense()
-    _surround(attempt, "p")
-    attempt.run("prune", "dense", "--out", "p", *_QUICK)
+    _beside_each(attempt, "prune", "dense", *_QUICK)
 
 
 def repair_beside_folders_of_the_user(attempt: Attempt) -> None:
     """repair --out r leaves the user's own r.checkpoints."""
     attempt.artifact()
-    _surround(attempt, "r")
-    attempt.run("repair", "model", "--out", "r", *_TRAIN, limits=PATIENT)
+    _beside_each(attempt, "repair", "model", *_TRAIN)
 
 
 def force_beside_folders_of_the_user(attempt: Attempt) -> None:
     """--force replaces the artifact, and none of the user's folders beside it."""
     attempt.dense()
-    attempt.run("prune", "dense", "--out", "p", *_QUICK, wanted="done")
-    _surround(attempt, "p")
-    attempt.run("prune", "dense", "--out", "p", "--force", *_QUICK)
+    for verb in ("prune", "compress"):
+        command = (verb, "dense", *_QUICK, *(("--repair", "none") if verb == "compress" else ()))
+        attempt.run(*command, "--out", verb, wanted="done")
+        for ending in _SIBLINGS:
+            attempt.box.foreign(f"{verb}.{ending}")
+        attempt.run(*command, "--out", verb, "--force")
 
 
 def export_beside_a_folder_of_the_user(attempt: Attempt) -> None:
@@ -51,8 +52,12 @@ def export_beside_a_folder_of_the_user(attempt: Attempt) -> None:
 def eval_and_export_at_once(attempt: Attempt) -> None:
     """eval and export of one artifact at a time leave it whole."""
     attempt.artifact()
-    attempt.run_together(Command(("eval", "model", "--count", "40", "--quiet")), Command(("export", "model", "--quiet")))
+    commands = (Command(("eval", "model", "--count", "40", "--quiet")), Command(("export", "model", "--quiet")))
+    done = [one.code == 0 for one in attempt.run_together(*commands)]
     _is_whole(attempt, "model")
+    listed = json.loads((attempt.box.work / "model" / "manifest.json").read_text())["files"]
+    attempt.expect(not done[0] or "reports/eval.json" in listed, Kind.LOST, "an evaluation, by an export at the same time")
+    attempt.expect(not done[1] or "onnx/deployment.json" in listed, Kind.LOST, "graphs, by an evaluation at the same time")
 
 
 def two_exports_at_once(attempt: Attempt) -> None:
@@ -75,6 +80,7 @@ def reports_lead_outside(attempt: Attempt) -> None:
     """reports -> ../elsewhere: eval writes no file there."""
     model, elsewhere = attempt.artifact(), attempt.box.foreign("elsewhere")
     (elsewhere / "eval.json").write_text("mine")
+    shutil.rmtree(model / "reports", ignore_errors=True)
     (model / "reports").symlink_to("../elsewhere")
     attempt.run("eval", "model", "--count", "2", "--quiet")
     attempt.expect((elsewhere / "eval.json").read_text() == "mine", Kind.OUTSIDE, "eval through a link at reports")
@@ -85,6 +91,7 @@ def report_leads_outside(attempt: Attempt) -> None:
     model, elsewhere = attempt.artifact(), attempt.box.foreign("elsewhere")
     (elsewhere / "mine.json").write_text("mine")
     (model / "reports").mkdir(exist_ok=True)
+    (model / "reports" / "eval.json").unlink(missing_ok=True)
     (model / "reports" / "eval.json").symlink_to("../../elsewhere/mine.json")
     attempt.run("eval", "model", "--count", "2", "--quiet")
     attempt.expect((elsewhere / "mine.json").read_text() == "mine", Kind.OUTSIDE, "eval through a link at reports/eval.json")
@@ -96,7 +103,8 @@ def graphs_lead_outside(attempt: Attempt) -> None:
     shutil.move(model / "onnx", elsewhere / "onnx")
     (model / "onnx").symlink_to("../elsewhere/onnx")
     before = _names(elsewhere)
-    attempt.run("export", "model", "--quiet", limits=PATIENT)
+    for _ in range(2):
+        attempt.run("export", "model", "--quiet", limits=PATIENT)
     attempt.expect(_names(elsewhere) == before, Kind.OUTSIDE, "export through a link at onnx")
     attempt.run("run", "model", "--image", "p.png", "--prompt", "what ?", wanted="done", kind=Kind.LOST)
 
@@ -152,9 +160,11 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
-def _surround(attempt: Attempt, name: str) -> None:
+def _beside_each(attempt: Attempt, *argv: str) -> None:
+    """Write to one place after the other, each beside one folder of the user's."""
     for ending in _SIBLINGS:
-        attempt.box.foreign(f"{name}.{ending}")
+        attempt.box.foreign(f"{ending}.{ending}")
+        attempt.run(*argv, "--out", ending, limits=PATIENT)
 
 
 def _is_whole(attempt: Attempt, name: str) -> None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import struct
 from functools import partial
 
 from PIL import Image
@@ -12,7 +11,7 @@ from tests.fuzz.attacks.attempt import IMAGE, QUESTION, Attack, Attempt
 from tests.fuzz.commands import Command
 from tests.fuzz.folders import relist
 from tests.fuzz.graph_files import retype_input
-from tests.fuzz.image_files import jpeg
+from tests.fuzz.image_files import ORIENTATION, exif, jpeg
 from tests.fuzz.judging import Kind
 from tests.fuzz.tensor_files import join, read_header, values_of
 
@@ -128,15 +127,13 @@ def text_that_is_no_utf8(attempt: Attempt) -> None:
 def odd_exif(attempt: Attempt) -> None:
     """JPEG with odd EXIF data."""
     attempt.artifact()
-    entries = [
-        struct.pack("<HHII", 0x0112, kind, count, held)
-        for kind in (0, 1, 2, 5, 7, 12)
-        for count in (0, 1, 2)
-        for held in (0, 6, 2**31)
+    turned = (ORIENTATION, 3, 1, 6)
+    odd = [
+        (tag, kind, count, 6) for tag in (0x010E, 0x8769, 0x9286) for kind in (0, 2, 5, 7, 12) for count in (0, 1, 9, 2**31)
     ]
-    for entry in (b"", b"II", *entries):
-        header = b"II*\0\x08\0\0\0\x01\0" if len(entry) > 2 else b""
-        attempt.run(Command(call=partial(calls.read_image, jpeg(header + entry + b"\0\0\0\0"))))
+    files = [b"", b"II", exif((ORIENTATION, 2, 1, 6)), exif((ORIENTATION, 5, 1, 0)), *(exif(turned, entry) for entry in odd)]
+    for file in files:
+        attempt.run(Command(call=partial(calls.read_image, jpeg(file))))
 
 
 def a_graph_of_other_types(attempt: Attempt) -> None:
