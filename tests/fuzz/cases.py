@@ -25,7 +25,7 @@ PROVES = (_VERIFY, _RUN, _LOAD)
 """The commands that must refuse an artifact whose listed bytes are others."""
 _WRITES: dict[str, tuple[str, ...]] = {
     "eval": (f"{MODEL}/manifest.json", f"{MODEL}/README.md", f"{MODEL}/reports"),
-    "prune": ("out",),
+    "prune": ("out", "out.blocks"),  # the blocks are what --resume goes on from
     "merge": ("out",),
 }
 """What a verb may change in the folder that it runs in."""
@@ -73,10 +73,16 @@ def _prove(trial: Trial, box: Sandbox, verdict: Verdict) -> Verdict:
     assert trial.proven is not None
     verb = trial.command.argv[0] if trial.command.argv else "load"
     if other := folders.differing(box.work / MODEL, trial.proven):
-        return Verdict(Kind.CHANGED, f"{verb} with another {other[0]}")
+        return Verdict(Kind.CHANGED, f"{verb} with another {_class(other[0])}")
     if more := folders.unlisted(box.work / MODEL, trial.proven):
-        return Verdict(Kind.CHANGED, f"{verb} with an unlisted {more[0]}")
+        return Verdict(Kind.CHANGED, f"{verb} with an unlisted {_class(more[0])}")
     return verdict
+
+
+def _class(name: str) -> str:
+    """Return what kind of file it is, for each to be counted once."""
+    suffix = Path(name).suffix
+    return f"{suffix} file" if suffix != ".json" else "tokenizer" if "token" in name else "JSON file"
 
 
 def locate(command: Command, children: Children, box: Sandbox, verdict: Verdict) -> Verdict:

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.graph_files import spoil_graph
-from tests.fuzz.spoiling import Spoiled, edit, spoil_bytes, spoil_json
+from tests.fuzz.spoiling import Spoiled, edit, spoil_bytes, spoil_json, spoil_same_size
 from tests.fuzz.tensor_files import spoil_tensors
 
 MANIFEST, CARD = "manifest.json", "README.md"
@@ -105,7 +105,7 @@ def _sha256(path: Path) -> str:
 
 def _spoil_file(random: Random, folder: Path) -> str:
     path = random.choice(_files(folder))
-    spoil = _SPOILERS.get(path.suffix, spoil_bytes)
+    spoil = spoil_same_size if random.random() < 0.3 else _SPOILERS.get(path.suffix, spoil_bytes)
     content, what = spoil(random, path.read_bytes())
     path.write_bytes(content)
     return f"{path.relative_to(folder)}: {what}"

@@ -108,13 +108,17 @@ def _spoil(random: Random, argv: list[str]) -> None:
 
 @cache
 def _options() -> dict[str, list[tuple[str, bool]]]:
-    """Return each verb's options and whether they take a value."""
+    """Return each verb's options and whether they take a value; --debug apart, which asks for a traceback."""
     import typer
 
     from vlmc.toolchain.cli.app import app
 
     group: Any = typer.main.get_command(app)
     return {
-        name: [(option.opts[0], not option.is_flag) for option in command.params if option.opts[0].startswith("--")]
+        name: [(flag, takes) for flag, takes in map(_flag, command.params) if flag.startswith("--") and flag != "--debug"]
         for name, command in group.commands.items()
     }
+
+
+def _flag(option: Any) -> tuple[str, bool]:
+    return option.opts[0], not getattr(option, "is_flag", False)

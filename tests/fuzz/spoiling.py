@@ -84,6 +84,11 @@ def spoil_bytes(random: Random, content: bytes) -> Spoiled:
     return random.choice([_flip, _flip, _flip_many, _cut, _cut_out, _grow, _zero, _repeat, _replace])(random, content)
 
 
+def spoil_same_size(random: Random, content: bytes) -> Spoiled:
+    """Change bytes of which no check of sizes can know."""
+    return random.choice([_flip, _flip, _flip_many, _zero])(random, content)
+
+
 def spoil_json(random: Random, content: bytes) -> Spoiled:
     """Edit one place of a JSON text, or its syntax; as bytes where it is none."""
     if random.random() < 0.25:
