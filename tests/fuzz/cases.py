@@ -60,7 +60,7 @@ def try_case(area: str, number: int, material: Material, folder: Path, limits: L
         before = box.snapshot()
         outcome = material.children.run(trial.command, box.work, bounds)
         touched = [path for path in changed(before, box.snapshot()) if not _may_change(trial, path)]
-        verdict = judge(outcome, bounds, touched)
+        verdict = judge(outcome, bounds, touched, trial.command.verb)
         if verdict.kind is Kind.ACCEPTED and trial.proven is not None:
             verdict = _prove(trial, box, verdict)
         if verdict.kind is Kind.INTERNAL:
@@ -71,7 +71,7 @@ def try_case(area: str, number: int, material: Material, folder: Path, limits: L
 def _prove(trial: Trial, box: Sandbox, verdict: Verdict) -> Verdict:
     """Turn `accepted` into a defect where the artifact is not what its manifest lists."""
     assert trial.proven is not None
-    verb = trial.command.argv[0] if trial.command.argv else "load"
+    verb = trial.command.verb
     if other := folders.differing(box.work / MODEL, trial.proven):
         return Verdict(Kind.CHANGED, f"{verb} with another {_class(other[0])}")
     if more := folders.unlisted(box.work / MODEL, trial.proven):
@@ -96,7 +96,7 @@ def _may_change(trial: Trial, path: str) -> bool:
     inside = path.removeprefix(f"{WORK}/")
     if inside == path:
         return False
-    verb = trial.command.argv[0] if trial.command.argv else ""
+    verb = trial.command.verb
     return trial.anywhere or any(inside == one or inside.startswith(f"{one}/") for one in _WRITES.get(verb, ()))
 
 

@@ -34,12 +34,16 @@ class Command:
     whole: bool = False
     death: Death | None = None
 
+    @property
+    def verb(self) -> str:
+        """The verb, or the name of the call."""
+        return self.argv[0] if self.argv else getattr(getattr(self.call, "func", self.call), "__name__", "")
+
     def __str__(self) -> str:
         if self.argv:
             shown = " ".join(ascii(part) if not part.isascii() or not part.isprintable() else part for part in self.argv)
             return f"vlmc {shown if len(shown) < 300 else shown[:300] + '...'}"
-        function = getattr(self.call, "func", self.call)
-        return f"{getattr(function, '__module__', '')}.{getattr(function, '__name__', function)}"
+        return f"tests.fuzz.calls.{self.verb}"
 
 
 @dataclass(frozen=True)

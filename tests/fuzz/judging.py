@@ -44,18 +44,18 @@ class Verdict:
         return self.kind not in (Kind.CLEAN, Kind.ACCEPTED)
 
 
-def judge(outcome: Outcome, limits: Limits, touched: Sequence[str] = ()) -> Verdict:
+def judge(outcome: Outcome, limits: Limits, touched: Sequence[str] = (), verb: str = "") -> Verdict:
     """Judge what any run must hold, whatever it was given; `touched` are files that it may not change and did."""
     if outcome.hung:
-        return Verdict(Kind.HUNG, "no end")
+        return Verdict(Kind.HUNG, verb)
     if noted := [note for note in outcome.noted if "outside" not in note]:
         return Verdict(Kind.EXECUTED, noted[0])
     if touched or outcome.noted:
         return Verdict(Kind.OUTSIDE, (*touched, *outcome.noted)[0])
     if outcome.code < 0:
-        return Verdict(Kind.CRASHED, f"signal {-outcome.code}")
+        return Verdict(Kind.CRASHED, f"{verb}, signal {-outcome.code}")
     if outcome.peak > limits.memory or "out of memory" in outcome.stderr:
-        return Verdict(Kind.MEMORY, "peak")
+        return Verdict(Kind.MEMORY, verb)
     if outcome.code == TRACEBACK or "Traceback (most recent call last)" in outcome.stderr:
         return Verdict(Kind.RAISED, frame(outcome.stderr))
     if "internal error" in outcome.stderr:

@@ -37,7 +37,7 @@ fixed = partial(
 
 @pytest.mark.parametrize("area", AREAS)
 def test_no_case_is_a_defect(area: str, material: Material, box: Path) -> None:
-    @fixed(max_examples=15 if area in COSTLY else 30, phases=[Phase.generate])  # a number has nothing to shrink
+    @fixed(max_examples=10 if area in COSTLY else 25, phases=[Phase.generate])  # a number has nothing to shrink
     @given(number=st.integers(0, 2**32))
     def check(number: int) -> None:
         finding = try_case(area, number, material, box)

@@ -69,18 +69,14 @@ class Attempt:
 
     def _check(self, command: Command, outcome: Outcome, wanted: Wanted, kind: Kind, limits: Limits) -> None:
         self.last = (command, outcome)
-        verdict = judge(outcome, limits)
+        verdict = judge(outcome, limits, verb=command.verb)
         if verdict.kind is Kind.INTERNAL:
             verdict = locate(command, self.material.children, self.box, verdict)
         if verdict.is_defect:
             self.broken.append(Broken(verdict, command, outcome))
             return
-        self.expect(not (wanted == "refused" and outcome.code == 0), kind, f"{_verb(command)} accepts it")
-        self.expect(not (wanted == "done" and outcome.code != 0), Kind.WRONG, f"{_verb(command)} is refused")
+        self.expect(not (wanted == "refused" and outcome.code == 0), kind, f"{command.verb} accepts it")
+        self.expect(not (wanted == "done" and outcome.code != 0), Kind.WRONG, f"{command.verb} is refused")
 
 
 Attack: TypeAlias = Callable[[Attempt], None]
-
-
-def _verb(command: Command) -> str:
-    return command.argv[0] if command.argv else getattr(getattr(command.call, "func", None), "__name__", "the call")
