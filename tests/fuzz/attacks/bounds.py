@@ -42,10 +42,11 @@ def a_long_prompt(attempt: Attempt) -> None:
 
 
 def a_device_in_a_table(attempt: Attempt) -> None:
-    """A row of a Parquet file with the path /dev/zero."""
+    """A row of a Parquet file with the path /dev/zero, bare and in the form of the hub."""
     attempt.dense()
-    write_parquet(attempt.box.work / "d.parquet", {"image": ["/dev/zero"], "question": ["what ?"], "answer": ["one"]})
-    _refuses_data(attempt, "d.parquet")
+    for image in ("/dev/zero", {"bytes": None, "path": "/dev/zero"}):
+        write_parquet(attempt.box.work / "d.parquet", {"image": [image], "question": ["what ?"], "answer": ["one"]})
+        _refuses_data(attempt, "d.parquet")
 
 
 def a_pipe_in_a_table(attempt: Attempt) -> None:
@@ -59,8 +60,13 @@ def a_pipe_in_a_table(attempt: Attempt) -> None:
 
 
 def data_that_never_ends(attempt: Attempt) -> None:
-    """x.jsonl -> /dev/zero, and data that is a pipe."""
+    """x.jsonl -> /dev/zero, data that is a pipe, and the same as an image folder's list."""
     attempt.dense()
+    (attempt.box.work / "images").mkdir()
+    for name in ("metadata.jsonl", "metadata.csv"):
+        (attempt.box.work / "images" / name).symlink_to("/dev/zero")
+        _refuses_data(attempt, "images")
+        (attempt.box.work / "images" / name).unlink()
     for name in ("x.jsonl", "x.json", "x.csv", "x.parquet", "x.tar"):
         (attempt.box.work / name).symlink_to("/dev/zero")
         _refuses_data(attempt, name)

@@ -211,7 +211,8 @@ def a_negative_seed(attempt: Attempt) -> None:
 def use_after_close(attempt: Attempt) -> None:
     """A model that was closed says so."""
     attempt.artifact()
-    attempt.run(Command(call=partial(calls.answer_after_close, "model", IMAGE)), wanted="refused")
+    said = attempt.run(Command(call=partial(calls.answer_after_close, "model", IMAGE)), wanted="refused").stderr
+    attempt.expect("closed" in said, Kind.WRONG, "a closed model does not say that it is closed")
 
 
 def control_characters_in_names(attempt: Attempt) -> None:
