@@ -7,7 +7,11 @@ OLDEST := requirements/oldest.txt
 COMPILE := $(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--default-index https://pypi.org/simple --no-config --no-annotate --quiet --custom-compile-command 'make lock'
 
-.PHONY: demo test check test-latest test-oldest lock clean
+SECONDS ?= 600
+COUNT ?= 100
+SEED ?= 0
+
+.PHONY: demo test check test-fuzz fuzz kills test-latest test-oldest lock clean
 
 demo: .venv/all
 	sh examples/demo.sh $(BIN)/vlmc demo-output
@@ -21,6 +25,18 @@ check: .venv/dev
 	$(BIN)/mypy -p vlmc
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/readme.py --check
+
+# The fixed share of the fuzzer, the known attacks and a few kills, in two minutes on two cores.
+test-fuzz: .venv/dev
+	$(BIN)/pytest -n auto -m 'fuzz and not slow' tests/fuzz $(ARGS)
+
+# As long as wanted, with cases of its own for each seed: `make fuzz SECONDS=3600 SEED=7`. What was found is in fuzz.json.
+fuzz: .venv/dev
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+# So many kills of each verb: `make kills COUNT=100 SEED=7`. What was found is in kills.json.
+kills: .venv/dev
+	$(BIN)/python -m tests.fuzz.kills --count $(COUNT) --seed $(SEED) $(ARGS)
 
 .venv/all: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv .venv
