@@ -89,7 +89,7 @@ def interrupt_all(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stop", [subprocess.Popen.terminate, interrupt_all])
+@pytest.mark.parametrize("stop", [pytest.param(subprocess.Popen.terminate, marks=pytest.mark.slow), interrupt_all])
 def test_stopped_in_the_middle_it_says_so_in_one_line(
     tmp_path: Path, stop: Callable[["subprocess.Popen[str]"], None], workers: str
 ) -> None:
