@@ -1,9 +1,7 @@
 """Accuracy on questions with short answers: exact match, ignoring case, white space and a final full stop."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from threading import Event
 
 import torch
 from torch import nn
@@ -61,23 +59,15 @@ def answer_all(
 ) -> list[str]:
     """Answer greedily, batch by batch; `asked` is filled with the samples, without their images.
 
-    Only a few batches are in memory at a time. One thread beside the model's encodes the next samples and decodes the
-    answers: processors are not thread-safe.
+    Only a few batches are in memory at a time.
     """
-    answers: list[Future[list[str]]] = []
-    with progress.task(title, len(samples)) as bar, ThreadPoolExecutor(1) as aside:
-        stopped = Event()
-        coming = windows(samples, encoder, batch, stopped)
-        following = aside.submit(next, coming, None)
-        try:
-            while (some := following.result()) is not None:
-                following = aside.submit(next, coming, None)
-                if asked is not None:
-                    asked += [replace(sample, images=()) for sample in some.samples]
-                answers.append(aside.submit(_decode, encoder, _answer(model, encoder, some.encoded, batch, bar)))
-        finally:
-            stopped.set()
-    return [text for future in answers for text in future.result()]
+    answers: list[str] = []
+    with progress.task(title, len(samples)) as bar:
+        for some in windows(samples, encoder, batch):
+            if asked is not None:
+                asked += [replace(sample, images=()) for sample in some.samples]
+            answers += _decode(encoder, _answer(model, encoder, some.encoded, batch, bar))
+    return answers
 
 
 @torch.inference_mode()

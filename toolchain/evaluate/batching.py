@@ -6,7 +6,6 @@ encoder's are padded on the right. Shapes: T tokens of a question.
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from threading import Event
 from typing import NamedTuple
 
 import torch
@@ -36,12 +35,10 @@ class Shape(NamedTuple):
     length: int
 
 
-def windows(samples: Sequence[Sample], encoder: Encoder, size: int, stopped: Event) -> Iterator[Window]:
-    """Yield the samples in order, as many at a time as memory allows for batches of `size`, until stopped."""
+def windows(samples: Sequence[Sample], encoder: Encoder, size: int) -> Iterator[Window]:
+    """Yield the samples in order, as many at a time as memory allows for batches of `size`."""
     window, held = Window([], []), 0
     for sample in samples:
-        if stopped.is_set():
-            return
         window.samples.append(sample)
         window.encoded.append(encoder.question(sample))
         held += sum(tensor.nbytes for tensor in window.encoded[-1].values())
