@@ -122,7 +122,7 @@ class Repair(ArtifactStage):
             )
 
     def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
-        artifact, folder = _opened(source), _checkpoints(draft.root)
+        artifact, folder = _opened(source), _checkpoints(draft.destination)
         before = self._ask_pruned(source)
         trainer = self._trainer(source, artifact, folder)
         checkpoints = Checkpoints(folder, self._identity(artifact), resume=self.resume)
@@ -143,8 +143,8 @@ class Repair(ArtifactStage):
         ensure_sparsity(result)
         load_adapter(result.root / FOLDER)
 
-    def leftovers(self, result: Artifact) -> tuple[Path, ...]:
-        return (_checkpoints(result.root),)
+    def leftovers(self, destination: Path) -> tuple[Path, ...]:
+        return (_checkpoints(destination),)
 
     def inputs(self) -> dict[str, str]:
         self._ensure_kernel()
@@ -247,5 +247,5 @@ def _opened(source: SavedModel) -> Artifact:
     return source.artifact
 
 
-def _checkpoints(draft: Path) -> Path:
-    return draft.with_name(draft.name.removesuffix(".partial") + ".checkpoints")
+def _checkpoints(destination: Path) -> Path:
+    return destination.with_name(destination.name + ".checkpoints")
