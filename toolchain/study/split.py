@@ -25,7 +25,7 @@ from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import targets_of
-from vlmc.toolchain.prune.patterns import by_layer, indivisible, widths
+from vlmc.toolchain.prune.patterns import by_layer, indivisible, refuse_nothing, widths
 from vlmc.toolchain.settings import MethodSettings, PruneSettings, SweepSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.study import figures
@@ -149,11 +149,14 @@ def _refuse_indivisible(stage: Prune, family: Family, model: nn.Module) -> None:
     """Refuse, before any work, what the stage would refuse later: a target that does not divide the layers' inputs.
 
     Raises:
-        InputError: layers' rows are not whole groups of the pattern, and may not stay dense, or there are no others.
+        InputError: layers' rows are not whole groups of the pattern, and may not stay dense, or there are no others; or the
+            target prunes nothing.
     """
     targets = targets_of(stage.options)
     patterns = by_layer(family.prunable(model), targets, {})
-    odd, layers = indivisible(patterns, widths(model, patterns)), len(patterns)
+    inputs = widths(model, patterns)
+    refuse_nothing(patterns, inputs)
+    odd, layers = indivisible(patterns, inputs), len(patterns)
     if odd and (len(odd) == layers or not stage.options.allow_dense):
         name, width = next(iter(odd.items()))
         remedy = "take it out of --targets" if len(odd) == layers else "add --allow-dense to leave them dense"
