@@ -1,14 +1,16 @@
 """Whether the files that answer questions are those that the manifest lists, found out in the background."""
 
-from pathlib import PurePosixPath
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from threading import Thread
 from typing import final
 
-from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.artifact import Artifact, sha256_file
 from vlmc.runtime.artifact.folder import model_files
 from vlmc.runtime.errors import InputError
 
 _WEIGHTS = ".safetensors"  # the graphs have their own
+_LARGE = 8 << 20  # bytes; hashing fewer takes no longer than looking up whether that was done before
 
 
 def read_files(artifact: Artifact, backend: str) -> list[str]:
@@ -40,11 +42,17 @@ class Verification:
 
     def _run(self) -> None:
         try:
-            from vlmc.runtime.artifact.file_digests import FileDigests  # SQLite, too, is loaded in the background
+            small = [path for path in self._paths if self._artifact.manifest.files[path].size < _LARGE]
+            self._compare(small, sha256_file)
+            if large := [path for path in self._paths if path not in small]:
+                from vlmc.runtime.artifact.file_digests import FileDigests  # SQLite takes longer than a small file
 
-            with FileDigests() as digests:
-                for path in self._artifact.differing(self._paths, digests.of):
-                    self._wrong = self._artifact.difference(path)
-                    return
+                with FileDigests() as digests:
+                    self._compare(large, digests.of)
         except Exception as error:  # a thread's error reaches nobody by itself
             self._wrong = f"the files of {self._artifact.root} cannot be verified: {' '.join(str(error).split())[:300]}"
+
+    def _compare(self, paths: list[str], hashed: Callable[[Path], str]) -> None:
+        for path in self._artifact.differing(paths, hashed):
+            self._wrong = self._wrong or self._artifact.difference(path)
+            return

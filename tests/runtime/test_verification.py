@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.artifacts import exported
 from tests.runtime.test_artifact import make
-from vlmc.runtime import load
+from vlmc.runtime import load, verification
 from vlmc.runtime.artifact import Artifact, file_digests
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.verification import Verification, read_files
@@ -47,6 +47,7 @@ def test_it_answers_and_hashes_once(artifact: Artifact, monkeypatch: pytest.Monk
     plain = file_digests.sha256_file
     monkeypatch.setattr(file_digests, "sha256_file", lambda path: read.append(path) or plain(path))
     monkeypatch.setattr(file_digests, "RACY_NS", -1)
+    monkeypatch.setattr(verification, "_LARGE", 0)
     for _ in range(2):
         with load(artifact.root) as model:
             assert model.generate(IMAGE, PROMPT).tokens
