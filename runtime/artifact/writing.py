@@ -94,14 +94,14 @@ def _exchange(artifact: Artifact, folder: str, added: dict[str, File], scratch: 
     """Put the folder `new` of the scratch folder into the artifact and list its files; undo both if that fails."""
     kept = {path: file for path, file in artifact.manifest.files.items() if not path.startswith(f"{folder}/")}
     place, old = artifact.root / folder, scratch / _OLD
-    update_manifest(artifact, artifact.manifest.model_copy(update={"files": kept}))
     try:
+        update_manifest(artifact, artifact.manifest.model_copy(update={"files": kept}))
         _swap(scratch / _NEW, place, old)
         update_manifest(artifact, artifact.manifest.model_copy(update={"files": dict(sorted((kept | added).items()))}))
     except BaseException:
+        if not (scratch / _NEW).exists():
+            place.rename(scratch / _NEW)
         if old.exists():
-            if place.exists():
-                place.rename(scratch / _NEW)
             old.rename(place)
         update_manifest(artifact, artifact.manifest)
         raise
@@ -130,13 +130,17 @@ def put_texts(artifact: Artifact, texts: Mapping[str, str]) -> Artifact:
     for path in texts:
         check_inside(artifact.root, path)
     with changing(artifact) as current:
-        files = {path: file for path, file in current.manifest.files.items() if path not in texts}
-        update_manifest(current, current.manifest.model_copy(update={"files": files}))
-        for path, text in texts.items():
-            (current.root / path).parent.mkdir(parents=True, exist_ok=True)
-            write_text(current.root / path, text)
-            files[path] = _describe(current.root / path)
-        update_manifest(current, current.manifest.model_copy(update={"files": dict(sorted(files.items()))}))
+        listed = current.manifest.files
+        others = {path: file for path, file in listed.items() if path not in texts}
+        update_manifest(current, current.manifest.model_copy(update={"files": others}))
+        try:
+            for path, text in texts.items():
+                (current.root / path).parent.mkdir(parents=True, exist_ok=True)
+                write_text(current.root / path, text)
+        finally:  # after a failure, too, what is there is listed
+            written = {path: _describe(current.root / path) for path in texts if (current.root / path).is_file()}
+            files = dict(sorted((others | written).items()))
+            update_manifest(current, current.manifest.model_copy(update={"files": files}))
         return Artifact.open(current.root)
 
 

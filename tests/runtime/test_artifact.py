@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vlmc.runtime.artifact import Artifact, Layer, Manifest, Origin, Part, extend, put_texts, write
+from vlmc.runtime.artifact import Artifact, Layer, Manifest, Origin, Part, extend, put_texts, write, writing
 from vlmc.runtime.artifact.folder import model_files
 from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.errors import InputError
@@ -226,6 +226,47 @@ def test_a_failed_exchange_keeps_the_old_folder(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="no rename"), extend(Artifact.open(artifact.root), "onnx") as folder:
         (folder / "graph.onnx").write_text("new")
     assert {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_manifest_that_cannot_be_written_undoes_the_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: bool
+) -> None:
+    artifact = make(tmp_path / "a")
+    if had:
+        with extend(artifact, "onnx") as folder:
+            (folder / "graph.onnx").write_text("old")
+    before = {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()}
+    fail_writing(monkeypatch, "manifest.json", 2)
+    with pytest.raises(OSError, match="disk is full"), extend(artifact, "onnx") as folder:
+        (folder / "graph.onnx").write_text("new")
+    assert {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()} == before
+
+
+def fail_writing(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Let the `number`-th writing of a file of that name fail."""
+    plain, count = writing.write_text, []
+
+    def fail(path: Path, text: str) -> None:
+        if path.name == name:
+            count.append(path)
+            if len(count) == number:
+                raise OSError("the disk is full")
+        plain(path, text)
+
+    monkeypatch.setattr(writing, "write_text", fail)
+
+
+def test_reports_that_cannot_be_written_leave_the_old_ones_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = put_texts(make(tmp_path / "a"), {"reports/eval.json": "old", "README.md": "old"})
+    fail_writing(monkeypatch, "README.md", 1)
+    with pytest.raises(OSError, match="disk is full"):
+        put_texts(artifact, {"reports/eval.json": "new", "README.md": "new"})
+    left = Artifact.open(artifact.root)
+    left.verify_files()
+    assert left.card_note is None
+    assert list(left.manifest.files) == list(artifact.manifest.files)
+    assert (left.root / "reports" / "eval.json").read_text() == "new"
 
 
 def test_two_that_add_to_one_artifact_keep_what_the_other_added(tmp_path: Path) -> None:

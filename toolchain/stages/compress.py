@@ -11,7 +11,7 @@ from typing import Any
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.folder import MANIFEST
 from vlmc.runtime.artifact.locking import exclusive
-from vlmc.runtime.artifact.owned import MARK, OwnFolder
+from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.artifact.writing import check_destination, replace
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.machine.progress import Progress
@@ -137,5 +137,5 @@ def _claim(run: RunFolder, *, force: bool) -> None:
 
 
 def _is_bare(work: Path) -> bool:
-    """Whether a work folder holds nothing yet but what says whose it is."""
-    return work.is_dir() and not any(path.is_file() and path.name != MARK for path in work.rglob("*"))
+    """Whether a work folder holds nothing yet but marks and locks, which are hidden files."""
+    return work.is_dir() and not any(path.is_file() and not path.name.startswith(".") for path in work.rglob("*"))
