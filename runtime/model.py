@@ -157,7 +157,7 @@ class Model:
         most = self._deployment.max_images
         if most is not None and len(given) > most:
             raise InputError(f"{len(given)} images were given, and this model looks at {most} at a time")
-        text = fill_prompt(self._deployment.prompt, prompt, images=len(given), raw=raw)
+        text = fill_prompt(self._deployment.prompt, prompt, self._text.controls, images=len(given), raw=raw)
         return Request(text, tuple(open_image(one) for one in given))
 
     def _room(self, prompt_tokens: int) -> int | None:

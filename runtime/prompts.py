@@ -1,30 +1,34 @@
 """From a question to the text of the model's input."""
 
+from vlmc.runtime.controls import Controls
 from vlmc.runtime.deployment import Prompt
 from vlmc.runtime.errors import InputError
 
+NONE = Controls()
 
-def fill_prompt(form: Prompt, prompt: str, *, images: int = 1, raw: bool = False) -> str:
+
+def fill_prompt(form: Prompt, prompt: str, controls: Controls = NONE, *, images: int = 1, raw: bool = False) -> str:
     """Return the model's whole input text: the question in the model's own template, with one slot for each image.
 
-    A slot in the question (as in LLaVA's data) is dropped, because the template has its own. With `raw`, or for a model
-    without a template, the prompt is already the whole input.
+    A slot in the question (as in LLaVA's data) is dropped, because the template has its own; what is left is text, also
+    where it spells a slot or one of the tokenizer's `controls`. For a model without a template, the prompt is the whole
+    input, with its slots. With `raw` control tokens in it count too.
 
     Raises:
         InputError: the prompt is empty, or has more or fewer slots than there are images.
     """
-    slot = form.slot
+    slot, as_text = form.slot, controls.with_tokens(form.slot).as_text
     found = prompt.count(slot)
     if not prompt.replace(slot, "").strip():
         raise InputError("the prompt is empty: ask a question, such as --prompt 'what is shown'")
     if found > images:
         raise InputError(f"the prompt has {found} slots for images ({slot}), and there are {_count(images)}")
     if not raw and form.question is not None:
-        question = prompt.replace(slot, "").strip()
+        question = as_text(prompt.replace(slot, "")).strip()
         return form.question.replace("{images}", form.image * images, 1).replace("{prompt}", question, 1)
     if found < images:
         raise InputError(f"the prompt has {found} slots for {_count(images)}: put {slot} where each goes")
-    return prompt
+    return prompt if raw else slot.join(as_text(piece) for piece in prompt.split(slot))
 
 
 def _count(images: int) -> str:

@@ -102,8 +102,19 @@ def weight_files(folder: Path) -> list[Path]:
     if missing:
         raise InputError(f"{folder} lacks {missing[0]}, which its index names; copy the file again")
     if not paths:
-        raise InputError(f"{folder} holds no safetensors weights")
+        raise InputError(f"{folder} holds no safetensors weights{_pickled(folder)}")
     return paths
+
+
+def _pickled(folder: Path) -> str:
+    """Return what to do about weights that are pickles: code that runs when it is read."""
+    found = next((path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in sorted(folder.glob(pattern))), None)
+    if found is None:
+        return ""
+    return (
+        f", only {found}, a pickle, which can run code and is never read: if you trust it, convert it with transformers, "
+        "from_pretrained(FOLDER).save_pretrained(OTHER), which writes safetensors"
+    )
 
 
 def open_weights(folder: Path) -> dict[str, TensorFile]:

@@ -9,6 +9,7 @@ from typing import final
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from vlmc.runtime.controls import Controls
 from vlmc.runtime.errors import InputError
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # how SentencePiece models write a byte of a character that they lack
@@ -27,7 +28,9 @@ class Text:
         self.path = folder / "tokenizer.json"
         self._tokenizer = _read(self.path)
         self._tidies = _tidies(folder / "tokenizer_config.json", self._tokenizer)
-        self._special = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {number for number, token in added.items() if token.special}
+        self.controls = Controls.of(added.values())
 
     def number(self, token: str) -> int | None:
         """Return the id of a token, None where the tokenizer lacks it."""

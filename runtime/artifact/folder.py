@@ -16,7 +16,8 @@ from vlmc.runtime.errors import InputError
 
 MANIFEST = "manifest.json"
 CARD = "README.md"  # the model card: people edit it, so its bytes are never compared with the manifest
-_AT_THE_ROOT = {".safetensors", ".json", ".txt", ".jinja", ".model"}  # weights, masks, configuration, tokenizer, processor
+_AT_THE_ROOT = {".safetensors", ".json", ".txt", ".jinja", ".model", ".py"}
+"""Weights, masks, configuration, tokenizer, processor, and code that a user trusted when the model was pruned."""
 _ADAPTER = "adapter/"
 _TOKENIZER = "tokenizer_config.json"  # a folder with one is a second tokenizer
 

@@ -9,12 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from vlmc.runtime.controls import without
 from vlmc.runtime.deployment import Deployment, OwnProcessor, Patches
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.runtime.processing.base import Array, Batch, Processing, Request
 from vlmc.runtime.processing.positions import m_rope, patch_places, sequential
 
 _TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+
+_CODE = (
+    "the processor in {folder} brings Python code of its own (auto_map in one of its configurations), which vlmc does not "
+    "run: read it, and add --trust-remote-code if you trust it"
+)
 
 
 class Own(Processing):
@@ -48,7 +54,7 @@ class Own(Processing):
     def _process(self, requests: Sequence[Request]) -> dict[str, Array]:
         prompt = self._deployment.prompt
         front = prompt.place == "front"  # the processor itself puts the image tokens before the text
-        texts = [request.text.replace(prompt.slot, "") if front else request.text for request in requests]
+        texts = [without(prompt.slot, request.text) if front else request.text for request in requests]
         nested = [list(request.images) for request in requests]
         flat = [image for images in nested for image in images]
         images = nested if self._padded else flat
@@ -87,8 +93,8 @@ class Own(Processing):
         return not isinstance(layout, Patches) and layout.padded
 
 
-def load_processor(folder: Path, processor: OwnProcessor) -> Any:
-    """Load a model's processor, for images by Pillow and numpy.
+def load_processor(folder: Path, processor: OwnProcessor, *, trust: bool = False) -> Any:
+    """Load a model's processor, for images by Pillow and numpy; `trust`: Python code that it brings may be run.
 
     Raises:
         OSError, ValueError, TypeError: it is missing or damaged.
@@ -105,7 +111,12 @@ def load_processor(folder: Path, processor: OwnProcessor) -> Any:
             raise
         raise EnvironmentLacks("this model's own processor needs transformers: pip install 'vlmc[processors]'") from None
     kind = without_videos(kind) if processor.images_only else kind
-    loaded = kind.from_pretrained(folder, local_files_only=True, backend="pil")
+    try:
+        loaded = kind.from_pretrained(folder, local_files_only=True, backend="pil", trust_remote_code=trust)
+    except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise InputError(_CODE.format(folder=folder)) from None
+        raise
     template = folder / "chat_template.jinja"
     if loaded.chat_template is None and template.is_file():  # Blip2Processor saves its template and forgets it
         loaded.chat_template = template.read_text(encoding="utf-8")

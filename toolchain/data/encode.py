@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families.base import Family, Processor
+from vlmc.toolchain.families.prompting import controls_of
 
 IGNORE = -100  # the label that torch's cross-entropy ignores
 
@@ -33,6 +34,7 @@ class Encoder:
         self.processor, self.family = processor, family
         self.end_ids = family.end_ids(model, processor)
         self.max_positions = family.max_positions(model)
+        self.controls = controls_of(processor, family.image_token(processor))
         self.pad_id = int(processor.tokenizer.pad_token_id or 0)
 
     def prompt(self, sample: Sample) -> str:
@@ -77,7 +79,7 @@ class Encoder:
 
     def is_short(self, sample: Sample, tokens: int) -> bool:
         """Whether the sample's answer, with its end token, has at most that many tokens."""
-        return len(self._tokens(sample.answer)) < tokens
+        return len(self._tokens(self.controls.as_text(sample.answer))) < tokens
 
     def room(self, encoded: Encoded) -> int | None:
         """Return how many tokens may follow a question; None without a limit."""
@@ -91,7 +93,7 @@ class Encoder:
 
     def _tail(self, sample: Sample) -> Tensor:
         """Return the tokens (1, L) of the answer, tokenised in the context of its question, and the end token."""
-        prompt, answer = self.prompt(sample), sample.answer.strip()
+        prompt, answer = self.prompt(sample), self.controls.as_text(sample.answer).strip()
         joint = self.family.joint(prompt)
         after = (joint or "") + answer
         before, whole = self._tokens(prompt), self._tokens(prompt + after)

@@ -48,9 +48,9 @@ class Family(ABC):
     own_processor: OwnProcessor = OwnProcessor()  # how transformers loads its processor: for images, and without torch
     notice: str | None = None  # a notice to the user before such a model is pruned
 
-    def load_processor(self, folder: Path) -> Processor:
-        """Load the model's own processor: its tokenizer and its image pipeline."""
-        return load_processor(folder, self.own_processor)
+    def load_processor(self, folder: Path, *, trust: bool = False) -> Processor:
+        """Load the model's own processor: its tokenizer and its image pipeline; `trust`: its own code may be run."""
+        return load_processor(folder, self.own_processor, trust=trust)
 
     def image_token(self, processor: Processor) -> str:
         """Return the token of an image in the processor's text."""
@@ -69,7 +69,9 @@ class Family(ABC):
         if not images and self.needs_image:
             raise InputError(f"a {self.name} model cannot answer a question without an image")
         token = self.image_token(processor)
-        text = self.template(processor, prompting.pieces_of(question, images, token), system)
+        controls = prompting.controls_of(processor, token)
+        asked = prompting.pieces_of(question, images, token, controls)
+        text = self.template(processor, asked, controls.as_text(system))
         if text.count(token) != images:
             raise InputError(f"the model's chat template has {text.count(token)} places for {images} images")
         return text

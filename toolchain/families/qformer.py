@@ -6,7 +6,7 @@ from torch import nn
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.families.base import SLOT, Family, Processor
-from vlmc.toolchain.families.prompting import QUESTION, pieces_of
+from vlmc.toolchain.families.prompting import QUESTION, controls_of, pieces_of
 
 
 class QueryingFamily(Family):
@@ -21,7 +21,9 @@ class QueryingFamily(Family):
         if images != 1:
             raise InputError(f"a {self.name} model takes one image, but {images} were given")
         # The image tokens come before the text, whether the template has a place for them or not.
-        return self.template(processor, pieces_of(question, images, SLOT), system).replace(SLOT, "")
+        controls = controls_of(processor, SLOT)
+        asked = pieces_of(question, images, SLOT, controls)
+        return self.template(processor, asked, controls.as_text(system)).replace(SLOT, "")
 
     def generation_configs(self, model: nn.Module) -> tuple[Any, ...]:
         # transformers generates with the language model and its configuration

@@ -16,8 +16,8 @@ from vlmc.toolchain.reporting.verification import verify_artifact
 _WAITS = {False: "merge it with 'vlmc merge'", True: "load it with peft, as the model card says"}
 
 
-def look(name: str) -> dict[str, Any]:
-    """Return the overview of an artifact, or the description of a dense model.
+def look(name: str, *, trust: bool = False) -> dict[str, Any]:
+    """Return the overview of an artifact, or the description of a dense model; `trust`: its own code may be run.
 
     Raises:
         InputError: there is no artifact or model of that name, or it is damaged.
@@ -28,7 +28,7 @@ def look(name: str) -> dict[str, Any]:
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.reporting.dense_model import describe
 
-    found = SavedModel.find(name)
+    found = SavedModel.find(name, trust=trust)
     return describe(found) if found.artifact is None else overview(found.artifact)
 
 

@@ -64,7 +64,7 @@ class Compress(Stage):
             for number, stage in enumerate(self.stages, 1):
                 destination = work / f"{number}-{stage.name}"
                 result = Artifact.open(destination) if destination.is_dir() else stage.run(current, destination)
-                current = SavedModel(str(destination), destination)
+                current = SavedModel(str(destination), destination, source.trust)
         finally:
             if _is_bare(work):
                 shutil.rmtree(work)

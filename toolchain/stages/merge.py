@@ -69,12 +69,12 @@ class Merge(ArtifactStage):
         masks, cpu = KeepMasks(artifact.root, manifest), torch.device("cpu")
         merging = Merging(source.stream(cpu), manifest.layers, masks, saved)
         merging.check_masks()
-        save_model(source.folder, draft.root, merging.weights())
+        save_model(source.folder, draft.root, merging.weights(), code=source.trust)
         carry(artifact.root, draft.root, [path for path in manifest.files if path in (MASKS, TABLE, PLOT)])
         check_saved(merging, draft.root)
         encoder = Encoder(source.load_processor(), source.family, merging.model.module)
         examples, noise = self._examples(artifact, encoder)
-        merged = SavedModel(source.name, draft.root).stream(cpu)
+        merged = SavedModel(source.name, draft.root, source.trust).stream(cpu)
         proof = prove_logits(merging, merged, source.family, in_batches(examples, encoder))
         told: dict[str, Any] = {"adapters": [one.method.name for one in saved]} if len(saved) > 1 else {}
         told |= {"noise": True} if noise else {}

@@ -62,7 +62,8 @@ class Repair(ArtifactStage):
     """Train adapters on the pruned layers and the interface, with the dense model as the teacher.
 
     `samples` and `validation` stand in for the data sets of the options; `dense` names the dense model where it is
-    not found by itself. Of several processes the main one runs the stage, the others `assist`.
+    not found by itself, `download` lets the hub be asked for it. Of several processes the main one runs the stage, the
+    others `assist`.
     """
 
     name, accepts, produces = "repair", ("pruned",), "adapted"
@@ -74,6 +75,7 @@ class Repair(ArtifactStage):
         *,
         resume: bool = False,
         dense: str | None = None,
+        download: bool = False,
         samples: Sequence[Sample] | None = None,
         validation: Sequence[Sample] | None = None,
         progress: Progress | None = None,
@@ -81,7 +83,7 @@ class Repair(ArtifactStage):
     ) -> None:
         super().__init__(group)
         self.options, self.seed = options, seed
-        self.resume, self.dense = resume, dense
+        self.resume, self.dense, self.download = resume, dense, download
         self.progress = progress or Progress(quiet=True)
         self.material = Material(options, seed, self.progress, samples, validation)
 
@@ -97,7 +99,7 @@ class Repair(ArtifactStage):
         artifact = _opened(source)
         artifact.verify_files()
         if self.method.distilled:
-            find_dense(artifact, self.dense)
+            self._dense(source)
 
     def _ensure_kernel(self) -> None:
         probe = torch.empty(0, device=self.group.device)
@@ -166,16 +168,19 @@ class Repair(ArtifactStage):
         towers = [tower for tower in source.family.towers if tower.part is Part.LANGUAGE]
         blocks = [name for name, _ in source.family.blocks(model, towers[-1])] if self.options.hidden else []
         view = View(blocks, self.options.precision)
-        teacher = self._teacher(artifact, adapters, masks, train, view, folder)
+        teacher = self._teacher(source, adapters, masks, train, view, folder)
         return Trainer(adapters, teacher, train, self.options, group=self.group, view=view, validation=check)
 
     def _loading(self, source: SavedModel) -> Loading:
         kind = Sharded if shards(self.group) else Whole
         return kind(source, self.options.precision, self.group)
 
+    def _dense(self, source: SavedModel) -> SavedModel:
+        return find_dense(_opened(source), self.dense, download=self.download, trust=source.trust)
+
     def _teacher(
         self,
-        artifact: Artifact,
+        source: SavedModel,
         adapters: Adapters,
         masks: dict[str, Tensor],
         batches: Batches,
@@ -185,7 +190,7 @@ class Repair(ArtifactStage):
         """Return the teacher that the options name, or the cheapest that is true to the dense model."""
         if not self.method.distilled:
             return None
-        dense, mode = find_dense(artifact, self.dense), self.options.teacher
+        artifact, dense, mode = _opened(source), self._dense(source), self.options.teacher
 
         def copy() -> Copy:
             return Copy(self._loading(dense).settle(), view)
