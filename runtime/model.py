@@ -15,7 +15,7 @@ from vlmc.runtime.engine import Engine
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.images import ImageInput, open_image
 from vlmc.runtime.processing import Batch, Processing, Request
-from vlmc.runtime.prompts import fill_prompt
+from vlmc.runtime.prompts import check_length, fill_prompt
 from vlmc.runtime.sampling import Sampler
 from vlmc.runtime.sessions import CPU, SESSIONS, Array, Session
 from vlmc.runtime.text import Text
@@ -157,6 +157,7 @@ class Model:
         most = self._deployment.max_images
         if most is not None and len(given) > most:
             raise InputError(f"{len(given)} images were given, and this model looks at {most} at a time")
+        check_length(prompt, self._deployment.max_positions)
         text = fill_prompt(self._deployment.prompt, prompt, self._text.controls, images=len(given), raw=raw)
         return Request(text, tuple(open_image(one) for one in given))
 

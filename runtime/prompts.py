@@ -5,6 +5,8 @@ from vlmc.runtime.deployment import Prompt
 from vlmc.runtime.errors import InputError
 
 NONE = Controls()
+_MOST, _PER_POSITION = 4_000_000, 64
+"""Characters of a prompt: at most so many, and so many for each position of the model; no text has longer tokens."""
 
 
 def fill_prompt(form: Prompt, prompt: str, controls: Controls = NONE, *, images: int = 1, raw: bool = False) -> str:
@@ -29,6 +31,18 @@ def fill_prompt(form: Prompt, prompt: str, controls: Controls = NONE, *, images:
     if found < images:
         raise InputError(f"the prompt has {found} slots for {_count(images)}: put {slot} where each goes")
     return prompt if raw else slot.join(as_text(piece) for piece in prompt.split(slot))
+
+
+def check_length(prompt: str, positions: int | None) -> None:
+    """Check, before a prompt is split into tokens, that it may fit into a model's positions.
+
+    Raises:
+        InputError: it is far too long.
+    """
+    most = _MOST if positions is None else min(_MOST, _PER_POSITION * positions)
+    if len(prompt) > most:
+        room = "" if positions is None else f", and this model has room for {positions} tokens"
+        raise InputError(f"the prompt has {len(prompt):,} characters{room}: ask a shorter question")
 
 
 def _count(images: int) -> str:

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
@@ -16,7 +15,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, shortened
+from vlmc.toolchain.cli.recipes import read_recipe
 from vlmc.toolchain.settings import Settings, advanced
 
 Printable = Callable[[], None]
@@ -82,7 +82,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             as_json, quiet, leads = values.pop("json_"), values.pop("quiet"), os.environ.get("RANK", "0") == "0"
             terminal = Terminal(as_json and leads, quiet or not leads, values.pop("seed"))
             values.pop("debug")
-            recipe = _read_recipe(values.pop("recipe", None))
+            recipe = read_recipe(values.pop("recipe", None))
             for parameter, group in groups.items():
                 values[parameter] = _collect(group, values, recipe)
             function(**values, terminal=terminal)
@@ -187,7 +187,9 @@ def _collect(group: type[Settings], values: dict[str, Any], recipe: dict[str, An
     given |= {name: False for name in group.model_fields if values.pop(_NO + name, None)}
     unknown = sorted(recipe.keys() - group.model_fields.keys())
     if unknown:
-        raise InputError(f"the recipe has an unknown key {unknown[0]!r}: it may have {', '.join(group.model_fields)}")
+        raise InputError(
+            f"the recipe has an unknown key {shortened(unknown[0], 100)!r}: it may have {', '.join(group.model_fields)}"
+        )
     chosen = {**recipe, **{name: value for name, value in given.items() if value is not None}}
     try:
         return group(**chosen)
@@ -195,18 +197,5 @@ def _collect(group: type[Settings], values: dict[str, Any], recipe: dict[str, An
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else ""
         message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"--{name.replace('_', '-')} {chosen.get(name)}: {message[:1].lower()}{message[1:]}") from None
-
-
-def _read_recipe(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    import yaml
-
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # text only: YAML reads 2:4 as 124
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the recipe {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"the recipe {path} must be a YAML mapping of options, such as 'target: 2:4'")
-    return {str(name).replace("-", "_"): value for name, value in content.items()}
+        given_value = shortened(str(chosen.get(name)), 100)
+        raise InputError(f"--{name.replace('_', '-')} {given_value}: {message[:1].lower()}{message[1:]}") from None

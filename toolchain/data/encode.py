@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.prompts import check_length
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families.base import Family, Processor
 from vlmc.toolchain.families.prompting import controls_of
@@ -41,9 +42,10 @@ class Encoder:
         """Return the text for the processor: the question in the model's own template, with its images in their places.
 
         Raises:
-            InputError: the question is empty or does not fit the model; the message names the sample.
+            InputError: the question is empty, far too long, or does not fit the model; the message names the sample.
         """
         try:
+            check_length(sample.question + sample.system + sample.answer, self.max_positions)
             return self.family.prompt(self.processor, len(sample.images), sample.question, sample.system)
         except InputError as error:
             raise InputError(f"sample {sample.id}: {error}") from None
