@@ -8,6 +8,8 @@
 A message is one line: what is wrong, where, and how to mend it.
 """
 
+UNUSABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError)
+"""What libraries raise on files whose values they do not check."""
 MOST = 300
 """Characters of another program's message that are shown."""
 

@@ -1,6 +1,6 @@
 """Model: a loaded artifact that answers questions about images; text in, text out."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -134,6 +134,8 @@ class Model:
         Raises:
             InputError: as `generate`, before the first piece.
         """
+        if seed is not None and seed < 0:
+            raise InputError(f"seed is {seed}: give 0 or more, or None")
         sampler, random = Sampler(temperature, top_p), np.random.default_rng(seed)
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {max_new_tokens}: give at least 1")
@@ -153,7 +155,12 @@ class Model:
         self.close()
 
     def _request(self, image: Images, prompt: str, *, raw: bool) -> Request:
-        given = [image] if isinstance(image, ImageInput) else list(image)
+        if not isinstance(prompt, str):
+            raise InputError(f"the prompt is a {type(prompt).__name__}: give a text")
+        given = list(image) if isinstance(image, Iterable) and not isinstance(image, ImageInput) else [image]
+        for one in given:
+            if not isinstance(one, ImageInput):
+                raise InputError(f"an image is a {type(one).__name__}: give a path, bytes or an image of Pillow")
         most = self._deployment.max_images
         if most is not None and len(given) > most:
             raise InputError(f"{len(given)} images were given, and this model looks at {most} at a time")

@@ -34,15 +34,19 @@ def fill_prompt(form: Prompt, prompt: str, controls: Controls = NONE, *, images:
 
 
 def check_length(prompt: str, positions: int | None) -> None:
-    """Check, before a prompt is split into tokens, that it may fit into a model's positions.
+    """Check, before a prompt is split into tokens, that it may fit into a model's positions, and that it is Unicode.
 
     Raises:
-        InputError: it is far too long.
+        InputError: it is far too long, or has half a character, as text has that was not UTF-8.
     """
     most = _MOST if positions is None else min(_MOST, _PER_POSITION * positions)
     if len(prompt) > most:
         room = "" if positions is None else f", and this model has room for {positions} tokens"
         raise InputError(f"the prompt has {len(prompt):,} characters{room}: ask a shorter question")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the prompt is not valid UTF-8 at character {error.start}: write it in UTF-8") from None
 
 
 def _count(images: int) -> str:

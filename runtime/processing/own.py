@@ -11,7 +11,7 @@ import numpy as np
 
 from vlmc.runtime.controls import without
 from vlmc.runtime.deployment import Deployment, OwnProcessor, Patches
-from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.errors import UNUSABLE, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.processing.base import Array, Batch, Processing, Request
 from vlmc.runtime.processing.positions import m_rope, patch_places, sequential
 
@@ -35,10 +35,10 @@ class Own(Processing):
         self._deployment, self._lock = deployment, Lock()  # its tokenizer changes state while it pads
         try:
             self._processor = load_processor(folder, processor)
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{folder} has no usable processor: {_one_line(error)}") from None
+        except UNUSABLE as error:
+            raise InputError(f"{folder} has no usable processor: {one_line(error)}") from None
         except ImportError as error:
-            needs = _one_line(error).split(". ")[0]
+            needs = one_line(error).split(". ")[0]
             raise EnvironmentLacks(
                 f"the processor in {folder} needs a package: {needs}; pip install -U transformers"
             ) from None
@@ -63,8 +63,8 @@ class Own(Processing):
                 made = self._processor(
                     images=images if flat else None, text=texts, padding=True, padding_side="right", return_tensors="np"
                 )
-        except (ValueError, TypeError, IndexError, KeyError, StopIteration) as error:
-            raise InputError(f"the model's processor rejects the request: {_one_line(error)}") from None
+        except (*UNUSABLE, StopIteration) as error:
+            raise InputError(f"the model's processor rejects the request: {one_line(error)}") from None
         return {name: np.asarray(array) for name, array in made.items()}
 
     def _positions(self, made: Mapping[str, Array]) -> Array:
@@ -162,7 +162,3 @@ def _unadvised() -> Iterator[None]:
 def _unpickled(kind: Any) -> Any:
     made = without_videos(kind)
     return made.__new__(made)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -1,6 +1,5 @@
 """The verbs that make artifacts: compress, prune, repair, merge."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from vlmc.toolchain.cli.arguments import (
     TrustFlag,
 )
 from vlmc.toolchain.cli.options import Terminal, command
+from vlmc.toolchain.machine.launch import number_from
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def register(app: typer.Typer) -> None:
 
 def _check_alone(verb: str) -> None:
     """Raise InputError where a launcher has started several of this process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if number_from("WORLD_SIZE", 1) > 1:
         raise InputError(f"vlmc {verb} runs in one process; prune and repair can use several")
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
@@ -15,8 +16,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from vlmc.runtime.errors import InputError, shortened
+from vlmc.runtime.errors import EnvironmentLacks, InputError, shortened
 from vlmc.toolchain.cli.recipes import read_recipe
+from vlmc.toolchain.cli.streams import BrokenOutput
 from vlmc.toolchain.settings import Settings, advanced
 
 Printable = Callable[[], None]
@@ -31,12 +33,38 @@ class Terminal:
     seed: int
 
     def result(self, data: dict[str, Any], show: Printable) -> None:
-        """Print the result: one JSON object, or what `show` prints."""
-        if self.as_json:
-            print(json.dumps(data, ensure_ascii=False))
-        elif not self.quiet:
-            show()
-        sys.stdout.flush()
+        """Print the result: one JSON object, or what `show` prints.
+
+        Raises:
+            EnvironmentLacks: standard output is closed or full.
+            BrokenOutput: nobody reads it any more.
+        """
+        if self.quiet and not self.as_json:
+            return
+        if sys.stdout is None:
+            raise EnvironmentLacks("the result cannot be printed: standard output is closed")
+        try:
+            if self.as_json:
+                print(json.dumps(data, ensure_ascii=not _takes_all(sys.stdout.encoding)))
+            else:
+                show()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise BrokenOutput from None
+        except OSError as error:
+            raise EnvironmentLacks(f"the result cannot be printed: {error.strerror}") from None
+
+
+def _check_place(path: Path) -> None:
+    """Raise InputError where no file of an artifact could name this folder: safetensors takes UTF-8 alone."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name {shortened(str(path), 100)} is not UTF-8: choose another") from None
+
+
+def _takes_all(encoding: str | None) -> bool:
+    return (encoding or "").casefold().replace("-", "") == "utf8"
 
 
 OUTPUT = "Output"
@@ -58,10 +86,15 @@ JsonFlag = Annotated[
 QuietFlag = Annotated[
     bool, typer.Option("--quiet", "-q", metavar=NO_VALUE, help="No progress bars, no tables.", rich_help_panel=OUTPUT)
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Random seed.", rich_help_panel=OUTPUT)]
+MOST_SEED = 2**63 - 1
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Random seed.", rich_help_panel=OUTPUT)
+]
 DebugFlag = Annotated[
     bool, typer.Option("--debug", metavar=NO_VALUE, help="Show the traceback of an error.", rich_help_panel=OUTPUT)
 ]
+_PLACES = {"out", "directory"}
+"""Parameters that say where a result goes."""
 _NO = "no_"
 _COMMON = {"json_": JsonFlag, "quiet": QuietFlag, "seed": SeedOption, "debug": DebugFlag}
 _DEFAULTS: dict[str, Any] = {"json_": False, "quiet": False, "seed": 0, "debug": False}
@@ -82,6 +115,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             as_json, quiet, leads = values.pop("json_"), values.pop("quiet"), os.environ.get("RANK", "0") == "0"
             terminal = Terminal(as_json and leads, quiet or not leads, values.pop("seed"))
             values.pop("debug")
+            for place in _PLACES & values.keys():
+                _check_place(values[place])
             recipe = read_recipe(values.pop("recipe", None))
             for parameter, group in groups.items():
                 values[parameter] = _collect(group, values, recipe)

@@ -1,6 +1,5 @@
 """A model on disk: find it by a built-in name, a folder or a hub id, and load it."""
 
-import json
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -14,14 +13,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Artifact, digest_of_files, sha256_file
-from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.errors import UNUSABLE, EnvironmentLacks, InputError, one_line, shortened
+from vlmc.runtime.json_text import read_json
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain import builtin, families
 from vlmc.toolchain.families.base import Family, Processor
 from vlmc.toolchain.models.streaming.weights import StreamedModel
-
-_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, ArithmeticError)
-"""What transformers raises on damaged files, whose values it does not check."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,13 @@ class SavedModel:
         named = builtin.models().get(name)
         if named is not None:
             return cls(name, named.locate())
-        folder = Path(name)
-        if not folder.exists() and is_hub_id(name):
-            folder = fetched(name, code=trust)
-        if not folder.is_dir():
-            raise InputError(f"no model at {name}: give a folder, a hub id or one of {', '.join(builtin.models())}")
+        folder, known = Path(name), _exists(name)
+        if not known and is_hub_id(name):
+            folder, known = fetched(name, code=trust), True
+        if not known or not folder.is_dir():
+            raise InputError(
+                f"no model at {shortened(name)}: give a folder, a hub id or one of {', '.join(builtin.models())}"
+            )
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no model: it has no config.json")
         return cls(name, folder, trust)
@@ -85,8 +84,11 @@ class SavedModel:
     def config(self) -> dict[str, Any]:
         """The content of config.json."""
         try:
-            return dict(json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
-        except ValueError as error:
+            found = read_json(self.folder / "config.json")
+            if isinstance(found, dict):
+                return found
+            raise ValueError("it is not an object")
+        except (OSError, ValueError) as error:
             raise InputError(f"{self.folder / 'config.json'} is not valid JSON: {error}") from None
 
     @cached_property
@@ -130,8 +132,8 @@ class SavedModel:
             config = AutoConfig.from_pretrained(self.folder, **self._limits)
             with torch.device("meta"):
                 model = AutoModelForImageTextToText.from_config(config, trust_remote_code=self.trust)
-        except _UNUSABLE as error:
-            raise InputError(f"{self.folder / 'config.json'} cannot be used: {_one_line(error)}") from None
+        except UNUSABLE as error:
+            raise InputError(f"{self.folder / 'config.json'} cannot be used: {one_line(error)}") from None
         model_class: Any = type(model)
 
         def build(marks: dict[str, Tensor]) -> nn.Module:
@@ -148,8 +150,8 @@ class SavedModel:
 
         try:
             return GenerationConfig.from_pretrained(self.folder, **self._limits)
-        except _UNUSABLE as error:
-            raise InputError(f"{self.folder / 'generation_config.json'} cannot be used: {_one_line(error)}") from None
+        except UNUSABLE as error:
+            raise InputError(f"{self.folder / 'generation_config.json'} cannot be used: {one_line(error)}") from None
 
     @property
     def _limits(self) -> dict[str, bool]:
@@ -168,8 +170,8 @@ class SavedModel:
         """Read the model, and raise InputError if the weights do not fit it."""
         try:
             model, report = read(dtype=torch.float32, output_loading_info=True)
-        except (SafetensorError, struct.error, *_UNUSABLE) as error:
-            raise InputError(f"{self.folder} cannot be loaded: {_one_line(error)}") from None
+        except (SafetensorError, struct.error, *UNUSABLE) as error:
+            raise InputError(f"{self.folder} cannot be loaded: {one_line(error)}") from None
         if report["missing_keys"]:
             raise InputError(f"{self.folder} lacks weights, the first is {sorted(report['missing_keys'])[0]}")
         loaded: nn.Module = model.eval()
@@ -184,10 +186,10 @@ class SavedModel:
         """
         try:
             return self.family.load_processor(self.folder, trust=self.trust)
-        except _UNUSABLE as error:
-            raise InputError(f"{self.folder} holds no usable processor: {_one_line(error)}") from None
+        except UNUSABLE as error:
+            raise InputError(f"{self.folder} holds no usable processor: {one_line(error)}") from None
         except ImportError as error:
-            needs = _one_line(error).split(". ")[0]
+            needs = one_line(error).split(". ")[0]
             raise EnvironmentLacks(f"the processor in {self.folder} needs a package: {needs}; install it with pip") from None
 
 
@@ -196,6 +198,22 @@ def _needs_code(config: Mapping[str, Any]) -> bool:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     return bool(config.get("auto_map")) and config.get("model_type") not in CONFIG_MAPPING
+
+
+def _exists(name: str) -> bool:
+    """Whether there is a path of that name.
+
+    Raises:
+        InputError: the name is not UTF-8, so that no artifact could hold it.
+    """
+    try:
+        os.path.abspath(name).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name {shortened(name)} is not UTF-8: rename the folder") from None
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # a name that is too long, or with a zero byte
+        return False
 
 
 def is_hub_id(name: str) -> bool:
@@ -229,7 +247,3 @@ def fetched(name: str, *, download: bool = True, code: bool = False) -> Path:
         raise InputError(f"no model called {name}, as a folder or on the hub") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
         raise EnvironmentLacks(f"no folder {name}, and the hub cannot be reached: give a local folder") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

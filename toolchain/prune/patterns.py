@@ -1,5 +1,6 @@
 """Which layer is pruned to what: the parts' patterns, and exceptions for single layers by glob."""
 
+import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -61,8 +62,11 @@ def left_dense(patterns: Mapping[str, SparsityPattern], inputs: Mapping[str, int
     """Return the input sizes, by name, of the layers that stay dense because their rows are not whole groups.
 
     Raises:
-        InputError: there are such layers and they may not stay dense, or there are no others.
+        InputError: there are such layers and they may not stay dense, or there are no others; or a percentage is too small
+            to prune a layer's rows.
     """
+    for name, pattern in patterns.items():
+        ensure_zeros(pattern, name, inputs[name])
     odd = indivisible(patterns, inputs)
     if odd and not allowed:
         listed = ", ".join(f"{name} ({width})" for name, width in list(odd.items())[:5])
@@ -74,3 +78,10 @@ def left_dense(patterns: Mapping[str, SparsityPattern], inputs: Mapping[str, int
     if odd and len(odd) == len(patterns):
         raise InputError("nothing to prune: no layer's inputs are a multiple of the pattern's group")
     return odd
+
+
+def ensure_zeros(pattern: SparsityPattern, layer: str, width: int) -> None:
+    """Raise InputError where a percentage is less than one weight of a row, so that any layer would hold it."""
+    if pattern.fraction is not None and not pattern.zeros(width):
+        least = math.ceil(1e5 / width) / 1e3
+        raise InputError(f"{pattern} of a row of {layer} ({width} inputs) is not one weight: give at least {least:g}%")

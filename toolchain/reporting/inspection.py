@@ -1,11 +1,12 @@
 """inspect: the contents of an artifact, read from its files."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vlmc.exporters import BACKENDS
 from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.errors import UNUSABLE, InputError, one_line, shortened
+from vlmc.runtime.json_text import read_json
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain import builtin
@@ -46,7 +47,6 @@ def overview(artifact: Artifact) -> dict[str, Any]:
     """Return the contents of an artifact: identity, history, sparsity, bytes, graphs, accuracy."""
     manifest, reports = artifact.manifest, verify_artifact(artifact)
     sizes = {path: file.size for path, file in manifest.files.items()}
-    evaluation = artifact.root / REPORT
     return {
         "path": str(artifact.root),
         "family": manifest.family,
@@ -68,15 +68,16 @@ def overview(artifact: Artifact) -> dict[str, Any]:
         },
         "card": artifact.card_note,
         "pruned": pruned_accuracy(manifest),
-        "evaluation": json.loads(evaluation.read_text(encoding="utf-8")) if REPORT in manifest.files else None,
+        "evaluation": _evaluation(artifact.root / REPORT) if REPORT in manifest.files else None,
     }
 
 
 def show_overview(found: dict[str, Any]) -> None:
     """Print an overview."""
     count = found["bytes"]
-    print(f"{found['path']}: {found['family']} from {found['origin']}, {found['state']}, digest {found['digest'][:16]}")
-    print("history: " + " -> ".join(_brief(step) for step in found["history"]))
+    path, family, origin = (shortened(found[name]) for name in ("path", "family", "origin"))
+    print(f"{path}: {family} from {origin}, {found['state']}, digest {found['digest'][:16]}")
+    print("history: " + shortened(" -> ".join(_brief(step) for step in found["history"]), 2000))
     rows = [
         ("layers that hold", f"{found['layers']} of {_listed(found['patterns'])}" if found["holds"] else "BROKEN"),
         ("sparsity of those layers", percent(found["sparsity"])),
@@ -92,6 +93,29 @@ def show_overview(found: dict[str, Any]) -> None:
     if found["evaluation"]:
         print()
         show_accuracies(found["evaluation"])
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    """Return the accuracies that eval wrote, once they have the form that is printed."""
+    try:
+        found = read_json(path)
+        for model in found["models"].values():
+            _ = float(model["overall"]), *(float(model["by_kind"][kind]) for kind in _kinds(found))
+        _ = found["count"], _pruned(found)
+        return dict(found)
+    except (*UNUSABLE, StopIteration) as error:
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}: {one_line(error)}): run 'vlmc eval {path.parent.parent}' again"
+        ) from None
+
+
+def _kinds(found: dict[str, Any]) -> list[str]:
+    return list(next(iter(found["models"].values()))["by_kind"])
+
+
+def _pruned(found: dict[str, Any]) -> tuple[Any, ...]:
+    before = found.get("pruned")
+    return () if before is None else (float(before["overall"]), before["count"], before["split"], before["data"])
 
 
 def _brief(step: dict[str, Any]) -> str:

@@ -55,6 +55,7 @@ def verify_model(folder: Path, pattern: SparsityPattern) -> list[LayerReport]:
     import torch
 
     from vlmc.toolchain.models.saved import SavedModel
+    from vlmc.toolchain.prune.patterns import ensure_zeros
 
     saved, weights = SavedModel(str(folder), folder), open_weights(folder)
     family = saved.family
@@ -62,6 +63,7 @@ def verify_model(folder: Path, pattern: SparsityPattern) -> list[LayerReport]:
     found = []
     for name, part in family.prunable(model.module).items():
         tensor = model.stored(f"{name}.weight")
+        ensure_zeros(pattern, name, weights[tensor].shape(tensor)[-1])
         report = examine(name, part, pattern, weights[tensor][tensor] == 0)
         dense = report.violation is not None and report.sparsity < DENSE
         found.append(replace(report, violation=f"dense: {report.violation}") if dense else report)

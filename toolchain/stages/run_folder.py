@@ -8,6 +8,7 @@ from typing import Any
 
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.json_text import read_json
 from vlmc.toolchain.settings import SAYS_WHICH_DATA
 
 IDENTITY = "identity.json"
@@ -59,7 +60,7 @@ class RunFolder:
 
     def _check_identity(self) -> None:
         try:
-            found = dict(json.loads((self.path / IDENTITY).read_text(encoding="utf-8")))
+            found = dict(read_json(self.path / IDENTITY))
         except ValueError:
             found = {}
         if differs := difference(found, self.identity):
