@@ -11,7 +11,7 @@ import numpy as np
 
 from vlmc.runtime.controls import without
 from vlmc.runtime.deployment import Deployment, OwnProcessor, Patches
-from vlmc.runtime.errors import UNUSABLE, EnvironmentLacks, InputError, one_line
+from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError, one_line
 from vlmc.runtime.processing.base import Array, Batch, Processing, Request
 from vlmc.runtime.processing.positions import m_rope, patch_places, sequential
 
@@ -35,13 +35,15 @@ class Own(Processing):
         self._deployment, self._lock = deployment, Lock()  # its tokenizer changes state while it pads
         try:
             self._processor = load_processor(folder, processor)
-        except UNUSABLE as error:
-            raise InputError(f"{folder} has no usable processor: {one_line(error)}") from None
+        except (VlmcError, MemoryError):
+            raise
         except ImportError as error:
             needs = one_line(error).split(". ")[0]
             raise EnvironmentLacks(
                 f"the processor in {folder} needs a package: {needs}; pip install -U transformers"
             ) from None
+        except Exception as error:  # what a library raises on a damaged file is not known
+            raise InputError(f"{folder} has no usable processor: {one_line(error)}") from None
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
 
@@ -63,7 +65,9 @@ class Own(Processing):
                 made = self._processor(
                     images=images if flat else None, text=texts, padding=True, padding_side="right", return_tensors="np"
                 )
-        except (*UNUSABLE, StopIteration) as error:
+        except (MemoryError, VlmcError):
+            raise
+        except Exception as error:
             raise InputError(f"the model's processor rejects the request: {one_line(error)}") from None
         return {name: np.asarray(array) for name, array in made.items()}
 

@@ -1,5 +1,8 @@
 """Recipes are texts by names: nothing in them may grow, or run."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,15 @@ def test_bombs_are_refused_in_a_short_line(tmp_path: Path, content: str, told: s
     assert "\n" not in str(caught.value)
 
 
-def test_a_device_is_read_no_further_than_a_recipe_goes() -> None:
-    with pytest.raises(InputError, match="more than 1,000,000 bytes"):
-        read_recipe(Path("/dev/zero"))
+def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path / "gone"):
+        with pytest.raises(InputError, match=r"the recipe .* cannot be read: it is not a file"):
+            read_recipe(path)
+
+
+def test_what_a_shell_makes_of_a_command_is_read() -> None:
+    code = "import sys; from pathlib import Path; from vlmc.toolchain.cli.recipes import read_recipe as read"
+    line = f"{sys.executable} -c '{code}; print(read(Path(sys.argv[1])))' <(echo target: 2:4)"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'target': '2:4'}\n"

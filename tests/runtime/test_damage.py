@@ -109,8 +109,9 @@ def test_impossible_names_are_told(name: str) -> None:
 def ask(reference: Reference) -> Callable[..., Any]:
     model = Model.from_graphs(reference.folder, reference.deployment, reference.folder / "onnx")
 
-    def call(image: Any = pico.picture(0), prompt: Any = "what ?", **options: Any) -> object:
-        return model.generate(image, prompt, **{"max_new_tokens": 1} | options)
+    def call(**options: Any) -> object:
+        usual = {"image": pico.picture(0), "prompt": "what ?", "max_new_tokens": 1}
+        return model.generate(**usual | options)
 
     return call
 

@@ -36,6 +36,8 @@ def read_recipe(path: Path | None) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
+    if not path.is_file() and not str(path).startswith(("/dev/fd/", "/dev/stdin")):  # the shell's <(...)
+        raise ValueError("it is not a file")
     with path.open("rb") as stream:
         content = stream.read(MOST + 1)
     if len(content) > MOST:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, one_line
 from vlmc.runtime.prompts import check_length
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families.base import Family, Processor
@@ -46,7 +46,7 @@ class Encoder:
         """
         try:
             check_length(sample.question + sample.system + sample.answer, self.max_positions)
-            return self.family.prompt(self.processor, len(sample.images), sample.question, sample.system)
+            return self.family.prompt(self.processor, len(sample.images), sample.question, sample.system, self.controls)
         except InputError as error:
             raise InputError(f"sample {sample.id}: {error}") from None
 
@@ -54,7 +54,10 @@ class Encoder:
         """Encode the question alone: `input_ids` (1, T), pixels, masks and sizes."""
         text, images = self.prompt(sample), sample.load_images()
         shown: Any = images[0] if len(images) == 1 else images or None
-        encoded = self.processor(images=shown, text=text, return_tensors="pt")
+        try:
+            encoded = self.processor(images=shown, text=text, return_tensors="pt")
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise InputError(f"sample {sample.id}: the model's processor rejects it: {one_line(error)}") from None
         return {name: tensor for name, tensor in encoded.items() if name != "labels"}
 
     def answered(self, sample: Sample) -> Encoded:

@@ -65,6 +65,8 @@ def compare(
     samples = data.load(options, "test", options.count, check=True)
     twin = None if main.artifact is None else find_dense(main.artifact, dense, download=download, trust=trust)
     columns = _columns(main, [SavedModel.find(name, trust=trust) for name in beside], twin)
+    for one in columns.values():
+        one.load_processor()  # what cannot be used is told before any of them is measured
     measured = {
         title: measure(one, samples, progress, title=title, batch=options.batch, device=device)
         for title, one in columns.items()

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Part
+from vlmc.runtime.controls import Controls
 from vlmc.runtime.deployment import OwnProcessor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.processing.own import load_processor
@@ -56,11 +57,19 @@ class Family(ABC):
         """Return the token of an image in the processor's text."""
         return str(processor.image_token)
 
-    def prompt(self, processor: Processor, images: int = 1, question: str = prompting.QUESTION, system: str = "") -> str:
+    def prompt(
+        self,
+        processor: Processor,
+        images: int = 1,
+        question: str = prompting.QUESTION,
+        system: str = "",
+        controls: Controls | None = None,
+    ) -> str:
         """Return the text for the processor; `{prompt}` takes the place of a question that is not given.
 
         The question has a mark for each image, or none: then the images come first, or where the chat template or the
-        documented prompt has its own place for them.
+        documented prompt has its own place for them. `controls` are the processor's control tokens, which the texts cannot
+        spell; None: they are looked up.
 
         Raises:
             InputError: the model does not take that many images or a system turn, or its chat template cannot be used or is
@@ -69,7 +78,7 @@ class Family(ABC):
         if not images and self.needs_image:
             raise InputError(f"a {self.name} model cannot answer a question without an image")
         token = self.image_token(processor)
-        controls = prompting.controls_of(processor, token)
+        controls = controls or prompting.controls_of(processor, token)
         asked = prompting.pieces_of(question, images, token, controls)
         text = self.template(processor, asked, controls.as_text(system))
         if text.count(token) != images:

@@ -75,7 +75,9 @@ def discover(config: dict[str, Any], where: str, known: str, folder: Path | None
     except ImportError as error:
         needs = " ".join(str(error).split()).split(". ")[0]
         raise EnvironmentLacks(f"{where} needs a package: {needs}; install it with pip") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+    except MemoryError:
+        raise
+    except Exception:  # what a library raises on values that it does not expect is not known
         raise InputError(f"{where} is a {model_type!r} model; vlmc knows {known}") from None
     if getattr(described, "image_token_id", None) is None:
         raise InputError(f"{where} is a {model_type!r} model whose images are not tokens of the text; vlmc knows {known}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlmc.runtime.controls import Controls
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, shortened
 from vlmc.toolchain.data.sample import MARK
 
 Processor = Any  # transformers' processors share no typed base
@@ -85,8 +85,12 @@ def stop_ids(*configs: Any) -> tuple[int, ...]:
     """
     for config in configs:
         found = getattr(config, "eos_token_id", None)
-        if found is not None:
-            return (found,) if isinstance(found, int) else tuple(found)
+        if found is None:
+            continue
+        ids = tuple(found) if isinstance(found, list | tuple) else (found,)
+        if not all(type(number) is int and number >= 0 for number in ids):
+            raise InputError(f"the model's end of an answer is no token: eos_token_id is {shortened(str(found), 100)}")
+        return ids
     raise InputError("the model does not say which token ends an answer (eos_token_id)")
 
 

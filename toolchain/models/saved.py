@@ -1,19 +1,18 @@
 """A model on disk: find it by a built-in name, a folder or a hub id, and load it."""
 
 import os
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Artifact, digest_of_files, sha256_file
-from vlmc.runtime.errors import UNUSABLE, EnvironmentLacks, InputError, one_line, shortened
+from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError, one_line, shortened
 from vlmc.runtime.json_text import read_json
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain import builtin, families
@@ -53,6 +52,7 @@ class SavedModel:
             )
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no model: it has no config.json")
+        _check_files(folder)
         return cls(name, folder, trust)
 
     @property
@@ -72,7 +72,7 @@ class SavedModel:
         if self.artifact is not None:
             return self.artifact.digest
         suffixes = {".json", ".safetensors", ".model", *([".py"] if self.trust else [])}
-        paths = [path for path in sorted(self.folder.iterdir()) if path.suffix in suffixes]
+        paths = [path for path in sorted(self.folder.iterdir()) if path.suffix in suffixes and path.is_file()]
         return digest_of_files({path.name: sha256_file(path) for path in paths})
 
     @cached_property
@@ -128,12 +128,10 @@ class SavedModel:
         from transformers import AutoConfig, AutoModelForImageTextToText
 
         self._check_code()
-        try:
+        with _told(f"{self.folder / 'config.json'} cannot be used"):
             config = AutoConfig.from_pretrained(self.folder, **self._limits)
             with torch.device("meta"):
                 model = AutoModelForImageTextToText.from_config(config, trust_remote_code=self.trust)
-        except UNUSABLE as error:
-            raise InputError(f"{self.folder / 'config.json'} cannot be used: {one_line(error)}") from None
         model_class: Any = type(model)
 
         def build(marks: dict[str, Tensor]) -> nn.Module:
@@ -148,10 +146,8 @@ class SavedModel:
     def _generation_config(self) -> Any:
         from transformers import GenerationConfig
 
-        try:
+        with _told(f"{self.folder / 'generation_config.json'} cannot be used"):
             return GenerationConfig.from_pretrained(self.folder, **self._limits)
-        except UNUSABLE as error:
-            raise InputError(f"{self.folder / 'generation_config.json'} cannot be used: {one_line(error)}") from None
 
     @property
     def _limits(self) -> dict[str, bool]:
@@ -168,10 +164,8 @@ class SavedModel:
 
     def _checked(self, read: Callable[..., Any]) -> nn.Module:
         """Read the model, and raise InputError if the weights do not fit it."""
-        try:
+        with _told(f"{self.folder} cannot be loaded"):
             model, report = read(dtype=torch.float32, output_loading_info=True)
-        except (SafetensorError, struct.error, *UNUSABLE) as error:
-            raise InputError(f"{self.folder} cannot be loaded: {one_line(error)}") from None
         if report["missing_keys"]:
             raise InputError(f"{self.folder} lacks weights, the first is {sorted(report['missing_keys'])[0]}")
         loaded: nn.Module = model.eval()
@@ -185,12 +179,29 @@ class SavedModel:
             EnvironmentLacks: it needs a package that is not installed.
         """
         try:
-            return self.family.load_processor(self.folder, trust=self.trust)
-        except UNUSABLE as error:
-            raise InputError(f"{self.folder} holds no usable processor: {one_line(error)}") from None
+            with _told(f"{self.folder} holds no usable processor"):
+                return self.family.load_processor(self.folder, trust=self.trust)
         except ImportError as error:
             needs = one_line(error).split(". ")[0]
             raise EnvironmentLacks(f"the processor in {self.folder} needs a package: {needs}; install it with pip") from None
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn what a library raises on damaged files, which may be anything, into one line."""
+    try:
+        yield
+    except (VlmcError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{what}: {one_line(error)}") from None
+
+
+def _check_files(folder: Path) -> None:
+    """Raise InputError for what a library would wait for, or could not open: pipes, devices, links to nothing."""
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is a pipe, a device or a link to nothing: remove it")
 
 
 def _needs_code(config: Mapping[str, Any]) -> bool:

@@ -64,4 +64,4 @@ def show_description(found: dict[str, Any]) -> None:
         print(f"{found['odd']} layers have inputs that are not a multiple of 4: 2:4 leaves them dense with --allow-dense")
     if not found["exported"]:
         print(f"vlmc exports {', '.join(exported_names())}; transformers loads what it makes of this model")
-    print(f"next: {found['next']}")
+    print(f"next: {shortened(found['next'], 2000)}")

@@ -114,7 +114,7 @@ def _turn(entry: Mapping[str, Any]) -> _Turn:
     role = entry.get("role") if "role" in entry else entry.get("from")
     content = entry.get("content") if "role" in entry else entry.get("value")
     kind = str(entry["kind"]) if entry.get("kind") else None
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise ValueError(f"conversations {_MUST}; a turn is from {role!r}")
     if isinstance(content, str):
         return _Turn(_ROLES[role], content, (None,) * content.count(MARK), kind=kind)
