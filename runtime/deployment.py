@@ -7,13 +7,21 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.json_text import read_json
 
 DEPLOYMENT: Final = "deployment.json"
 VERSION: Final = 1
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Side = Annotated[int, Field(gt=0, le=8192)]
+"""A side of an image in pixels, after resizing."""
+Positive = Annotated[float, Field(gt=0)]
+Id = Annotated[int, Field(ge=0, lt=1 << 31)]
+"""The id of a token."""
 
 
 class ImagePipeline(_Strict):
@@ -23,12 +31,12 @@ class ImagePipeline(_Strict):
     number of a filter; pixel values are multiplied by `rescale`, then normalised by `mean` and `std` per channel.
     """
 
-    resize: tuple[int, int] | tuple[int] | None = None
-    resample: int = 3
-    crop: tuple[int, int] | None = None
+    resize: tuple[Side, Side] | tuple[Side] | None = None
+    resample: int = Field(default=3, ge=0, le=5)
+    crop: tuple[Side, Side] | None = None
     rescale: float | None = None
     mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
 
 
 class FixedProcessor(_Strict):
@@ -36,7 +44,7 @@ class FixedProcessor(_Strict):
 
     kind: Literal["fixed"] = "fixed"
     image: ImagePipeline
-    image_tokens: int = Field(gt=0)
+    image_tokens: int = Field(gt=0, le=1_000_000)
 
 
 class OwnProcessor(_Strict):
@@ -69,8 +77,8 @@ class Patches(_Strict):
     """
 
     kind: Literal["patches"] = "patches"
-    merge: int = Field(gt=0)
-    window: int | None = Field(default=None, gt=0)
+    merge: int = Field(gt=0, le=64)
+    window: int | None = Field(default=None, gt=0, le=8192)
 
 
 class Prompt(_Strict):
@@ -118,15 +126,15 @@ class Deployment(_Strict):
     processor: Annotated[FixedProcessor | OwnProcessor, Field(discriminator="kind")]
     vision: Annotated[Tiles | Patches, Field(discriminator="kind")] = Tiles()
     prompt: Prompt
-    image_token_id: int
-    max_images: int | None = Field(default=None, gt=0)
+    image_token_id: Id
+    max_images: int | None = Field(default=None, gt=0, lt=1 << 31)
     decoder: Literal["causal", "encoder-decoder"] = "causal"
     positions: Literal["sequential", "m-rope"] = "sequential"
     prefix_mask: bool = False
     deepstack: int = Field(default=0, ge=0)
     cache: Literal["concatenated"] = "concatenated"
-    stop_ids: tuple[int, ...]
-    max_positions: int | None = Field(default=None, gt=0)
+    stop_ids: tuple[Id, ...]
+    max_positions: int | None = Field(default=None, gt=0, lt=1 << 31)
 
     @classmethod
     def read(cls, path: Path) -> "Deployment":
@@ -136,7 +144,7 @@ class Deployment(_Strict):
             InputError: it cannot be read, or a newer vlmc wrote it.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             version = content.get("version")
             if isinstance(version, int) and version > VERSION:
                 raise InputError(f"{path} has version {version}, this vlmc reads {VERSION}: upgrade vlmc")
@@ -145,7 +153,7 @@ class Deployment(_Strict):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "top level"
             raise InputError(f"{path} is not valid at {where}: {first['msg']}; upgrade vlmc, or export again") from None
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path} cannot be read: {error}; export again") from None
 
     def to_json(self) -> str:

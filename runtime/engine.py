@@ -3,14 +3,15 @@
 Shapes: B requests, S new tokens, P past tokens, T = P + S, D hidden size, V vocabulary, K key-value heads, E head size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
 from vlmc.runtime.deployment import Deployment
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, one_line
 from vlmc.runtime.processing.base import Batch
 from vlmc.runtime.sessions import Array, Session
 
@@ -50,8 +51,13 @@ class Engine:
         """Run the prompts; return the logits (B, V) after each row's last token, and the state for the next step.
 
         Raises:
-            InputError: a graph declares an input that the batch lacks, or the images' features do not match their tokens.
+            InputError: a graph declares an input that the batch lacks, the images' features do not match their tokens, or
+                the graphs have other outputs or shapes than such a model's.
         """
+        with _of_one_model():
+            return self._prefill(batch)
+
+    def _prefill(self, batch: Batch) -> tuple[Array, State]:
         rows, length = batch.ids_BS.shape
         feeds = {
             "inputs_embeds": self._embed(batch),
@@ -67,7 +73,15 @@ class Engine:
         return logits_BV, State(_renamed(outputs), batch.mask_BS, next_B)
 
     def step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
-        """Run one more token of each row; return the logits (B, V) after it, and the next state."""
+        """Run one more token of each row; return the logits (B, V) after it, and the next state.
+
+        Raises:
+            InputError: as `prefill`.
+        """
+        with _of_one_model():
+            return self._step(tokens_B, state)
+
+    def _step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
         mask_BT = np.concatenate([state.mask_BT, np.ones_like(state.mask_BT[:, :1])], 1)
         positions = state.next_B[:, None]
         if self._deployment.positions == "m-rope":
@@ -107,6 +121,17 @@ class Engine:
         if missing:
             raise InputError(f"a graph needs {missing[0]}, which the processor does not return: export again")
         return session.run({name: feeds[name] for name in session.inputs})
+
+
+@contextmanager
+def _of_one_model() -> Iterator[None]:
+    """Turn into one line what comes of graphs with other inputs, outputs or shapes than the deployment says."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"the graphs do not fit each other or deployment.json ({type(error).__name__}: {one_line(error)}): export again"
+        ) from None
 
 
 def _check(deployment: Deployment) -> None:

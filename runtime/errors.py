@@ -8,6 +8,22 @@
 A message is one line: what is wrong, where, and how to mend it.
 """
 
+UNUSABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError)
+"""What libraries raise on files whose values they do not check."""
+MOST = 300
+"""Characters of another program's message that are shown."""
+
+
+def one_line(error: BaseException | str, most: int = MOST) -> str:
+    """Return a message on one line, cut to its first characters, without what a terminal would obey."""
+    return shortened(" ".join(str(error).split()), most)
+
+
+def shortened(text: str, most: int = MOST) -> str:
+    """Return a text that is safe to print: cut, and with control characters and what is not Unicode as escapes."""
+    cut = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in cut)
+
 
 class VlmcError(Exception):
     """The base of all errors that vlmc raises on purpose; ``str()`` is one line for the user."""

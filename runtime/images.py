@@ -3,19 +3,46 @@
 Shapes: H height, W width, C channels (3); in between an image is `pixels_HWC`, the result is `pixels_NCHW` with N = 1.
 """
 
+import math
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from vlmc.runtime.deployment import ImagePipeline
 from vlmc.runtime.errors import InputError
 
+LARGE = 32_000_000
+"""Pixels above which an image is reduced when it is read: more than any model looks at."""
+MOST_PIXELS = 128_000_000
+"""Pixels that an image may have: 108-megapixel photographs are read, in less than 1 GB of memory."""
+MOST_ASPECT = 200
+"""How many times as long one side may be as the other; resized by its shorter edge, such an image is still small."""
+
 ImageInput = str | Path | bytes | Image.Image
 """The path of an image file, the bytes of one, or an image in Pillow."""
+
+_STRIP = 4_000_000  # pixels that are converted at a time
+_BY_PROGRAMS = {"EPS", "WMF"}  # Pillow would start Ghostscript, or let Windows draw
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DAMAGED = (
+    *(OSError, RuntimeError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(AssertionError, struct.error, zlib.error),
+)
+"""What Pillow's readers raise on damaged files."""
 
 
 def preprocess(given: ImageInput, pipeline: ImagePipeline) -> NDArray[np.float32]:
@@ -42,27 +69,96 @@ def preprocess(given: ImageInput, pipeline: ImagePipeline) -> NDArray[np.float32
 def open_image(given: ImageInput) -> Image.Image:
     """Return the image in RGB, turned upright by its EXIF data, with white where it is transparent.
 
+    One of more than `LARGE` pixels is reduced first. Memory stays below 1 GB whatever the file says.
+
     Raises:
-        InputError: there is no such file, or it is not an image, or is damaged.
+        InputError: there is no such file, or it is not an image, is damaged, or is larger or longer than the limits.
     """
-    if isinstance(given, Image.Image):
-        return to_rgb(given)
-    name = "the image given as bytes" if isinstance(given, bytes) else str(given)
-    if not isinstance(given, bytes) and not Path(given).is_file():
+    name = "the image" if isinstance(given, Image.Image) else _name(given)
+    if isinstance(given, str | Path) and not _is_file(given):
         raise InputError(f"no image at {name}")
     try:
+        if isinstance(given, Image.Image):
+            _check_size(given, name)
+            return to_rgb(given)
         with Image.open(BytesIO(given) if isinstance(given, bytes) else given) as opened:
-            return to_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return _read(opened, name)
+    except Image.DecompressionBombError:
+        raise InputError(f"{name} is too large: the limit is {MOST_PIXELS:,} pixels; make it smaller") from None
+    except _DAMAGED:
         raise InputError(f"{name} is not an image that can be read") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB, with white where the image is transparent, as in transformers since 5.23."""
+    """Convert to RGB, with white where the image is transparent, as in transformers since 5.23.
+
+    It is done strip by strip. Above `LARGE` pixels a square of pixels becomes one, their mean.
+    """
+    width, height = image.size
+    factor = math.ceil(math.sqrt(width * height / LARGE)) if width * height > LARGE else 1
+    rows = factor * max(1, _STRIP // (width * factor))
+    if factor == 1 and height <= rows:
+        return _opaque(image)
+    shown = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    for top in range(0, height, rows):
+        strip = _opaque(image.crop((0, top, width, min(top + rows, height))))
+        shown.paste(strip.reduce(factor) if factor > 1 else strip, (0, top // factor))
+    return shown
+
+
+def _read(image: Image.Image, name: str) -> Image.Image:
+    """Decode an opened image; a large JPEG at a half, a quarter or an eighth of its size."""
+    if image.format in _BY_PROGRAMS:
+        raise InputError(f"{name} is {image.format}, which only another program can draw: convert it to PNG or JPEG")
+    _check_size(image, name)
+    if image.width * image.height > LARGE:
+        image.draft(None, (image.width // 2, image.height // 2))
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    shown = to_rgb(image)
+    image.close()
+    return shown if turn is None else shown.transpose(turn)
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    """Raise InputError, before anything is decoded, for an image that would take too much memory or has no shape."""
+    width, height = image.size
+    if min(width, height) < 1:
+        raise InputError(f"{name} is not an image that can be read: it is {width} x {height} pixels")
+    if width * height > MOST_PIXELS:
+        raise InputError(f"{name} is {width} x {height} pixels: the limit is {MOST_PIXELS:,} pixels; make it smaller")
+    if max(width, height) > MOST_ASPECT * min(width, height):
+        raise InputError(
+            f"{name} is {width} x {height} pixels: one side may be {MOST_ASPECT} times as long as the other; crop it"
+        )
+
+
+def _opaque(image: Image.Image) -> Image.Image:
     if "A" not in image.getbands() and image.info.get("transparency") is None:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; 0 without one, and where the EXIF data are damaged: the image may be good."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGED:
+        return 0
+    return found if isinstance(found, int) else 0
+
+
+def _name(given: str | Path | bytes) -> str:
+    return "the image given as bytes" if isinstance(given, bytes) else str(given)
+
+
+def _is_file(path: str | Path) -> bool:
+    """Whether it is a regular file: a device or a pipe may never end."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # a name that is too long, or with a zero byte
+        return False
 
 
 def target_size(height: int, width: int, resize: tuple[int, int] | tuple[int]) -> tuple[int, int]:

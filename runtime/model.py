@@ -1,6 +1,6 @@
 """Model: a loaded artifact that answers questions about images; text in, text out."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from vlmc.runtime.engine import Engine
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.images import ImageInput, open_image
 from vlmc.runtime.processing import Batch, Processing, Request
-from vlmc.runtime.prompts import fill_prompt
+from vlmc.runtime.prompts import check_length, fill_prompt
 from vlmc.runtime.sampling import Sampler
 from vlmc.runtime.sessions import CPU, SESSIONS, Array, Session
 from vlmc.runtime.text import Text
@@ -166,6 +166,8 @@ class Model:
         Raises:
             InputError: as `generate`, before the first piece.
         """
+        if seed is not None and seed < 0:
+            raise InputError(f"seed is {seed}: give 0 or more, or None")
         sampler, random = Sampler(temperature, top_p), np.random.default_rng(seed)
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {max_new_tokens}: give at least 1")
@@ -187,11 +189,17 @@ class Model:
         self.close()
 
     def _request(self, image: Images, prompt: str, *, raw: bool) -> Request:
-        given = [image] if isinstance(image, ImageInput) else list(image)
+        if not isinstance(prompt, str):
+            raise InputError(f"the prompt is a {type(prompt).__name__}: give a text")
+        given = list(image) if isinstance(image, Iterable) and not isinstance(image, ImageInput) else [image]
+        for one in given:
+            if not isinstance(one, ImageInput):
+                raise InputError(f"an image is a {type(one).__name__}: give a path, bytes or an image of Pillow")
         most = self._deployment.max_images
         if most is not None and len(given) > most:
             raise InputError(f"{len(given)} images were given, and this model looks at {most} at a time")
-        text = fill_prompt(self._deployment.prompt, prompt, images=len(given), raw=raw)
+        check_length(prompt, self._deployment.max_positions)
+        text = fill_prompt(self._deployment.prompt, prompt, self._text.controls, images=len(given), raw=raw)
         return Request(text, tuple(open_image(one) for one in given))
 
     def _room(self, prompt_tokens: int) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
+from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, one_line
 
 Array = NDArray[Any]
 CPU = ("CPUExecutionProvider",)
@@ -49,6 +49,7 @@ class OnnxSession(Session):
         EnvironmentLacks: ONNX Runtime is not installed, or lacks a provider that was asked for; ONNX Runtime itself
             would fall back without a word.
         CheckFailed: by `run`, the graph cannot be run on these inputs.
+        InputError: by `run`, it is closed.
     """
 
     def __init__(self, path: Path, providers: Sequence[str] = CPU, threads: int = 0) -> None:
@@ -60,7 +61,7 @@ class OnnxSession(Session):
         try:
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no public base
-            raise InputError(f"{path} cannot be run: {_one_line(error)}") from None
+            raise InputError(f"{path} cannot be run: {one_line(error)}") from None
         _check_providers(providers, self._session.get_providers())
         self._name = path.name
         self._inputs = {node.name: (_type(path, node), tuple(node.shape)) for node in self._session.get_inputs()}
@@ -71,12 +72,14 @@ class OnnxSession(Session):
         return self._inputs
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        if self._session is None:
+            raise InputError(f"{self._name} is closed: load the model again")
         typed = {name: np.ascontiguousarray(feeds[name], dtype=kind) for name, (kind, _) in self._inputs.items()}
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, typed), strict=True))
         except Exception as error:  # as above
             sizes = ", ".join(f"{name} {value.shape}" for name, value in list(typed.items())[:3])
-            raise CheckFailed(f"{self._name} cannot be run on {sizes}: {_one_line(error)}") from None
+            raise CheckFailed(f"{self._name} cannot be run on {sizes}: {one_line(error)}") from None
 
     def close(self) -> None:
         self._session = None
@@ -102,7 +105,7 @@ def import_onnxruntime() -> Any:
         if error.name == "onnxruntime" and isinstance(error, ModuleNotFoundError):
             raise EnvironmentLacks(NO_ONNXRUNTIME) from None
         remedy = "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'vlmc[cpu]' or 'vlmc[gpu]'"
-        raise EnvironmentLacks(f"ONNX Runtime cannot be loaded ({_one_line(error)}): {remedy}") from None
+        raise EnvironmentLacks(f"ONNX Runtime cannot be loaded ({one_line(error)}): {remedy}") from None
     return onnxruntime
 
 
@@ -112,10 +115,6 @@ def _type(path: Path, node: Any) -> np.dtype[Any]:
     if not found:
         raise InputError(f"{path}: {node.name} is a {node.type}, which numpy lacks: export it as fp32 or fp16")
     return np.dtype(_NUMPY.get(found[1], found[1]))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _check_providers(asked: Sequence[str], present: Sequence[str]) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, shortened
 
 Array = Any  # numpy.ndarray or torch.Tensor: the runtime must not import torch to name its type
 
-_N_M = re.compile(r"(\d+):(\d+)")
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
+_N_M = re.compile(r"(\d{1,3}):(\d{1,3})")
+_PERCENT = re.compile(r"(\d{1,2}(?:\.\d{1,12})?)%")
+_LARGEST = 256  # M
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class SparsityPattern:
         """
         if found := _N_M.fullmatch(text.strip()):
             n, m = int(found[1]), int(found[2])
-            if 0 < n < m:
+            if 0 < n < m <= _LARGEST:
                 return cls(n=n, m=m)
         if (found := _PERCENT.fullmatch(text.strip())) and 0 < float(found[1]) < 100:
             return cls(fraction=float(found[1]) / 100)
-        raise InputError(f"unknown sparsity {text!r}: give N:M with 0 < N < M such as 2:4, or a percentage such as 50%")
+        raise InputError(
+            f"unknown sparsity {shortened(text, 40)!r}: give N:M with 0 < N < M such as 2:4, or a percentage such as 50%"
+        )
 
     def __str__(self) -> str:
         return f"{self.n}:{self.m}" if self.fraction is None else f"{self.fraction * 100:g}%"

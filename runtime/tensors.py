@@ -8,15 +8,17 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, shortened
+from vlmc.runtime.json_text import parse_json, read_json
 
 MASKS = "masks.safetensors"
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_MOST, _DIMENSIONS = 1 << 48, 32  # of a size, and of sizes
 _MAX_HEADER = 100_000_000  # safetensors' own limit
 
 
@@ -98,16 +100,27 @@ def weight_files(folder: Path) -> list[Path]:
         paths = sorted(path for path in folder.glob("*.safetensors") if path.name != MASKS)
     else:
         try:
-            names = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-        except (ValueError, KeyError, AttributeError):
+            names = {str(name) for name in read_json(index)["weight_map"].values()}
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(f"{index} is not a readable index of weights; copy the file again") from None
         paths = [folder / name for name in sorted(names)]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"{folder} lacks {missing[0]}, which its index names; copy the file again")
     if not paths:
-        raise InputError(f"{folder} holds no safetensors weights")
+        raise InputError(f"{folder} holds no safetensors weights{_pickled(folder)}")
     return paths
+
+
+def _pickled(folder: Path) -> str:
+    """Return what to do about weights that are pickles: code that runs when it is read."""
+    found = next((path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in sorted(folder.glob(pattern))), None)
+    if found is None:
+        return ""
+    return (
+        f", only {found}, a pickle, which can run code and is never read: if you trust it, convert it with transformers, "
+        "from_pretrained(FOLDER).save_pretrained(OTHER), which writes safetensors"
+    )
 
 
 def open_weights(folder: Path) -> dict[str, TensorFile]:
@@ -133,10 +146,25 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         if len(text) < max(length, 1):
             raise ValueError("the header is cut short")
-        header = json.loads(text)
+        header = parse_json(text)
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        if not all({"dtype", "shape", "data_offsets"} <= entry.keys() for entry in entries.values()):
-            raise ValueError("the header is incomplete")
+        for name, entry in entries.items():
+            if not _is_entry(entry):
+                raise ValueError(f"the header says nothing valid of {shortened(name)}")
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}); copy the file again") from None
     return entries, 8 + length
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a header's entry has the types that it must have."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not _are_sizes(shape) or not _are_sizes(offsets):
+        return False
+    return len(shape) <= _DIMENSIONS and len(offsets) == 2 and offsets[0] <= offsets[1]
+
+
+def _are_sizes(found: Any) -> TypeGuard[list[int]]:
+    return isinstance(found, list) and all(type(number) is int and 0 <= number < _MOST for number in found)

@@ -1,6 +1,5 @@
 """Text to tokens and back, from `tokenizer.json` alone: what transformers' tokenizer does, without transformers."""
 
-import json
 import re
 from collections.abc import Set
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import final
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.controls import Controls
+from vlmc.runtime.errors import InputError, one_line
+from vlmc.runtime.json_text import read_json
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # how SentencePiece models write a byte of a character that they lack
 _TIDIED = ((" ' ", "'"), *((f" {mark}", mark) for mark in ("n't", "'m", "'s", "'ve", "'re")))
@@ -27,7 +28,9 @@ class Text:
         self.path = folder / "tokenizer.json"
         self._tokenizer = _read(self.path)
         self._tidies = _tidies(folder / "tokenizer_config.json", self._tokenizer)
-        self._special = {number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {number for number, token in added.items() if token.special}
+        self.controls = Controls.of(added.values())
 
     def number(self, token: str) -> int | None:
         """Return the id of a token, None where the tokenizer lacks it."""
@@ -35,8 +38,15 @@ class Text:
         return found
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a whole input text, special tokens included."""
-        return list(self._tokenizer.encode(text).ids)
+        """Return the ids of a whole input text, special tokens included.
+
+        Raises:
+            InputError: the tokenizer is damaged in a way that shows only now, such as a model without its unknown token.
+        """
+        try:
+            return list(self._tokenizer.encode(text).ids)
+        except Exception as error:  # the tokenizers package raises plain Exception
+            raise InputError(f"{self.path} cannot be used: {one_line(error)}") from None
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of an answer, without special tokens and without white space around it."""
@@ -101,7 +111,7 @@ def _read(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the tokenizers package raises plain Exception
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -111,5 +121,8 @@ def _tidies(path: Path, tokenizer: Tokenizer) -> bool:
     """Whether spaces before punctuation are removed; transformers never does so for BPE, whatever the file says."""
     if not path.is_file():
         return False
-    asked = bool(json.loads(path.read_text(encoding="utf-8")).get("clean_up_tokenization_spaces"))
+    try:
+        asked = bool(read_json(path).get("clean_up_tokenization_spaces"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read: {one_line(error)}; copy the file again") from None
     return asked and type(tokenizer.model).__name__ != "BPE"

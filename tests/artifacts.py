@@ -31,10 +31,10 @@ DEPTHS = {
 LLaVA keeps all of its own: a vision tower that is not read to its end, caches of several blocks."""
 
 
-def pruned(model: Path, destination: Path, target: str = "2:4") -> Artifact:
+def pruned(model: Path, destination: Path, target: str = "2:4", *, trust: bool = False) -> Artifact:
     """Prune every layer of both towers of a model and write the artifact."""
     options = PruneSettings(target=target, method="magnitude", calibration=1)
-    return Prune(options).run(SavedModel.find(str(model)), destination)
+    return Prune(options).run(SavedModel.find(str(model), trust=trust), destination)
 
 
 @cache

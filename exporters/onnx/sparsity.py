@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vlmc.exporters.onnx.weights import Weight, Weights, scopes
 from vlmc.runtime.errors import CheckFailed, InputError
+from vlmc.runtime.json_text import parse_json
 from vlmc.runtime.reports import LayerReport, examine
 from vlmc.runtime.sparsity import SparsityPattern
 
@@ -83,7 +84,7 @@ def _promised(path: Path, model: onnx.ModelProto, weights: Weights) -> Iterator[
 
 def _entries(path: Path, text: str) -> dict[str, dict[str, Any]]:
     try:
-        entries: dict[str, dict[str, Any]] = json.loads(text)
+        entries: dict[str, dict[str, Any]] = parse_json(text)
         if all({"initializer", "axis", "pattern"} <= entry.keys() for entry in entries.values()):
             return entries
     except (ValueError, AttributeError):

@@ -7,6 +7,7 @@ clock may give two changes the same time.
 
 import os
 import sqlite3
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -50,9 +51,11 @@ class FileDigests:
         """Return the SHA-256 of a file.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or is not a regular file, such as a pipe.
         """
         name, before = os.path.abspath(path), os.stat(path)
+        if not stat.S_ISREG(before.st_mode):
+            raise OSError(f"{path} is not a regular file")
         state = _state(before)
         found = self._find(name, state)
         if found is None:

@@ -1,6 +1,5 @@
 """Opening an artifact: the manifest is read and every file checked before anything is used."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +13,12 @@ from vlmc.runtime.artifact.unlisted import refuse_unlisted
 from vlmc.runtime.artifact.version_1 import upgrade
 from vlmc.runtime.deployment import DEPLOYMENT, Deployment
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.json_text import read_json
 
 MANIFEST = "manifest.json"
 CARD = "README.md"  # the model card: people edit it, so its bytes are never compared with the manifest
-_AT_THE_ROOT = {".safetensors", ".json", ".txt", ".jinja", ".model"}  # weights, masks, configuration, tokenizer, processor
+_AT_THE_ROOT = {".safetensors", ".json", ".txt", ".jinja", ".model", ".py"}
+"""Weights, masks, configuration, tokenizer, processor, and code that a user trusted when the model was pruned."""
 _ADAPTER = "adapter/"
 _TOKENIZER = "tokenizer_config.json"  # a folder with one is a second tokenizer
 
@@ -44,7 +45,7 @@ class Artifact:
                 cut short, or there is one that the manifest does not list and a loader could take for a part of the model.
         """
         root = Path(root)
-        if not root.is_dir():
+        if not _is_folder(root):
             raise InputError(f"no artifact at {root}: make one with 'vlmc compress --out {root}'")
         if not (root / MANIFEST).is_file():
             raise InputError(f"{root} is not a vlmc artifact: it has no {MANIFEST}")
@@ -117,6 +118,13 @@ class Artifact:
                 )
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
+
+
 def model_files(paths: Iterable[str]) -> list[str]:
     """Return the files that make up the model: those at the root but the card, the adapter, and tokenizers in folders."""
     known = set(paths)
@@ -133,7 +141,7 @@ def _is_model(path: str, known: set[str]) -> bool:
 def _read_manifest(path: Path) -> tuple[Manifest, Deployment | None]:
     """Return the manifest and, for one of version 1, what it says about serving."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}; restore it or create the artifact again") from None
     if not isinstance(content, dict):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vlmc.runtime.controls import without
 from vlmc.runtime.deployment import Deployment, FixedProcessor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.images import preprocess
@@ -48,5 +49,5 @@ class Fixed(Processing):
             )
         if prompt.place == "front":
             front = [self._deployment.image_token_id] * count * len(request.images)
-            return front + self._text.encode(request.text.replace(prompt.slot, ""))
+            return front + self._text.encode(without(prompt.slot, request.text))
         return self._text.encode(request.text.replace(prompt.slot, prompt.slot * count))

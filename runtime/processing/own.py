@@ -9,12 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from vlmc.runtime.controls import without
 from vlmc.runtime.deployment import Deployment, OwnProcessor, Patches
-from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError, one_line
 from vlmc.runtime.processing.base import Array, Batch, Processing, Request
 from vlmc.runtime.processing.positions import m_rope, patch_places, sequential
 
 _TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+
+_CODE = (
+    "the processor in {folder} brings Python code of its own (auto_map in one of its configurations), which vlmc does not "
+    "run: read it, and add --trust-remote-code if you trust it"
+)
 
 
 class Own(Processing):
@@ -29,13 +35,15 @@ class Own(Processing):
         self._deployment, self._lock = deployment, Lock()  # its tokenizer changes state while it pads
         try:
             self._processor = load_processor(folder, processor)
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{folder} has no usable processor: {_one_line(error)}") from None
+        except (VlmcError, MemoryError):
+            raise
         except ImportError as error:
-            needs = _one_line(error).split(". ")[0]
+            needs = one_line(error).split(". ")[0]
             raise EnvironmentLacks(
                 f"the processor in {folder} needs a package: {needs}; pip install -U transformers"
             ) from None
+        except Exception as error:  # what a library raises on a damaged file is not known
+            raise InputError(f"{folder} has no usable processor: {one_line(error)}") from None
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
 
@@ -48,7 +56,7 @@ class Own(Processing):
     def _process(self, requests: Sequence[Request]) -> dict[str, Array]:
         prompt = self._deployment.prompt
         front = prompt.place == "front"  # the processor itself puts the image tokens before the text
-        texts = [request.text.replace(prompt.slot, "") if front else request.text for request in requests]
+        texts = [without(prompt.slot, request.text) if front else request.text for request in requests]
         nested = [list(request.images) for request in requests]
         flat = [image for images in nested for image in images]
         images = nested if self._padded else flat
@@ -57,8 +65,10 @@ class Own(Processing):
                 made = self._processor(
                     images=images if flat else None, text=texts, padding=True, padding_side="right", return_tensors="np"
                 )
-        except (ValueError, TypeError, IndexError, KeyError, StopIteration) as error:
-            raise InputError(f"the model's processor rejects the request: {_one_line(error)}") from None
+        except (MemoryError, VlmcError):
+            raise
+        except Exception as error:
+            raise InputError(f"the model's processor rejects the request: {one_line(error)}") from None
         return {name: np.asarray(array) for name, array in made.items()}
 
     def _positions(self, made: Mapping[str, Array]) -> Array:
@@ -87,8 +97,8 @@ class Own(Processing):
         return not isinstance(layout, Patches) and layout.padded
 
 
-def load_processor(folder: Path, processor: OwnProcessor) -> Any:
-    """Load a model's processor, for images by Pillow and numpy.
+def load_processor(folder: Path, processor: OwnProcessor, *, trust: bool = False) -> Any:
+    """Load a model's processor, for images by Pillow and numpy; `trust`: Python code that it brings may be run.
 
     Raises:
         OSError, ValueError, TypeError: it is missing or damaged.
@@ -105,7 +115,12 @@ def load_processor(folder: Path, processor: OwnProcessor) -> Any:
             raise
         raise EnvironmentLacks("this model's own processor needs transformers: pip install 'vlmc[processors]'") from None
     kind = without_videos(kind) if processor.images_only else kind
-    loaded = kind.from_pretrained(folder, local_files_only=True, backend="pil")
+    try:
+        loaded = kind.from_pretrained(folder, local_files_only=True, backend="pil", trust_remote_code=trust)
+    except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise InputError(_CODE.format(folder=folder)) from None
+        raise
     template = folder / "chat_template.jinja"
     if loaded.chat_template is None and template.is_file():  # Blip2Processor saves its template and forgets it
         loaded.chat_template = template.read_text(encoding="utf-8")
@@ -151,7 +166,3 @@ def _unadvised() -> Iterator[None]:
 def _unpickled(kind: Any) -> Any:
     made = without_videos(kind)
     return made.__new__(made)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

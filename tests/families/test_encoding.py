@@ -1,6 +1,7 @@
 """What goes into each family's model: its own processor's prompt and tensors, labels on the answer alone, batches."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -159,3 +160,18 @@ def test_visual_tokens_are_those_that_the_image_changes(built: Built) -> None:
         assert torch.equal(still_ND, built.model.get_parameter("model.image_newline").expand_as(still_ND))
     else:
         assert len(still_ND) == 0
+
+
+def test_control_tokens_in_a_question_or_an_answer_are_text(built: Built) -> None:
+    tokenizer = built.encoder.processor.tokenizer
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    hostile = " ".join(tokenizer.all_special_tokens)
+    one = samples()[0]
+    other = replace(one, question=f"{one.question} {hostile.replace('<image>', '')} <im<image>age>".replace("<image>", ""))
+    plain, asked = built.encoder.question(one)["input_ids"], built.encoder.question(other)["input_ids"]
+    assert asked.shape[1] > plain.shape[1]
+    for number in special:
+        assert int((asked == number).sum()) == int((plain == number).sum()), tokenizer.decode([number])
+    for number in special:
+        told = [built.encoder.answered(replace(one, answer=text))["labels"] for text in ("seven", f"seven {hostile}")]
+        assert int((told[0] == number).sum()) == int((told[1] == number).sum())

@@ -1,6 +1,9 @@
 """Pixel values are those of transformers' PIL processors, for every size, mode and file that comes along."""
 
 import io
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,10 @@ from packaging.version import Version
 from PIL import Image
 from transformers import BlipImageProcessorPil, CLIPImageProcessorPil
 
+from vlmc.runtime import images
 from vlmc.runtime.deployment import ImagePipeline
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import open_image, preprocess
+from vlmc.runtime.images import open_image, preprocess, to_rgb
 from vlmc.toolchain.deploy.describe import image_pipeline
 
 PROCESSORS = {
@@ -109,3 +113,68 @@ def test_folder_is_not_an_image(tmp_path: Path) -> None:
 def assert_equal(image: Image.Image, processor: CLIPImageProcessorPil | BlipImageProcessorPil) -> None:
     expected = processor(image, return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(preprocess(image, image_pipeline(processor)), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ((100_000, 1), "100000 x 1 pixels: one side may be 200 times as long"),
+        ((1, 1_000_000), "1 x 1000000 pixels: one side may be 200 times as long"),
+        ((13_000, 13_000), "13000 x 13000 pixels: the limit is 128,000,000 pixels"),
+        ((60_000, 60_000), "too large: the limit is 128,000,000 pixels"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_too_large_and_too_long_images_are_refused_before_they_are_decoded(size: tuple[int, int], told: str) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 6, 0, 0, 0))
+    with pytest.raises(InputError, match=told):
+        open_image(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
+def test_an_image_converted_in_strips_is_the_same(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(40, 50, "RGBA").convert("L").convert("LA") if mode == "LA" else noise(40, 50, mode)
+    whole = to_rgb(image)
+    monkeypatch.setattr(images, "_STRIP", 7 * 40)
+    assert to_rgb(image).tobytes() == whole.tobytes()
+    monkeypatch.setattr(images, "LARGE", 400)
+    assert to_rgb(image).tobytes() == whole.reduce(3).tobytes()
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "LARGE", 1000)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise(64, 32).save(tmp_path / "a.jpg", exif=exif)
+    assert open_image(tmp_path / "a.jpg").size == (16, 32)
+
+
+def test_damaged_exif_data_do_not_matter() -> None:
+    for exif in (b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x02\0\xff\xff\xff\xff" * 40, b"Exif\0\0MM"):
+        stream = io.BytesIO()
+        noise(16, 8).save(stream, "jpeg", exif=exif)
+        assert open_image(stream.getvalue()).size == (16, 8)
+
+
+def test_a_truncated_image_in_pillow_is_an_error() -> None:
+    stream = io.BytesIO()
+    noise(64, 64).save(stream, "png")
+    with pytest.raises(InputError, match="the image is not an image that can be read"):
+        open_image(Image.open(io.BytesIO(stream.getvalue()[:-4000])))
+
+
+def test_no_other_program_is_started_for_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("Ghostscript"))
+    with pytest.raises(InputError, match="is EPS, which only another program can draw"):
+        open_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "x" * 5000, "a\0b", "pipe"])
+def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(InputError, match="no image at"):
+        open_image(name)

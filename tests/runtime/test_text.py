@@ -24,7 +24,7 @@ def test_ids_are_those_of_the_processor(reference: Reference, question: str) -> 
     image = pico.picture(0)
     expected = reference.encoder.question(asked("", question, image))["input_ids"].numpy()
     process = processing.find(reference.folder, reference.deployment)
-    found = process([Request(fill_prompt(reference.deployment.prompt, question), (image,))])
+    found = process([Request(fill_prompt(reference.deployment.prompt, question, Text(reference.folder).controls), (image,))])
     np.testing.assert_array_equal(found.ids_BS, expected)
 
 

@@ -7,8 +7,10 @@ import typer
 
 from vlmc.toolchain import builtin
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT
+from vlmc.toolchain.settings import advanced
 
 ARTIFACT = Path("artifact")
+RARE_PANEL = advanced("Options")
 _BUILT_IN = " or ".join(f"{model.name} ({model.title})" for model in builtin.models().values())
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=f"A folder, a hub id, or {_BUILT_IN}.")]
@@ -37,4 +39,22 @@ ResumeFlag = Annotated[
 DenseOption = Annotated[
     str | None,
     typer.Option("--dense", metavar="MODEL", help="The dense model's folder or hub id, if vlmc cannot find it."),
+]
+TrustFlag = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        metavar=NO_VALUE,
+        help="Run Python code that the model brings (auto_map); it can do anything that you can, so read it first.",
+        rich_help_panel=RARE_PANEL,
+    ),
+]
+DownloadFlag = Annotated[
+    bool,
+    typer.Option(
+        "--allow-download",
+        metavar=NO_VALUE,
+        help="Look on the hub for the dense model that the artifact names.",
+        rich_help_panel=RARE_PANEL,
+    ),
 ]

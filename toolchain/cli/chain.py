@@ -1,6 +1,5 @@
 """The verbs that make artifacts: compress, prune, repair, merge."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +11,16 @@ from vlmc.toolchain.cli.arguments import (
     ARTIFACT,
     ArtifactArgument,
     DenseOption,
+    DownloadFlag,
     ForceFlag,
     ModelArgument,
     OutOption,
     RecipeOption,
     ResumeFlag,
+    TrustFlag,
 )
 from vlmc.toolchain.cli.options import Terminal, command
+from vlmc.toolchain.machine.launch import number_from
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def compress(
     out: OutOption = ARTIFACT,
     recipe: RecipeOption = None,
     force: ForceFlag = False,
+    trust: TrustFlag = False,
 ) -> None:
     """Prune, repair, merge and verify in one go. After an interruption, the same command resumes."""
     from vlmc.toolchain.machine.progress import Progress
@@ -39,7 +42,7 @@ def compress(
     from vlmc.toolchain.stages.compress import Compress
 
     _check_alone("compress")
-    source = SavedModel.find(model)
+    source = SavedModel.find(model, trust=trust)
     chain = Compress(with_usual_data(options, source.origin), terminal.seed, Progress(quiet=terminal.quiet))
     _report(chain.run(source, out, force=force), terminal)
 
@@ -52,13 +55,14 @@ def prune(
     resume: ResumeFlag = False,
     recipe: RecipeOption = None,
     force: ForceFlag = False,
+    trust: TrustFlag = False,
 ) -> None:
     """Prune a dense model to a sparsity pattern."""
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.prune import Prune
 
-    source = SavedModel.find(model)
+    source = SavedModel.find(model, trust=trust)
     options = with_usual_data(options, source.origin)
     stage = Prune(options, terminal.seed, resume=resume, progress=Progress(quiet=terminal.quiet))
     _report(stage.run(source, out, force=force), terminal)
@@ -71,8 +75,10 @@ def repair(
     out: OutOption = Path("adapted"),
     resume: ResumeFlag = False,
     dense: DenseOption = None,
+    download: DownloadFlag = False,
     recipe: RecipeOption = None,
     force: ForceFlag = False,
+    trust: TrustFlag = False,
 ) -> None:
     """Train adapters that recover a pruned model's accuracy; merge puts them into the weights.
 
@@ -83,9 +89,10 @@ def repair(
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.repair import Repair
 
-    source = SavedModel.find(str(artifact))
+    source = SavedModel.find(str(artifact), trust=trust)
     options = with_usual_data(options, source.origin)
-    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
+    progress = Progress(quiet=terminal.quiet)
+    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, download=download, progress=progress)
     _report(stage.run(source, out, force=force), terminal)
 
 
@@ -100,6 +107,7 @@ def merge(
     ] = None,
     out: OutOption = ARTIFACT,
     force: ForceFlag = False,
+    trust: TrustFlag = False,
 ) -> None:
     """Merge adapters into the weights: the artifact's own, and those named with --adapter, added up.
 
@@ -111,7 +119,7 @@ def merge(
     _check_alone("merge")
     others = list(adapter or [])
     base = artifact or (others.pop(0) if others else Path("adapted"))
-    _report(Merge(others=others).run(SavedModel.find(str(base)), out, force=force), terminal)
+    _report(Merge(others=others).run(SavedModel.find(str(base), trust=trust), out, force=force), terminal)
 
 
 def register(app: typer.Typer) -> None:
@@ -122,7 +130,7 @@ def register(app: typer.Typer) -> None:
 
 def _check_alone(verb: str) -> None:
     """Raise InputError where a launcher has started several of this process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if number_from("WORLD_SIZE", 1) > 1:
         raise InputError(f"vlmc {verb} runs in one process; prune and repair can use several")
 
 

@@ -7,7 +7,7 @@ import typer
 
 from vlmc.runtime.errors import CheckFailed
 from vlmc.toolchain.builtin import with_usual_data
-from vlmc.toolchain.cli.arguments import ARTIFACT, DenseOption, ModelArgument, RecipeOption
+from vlmc.toolchain.cli.arguments import ARTIFACT, DenseOption, DownloadFlag, ModelArgument, RecipeOption, TrustFlag
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
 from vlmc.toolchain.settings import EvalSettings, SweepSettings
 
@@ -50,13 +50,16 @@ def evaluate(
         typer.Option("--beside", metavar="MODEL", help="Another model to measure in the same run; may be repeated."),
     ] = None,
     dense: DenseOption = None,
+    download: DownloadFlag = False,
+    trust: TrustFlag = False,
 ) -> None:
     """Measure accuracy on a data set, overall and by kind of question, beside the dense model."""
     from vlmc.toolchain.evaluate.compare import compare
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.reporting.tables import show_accuracies
 
-    found = compare(model, beside or [], options, Progress(quiet=terminal.quiet), dense=dense)
+    progress = Progress(quiet=terminal.quiet)
+    found = compare(model, beside or [], options, progress, dense=dense, download=download, trust=trust)
     terminal.result(found, lambda: show_accuracies(found))
 
 
@@ -72,6 +75,7 @@ def sweep(
     force: Annotated[
         bool, typer.Option("--force", metavar=NO_VALUE, rich_help_panel=OUTPUT, help="Replace an existing study.")
     ] = False,
+    trust: TrustFlag = False,
 ) -> None:
     """Find where sparsity costs least: split a fixed sum between vision and language, prune one tower or both.
 
@@ -82,7 +86,7 @@ def sweep(
     from vlmc.toolchain.reporting.tables import show_study
     from vlmc.toolchain.study import SplitStudy
 
-    source = SavedModel.find(model)
+    source = SavedModel.find(model, trust=trust)
     study = SplitStudy(with_usual_data(options, source.origin), terminal.seed, Progress(quiet=terminal.quiet))
     found = study.run(source, out, force=force).model_dump(mode="json")
     terminal.result(found, lambda: show_study(found, out))
@@ -91,11 +95,12 @@ def sweep(
 def inspect(
     terminal: Terminal,
     model: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact, or a dense model.")] = str(ARTIFACT),
+    trust: TrustFlag = False,
 ) -> None:
     """Show what an artifact holds: history, sparsity, sizes, graphs, accuracy; or what a dense model is."""
     from vlmc.toolchain.reporting.inspection import look, show
 
-    found = look(model)
+    found = look(model, trust=trust)
     terminal.result(found, lambda: show(found))
     _tell_of_card(Path(model), terminal)
 

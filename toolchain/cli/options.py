@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import EnvironmentLacks, InputError, shortened
+from vlmc.toolchain.cli.recipes import read_recipe
+from vlmc.toolchain.cli.streams import BrokenOutput
 from vlmc.toolchain.settings import Settings, advanced
 
 Printable = Callable[[], None]
@@ -31,12 +33,38 @@ class Terminal:
     seed: int
 
     def result(self, data: dict[str, Any], show: Printable) -> None:
-        """Print the result: one JSON object, or what `show` prints."""
-        if self.as_json:
-            print(json.dumps(data, ensure_ascii=False))
-        elif not self.quiet:
-            show()
-        sys.stdout.flush()
+        """Print the result: one JSON object, or what `show` prints.
+
+        Raises:
+            EnvironmentLacks: standard output is closed or full.
+            BrokenOutput: nobody reads it any more.
+        """
+        if self.quiet and not self.as_json:
+            return
+        if sys.stdout is None:
+            raise EnvironmentLacks("the result cannot be printed: standard output is closed")
+        try:
+            if self.as_json:
+                print(json.dumps(data, ensure_ascii=not _takes_all(sys.stdout.encoding)))
+            else:
+                show()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise BrokenOutput from None
+        except OSError as error:
+            raise EnvironmentLacks(f"the result cannot be printed: {error.strerror}") from None
+
+
+def _check_place(path: Path) -> None:
+    """Raise InputError where no file of an artifact could name this folder: safetensors takes UTF-8 alone."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name {shortened(str(path), 100)} is not UTF-8: choose another") from None
+
+
+def _takes_all(encoding: str | None) -> bool:
+    return (encoding or "").casefold().replace("-", "") == "utf8"
 
 
 OUTPUT = "Output"
@@ -58,10 +86,15 @@ JsonFlag = Annotated[
 QuietFlag = Annotated[
     bool, typer.Option("--quiet", "-q", metavar=NO_VALUE, help="No progress bars, no tables.", rich_help_panel=OUTPUT)
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Random seed.", rich_help_panel=OUTPUT)]
+MOST_SEED = 2**63 - 1
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Random seed.", rich_help_panel=OUTPUT)
+]
 DebugFlag = Annotated[
     bool, typer.Option("--debug", metavar=NO_VALUE, help="Show the traceback of an error.", rich_help_panel=OUTPUT)
 ]
+_PLACES = {"out", "directory"}
+"""Parameters that say where a result goes."""
 _NO = "no_"
 _COMMON = {"json_": JsonFlag, "quiet": QuietFlag, "seed": SeedOption, "debug": DebugFlag}
 _DEFAULTS: dict[str, Any] = {"json_": False, "quiet": False, "seed": 0, "debug": False}
@@ -82,7 +115,9 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             as_json, quiet, leads = values.pop("json_"), values.pop("quiet"), os.environ.get("RANK", "0") == "0"
             terminal = Terminal(as_json and leads, quiet or not leads, values.pop("seed"))
             values.pop("debug")
-            recipe = _read_recipe(values.pop("recipe", None))
+            for place in _PLACES & values.keys():
+                _check_place(values[place])
+            recipe = read_recipe(values.pop("recipe", None))
             for parameter, group in groups.items():
                 values[parameter] = _collect(group, values, recipe)
             function(**values, terminal=terminal)
@@ -187,7 +222,9 @@ def _collect(group: type[Settings], values: dict[str, Any], recipe: dict[str, An
     given |= {name: False for name in group.model_fields if values.pop(_NO + name, None)}
     unknown = sorted(recipe.keys() - group.model_fields.keys())
     if unknown:
-        raise InputError(f"the recipe has an unknown key {unknown[0]!r}: it may have {', '.join(group.model_fields)}")
+        raise InputError(
+            f"the recipe has an unknown key {shortened(unknown[0], 100)!r}: it may have {', '.join(group.model_fields)}"
+        )
     chosen = {**recipe, **{name: value for name, value in given.items() if value is not None}}
     try:
         return group(**chosen)
@@ -195,18 +232,5 @@ def _collect(group: type[Settings], values: dict[str, Any], recipe: dict[str, An
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else ""
         message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"--{name.replace('_', '-')} {chosen.get(name)}: {message[:1].lower()}{message[1:]}") from None
-
-
-def _read_recipe(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    import yaml
-
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # text only: YAML reads 2:4 as 124
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the recipe {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"the recipe {path} must be a YAML mapping of options, such as 'target: 2:4'")
-    return {str(name).replace("-", "_"): value for name, value in content.items()}
+        given_value = shortened(str(chosen.get(name)), 100)
+        raise InputError(f"--{name.replace('_', '-')} {given_value}: {message[:1].lower()}{message[1:]}") from None

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, one_line
+from vlmc.runtime.prompts import check_length
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families.base import Family, Processor
+from vlmc.toolchain.families.prompting import controls_of
 
 IGNORE = -100  # the label that torch's cross-entropy ignores
 
@@ -33,16 +35,18 @@ class Encoder:
         self.processor, self.family = processor, family
         self.end_ids = family.end_ids(model, processor)
         self.max_positions = family.max_positions(model)
+        self.controls = controls_of(processor, family.image_token(processor))
         self.pad_id = int(processor.tokenizer.pad_token_id or 0)
 
     def prompt(self, sample: Sample) -> str:
         """Return the text for the processor: the question in the model's own template, with its images in their places.
 
         Raises:
-            InputError: the question is empty or does not fit the model; the message names the sample.
+            InputError: the question is empty, far too long, or does not fit the model; the message names the sample.
         """
         try:
-            return self.family.prompt(self.processor, len(sample.images), sample.question, sample.system)
+            check_length(sample.question + sample.system + sample.answer, self.max_positions)
+            return self.family.prompt(self.processor, len(sample.images), sample.question, sample.system, self.controls)
         except InputError as error:
             raise InputError(f"sample {sample.id}: {error}") from None
 
@@ -50,7 +54,10 @@ class Encoder:
         """Encode the question alone: `input_ids` (1, T), pixels, masks and sizes."""
         text, images = self.prompt(sample), sample.load_images()
         shown: Any = images[0] if len(images) == 1 else images or None
-        encoded = self.processor(images=shown, text=text, return_tensors="pt")
+        try:
+            encoded = self.processor(images=shown, text=text, return_tensors="pt")
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise InputError(f"sample {sample.id}: the model's processor rejects it: {one_line(error)}") from None
         return {name: tensor for name, tensor in encoded.items() if name != "labels"}
 
     def answered(self, sample: Sample) -> Encoded:
@@ -77,7 +84,7 @@ class Encoder:
 
     def is_short(self, sample: Sample, tokens: int) -> bool:
         """Whether the sample's answer, with its end token, has at most that many tokens."""
-        return len(self._tokens(sample.answer)) < tokens
+        return len(self._tokens(self.controls.as_text(sample.answer))) < tokens
 
     def room(self, encoded: Encoded) -> int | None:
         """Return how many tokens may follow a question; None without a limit."""
@@ -91,7 +98,7 @@ class Encoder:
 
     def _tail(self, sample: Sample) -> Tensor:
         """Return the tokens (1, L) of the answer, tokenised in the context of its question, and the end token."""
-        prompt, answer = self.prompt(sample), sample.answer.strip()
+        prompt, answer = self.prompt(sample), self.controls.as_text(sample.answer).strip()
         joint = self.family.joint(prompt)
         after = (joint or "") + answer
         before, whole = self._tokens(prompt), self._tokens(prompt + after)

@@ -14,6 +14,7 @@ from vlmc.toolchain.demo.scenes import Scene, draw_scene, render
 COUNTS: dict[Split, int] = {"train": 20_000, "validation": 1_000, "test": 2_000}
 """The usual number of samples of a split."""
 
+MOST = 1_000_000
 _DRAWN = 8  # samples to draw for a digest: all others are drawn in the same way
 
 
@@ -66,8 +67,8 @@ def samples(split: Split = "test", count: int | None = None, kinds: Sequence[str
     unknown = [kind for kind in chosen if kind not in (*KINDS, CAPTION)]
     if unknown or not chosen:
         raise InputError(f"the demo has no kind {', '.join(unknown) or '(none given)'}: use {', '.join((*KINDS, CAPTION))}")
-    if count is not None and count < 0:
-        raise InputError(f"the demo cannot draw {count} samples: give a count of 0 or more")
+    if count is not None and not 0 <= count <= MOST:
+        raise InputError(f"the demo cannot draw {count} samples: give a count of 0 or more, and at most {MOST:,}")
     return DemoSamples(split, COUNTS[split] if count is None else count, chosen)
 
 

@@ -44,24 +44,34 @@ def measure(
 
 
 def compare(
-    model: str, beside: Sequence[str], options: EvalSettings, progress: Progress, *, dense: str | None = None
+    model: str,
+    beside: Sequence[str],
+    options: EvalSettings,
+    progress: Progress,
+    *,
+    dense: str | None = None,
+    download: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Measure a model, its dense twin if it is an artifact, and others beside it, on the same questions.
 
     The result is written into the artifact as `reports/eval.json` and onto its card. `dense` names the dense twin if it
-    cannot be found.
+    cannot be found; `download` lets the hub be asked for it; `trust`: the models' own code may be run.
 
     Raises:
         InputError: a model or the data cannot be used, or two models have the same name.
     """
-    main, device = SavedModel.find(model), choose_device(options.device)
+    main, device = SavedModel.find(model, trust=trust), choose_device(options.device)
     options = builtin.with_usual_data(options, main.origin)
     samples = data.load(options, "test", options.count, check=True)
     if main.artifact is not None:
         check_inside(main.artifact.root, REPORT)
         with changing(main.artifact):  # the results can be written: say otherwise before any work
             pass
-    columns = _columns(main, [SavedModel.find(name) for name in beside], dense)
+    twin = None if main.artifact is None else find_dense(main.artifact, dense, download=download, trust=trust)
+    columns = _columns(main, [SavedModel.find(name, trust=trust) for name in beside], twin)
+    for one in columns.values():
+        one.load_processor()  # what cannot be used is told before any of them is measured
     measured = {
         title: measure(one, samples, progress, title=title, batch=options.batch, device=device)
         for title, one in columns.items()
@@ -108,8 +118,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _columns(main: SavedModel, beside: Sequence[SavedModel], dense: str | None) -> dict[str, SavedModel]:
-    columns = {"dense": find_dense(main.artifact, dense)} if main.artifact is not None else {}
+def _columns(main: SavedModel, beside: Sequence[SavedModel], dense: SavedModel | None) -> dict[str, SavedModel]:
+    columns = {} if dense is None else {"dense": dense}
     for one in (*beside, main):
         if one.title in columns:
             raise InputError(f"two models are called {one.title}: rename one of the folders")

@@ -59,7 +59,7 @@ class Trials:
         watch = Stopwatch()
         with watch.step("prune"):
             Prune(options, seed).run(self.source, folder)
-        saved = SavedModel(folder.name, folder)
+        saved = SavedModel(folder.name, folder, self.source.trust)
         return saved, self.question(saved, watch)
 
     def question(self, saved: SavedModel, watch: Stopwatch) -> Trial:

@@ -1,5 +1,6 @@
 """Model families: one file each, found by a model's config.json."""
 
+from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.errors import InputError
@@ -44,8 +45,10 @@ def exported_names() -> list[str]:
     return [name for name, family in FAMILIES.items() if family.exportable]
 
 
-def find(config: dict[str, Any], where: str) -> Family:
+def find(config: dict[str, Any], where: str, folder: Path | None = None) -> Family:
     """Return the family of a model by the content of its config.json; for an unknown one, a family discovered in the model.
+
+    `folder` is the model's, if its own code is trusted.
 
     Raises:
         InputError: vlmc does not support the model; the message lists the families that it knows.
@@ -53,7 +56,7 @@ def find(config: dict[str, Any], where: str) -> Family:
     model_type = config.get("model_type")
     kin = [family for family in FAMILIES.values() if family.model_type == model_type]
     if not kin:
-        return discover(config, where, ", ".join(sorted(FAMILIES)))
+        return discover(config, where, ", ".join(sorted(FAMILIES)), folder)
     language = (config.get("text_config") or {}).get("model_type")
     for family in kin:
         if not family.languages or language in family.languages:

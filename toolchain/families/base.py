@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Part
+from vlmc.runtime.controls import Controls
 from vlmc.runtime.deployment import OwnProcessor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.processing.own import load_processor
@@ -48,19 +49,27 @@ class Family(ABC):
     own_processor: OwnProcessor = OwnProcessor()  # how transformers loads its processor: for images, and without torch
     notice: str | None = None  # a notice to the user before such a model is pruned
 
-    def load_processor(self, folder: Path) -> Processor:
-        """Load the model's own processor: its tokenizer and its image pipeline."""
-        return load_processor(folder, self.own_processor)
+    def load_processor(self, folder: Path, *, trust: bool = False) -> Processor:
+        """Load the model's own processor: its tokenizer and its image pipeline; `trust`: its own code may be run."""
+        return load_processor(folder, self.own_processor, trust=trust)
 
     def image_token(self, processor: Processor) -> str:
         """Return the token of an image in the processor's text."""
         return str(processor.image_token)
 
-    def prompt(self, processor: Processor, images: int = 1, question: str = prompting.QUESTION, system: str = "") -> str:
+    def prompt(
+        self,
+        processor: Processor,
+        images: int = 1,
+        question: str = prompting.QUESTION,
+        system: str = "",
+        controls: Controls | None = None,
+    ) -> str:
         """Return the text for the processor; `{prompt}` takes the place of a question that is not given.
 
         The question has a mark for each image, or none: then the images come first, or where the chat template or the
-        documented prompt has its own place for them.
+        documented prompt has its own place for them. `controls` are the processor's control tokens, which the texts cannot
+        spell; None: they are looked up.
 
         Raises:
             InputError: the model does not take that many images or a system turn, or its chat template cannot be used or is
@@ -69,7 +78,9 @@ class Family(ABC):
         if not images and self.needs_image:
             raise InputError(f"a {self.name} model cannot answer a question without an image")
         token = self.image_token(processor)
-        text = self.template(processor, prompting.pieces_of(question, images, token), system)
+        controls = controls or prompting.controls_of(processor, token)
+        asked = prompting.pieces_of(question, images, token, controls)
+        text = self.template(processor, asked, controls.as_text(system))
         if text.count(token) != images:
             raise InputError(f"the model's chat template has {text.count(token)} places for {images} images")
         return text

@@ -40,8 +40,8 @@ class Discovered(Family):
             f"stack{'s' if len(found) > 1 else ''} that it found: {listed}"
         )
 
-    def load_processor(self, folder: Path) -> Processor:
-        processor = super().load_processor(folder)
+    def load_processor(self, folder: Path, *, trust: bool = False) -> Processor:
+        processor = super().load_processor(folder, trust=trust)
         if vars(processor).get("image_token") is None:
             raise InputError(f"this {self.name!r} model has no processor for images in a text; vlmc knows {self.known}")
         return processor
@@ -52,8 +52,10 @@ class Discovered(Family):
         return super().template(processor, asked, system)
 
 
-def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
+def discover(config: dict[str, Any], where: str, known: str, folder: Path | None = None) -> Discovered:
     """Build a model without weights from the content of its config.json, and discover its family.
+
+    `folder` is the model's, if its own code is trusted.
 
     Raises:
         InputError: transformers has no such model, or no language model is found in it; the message lists `known`.
@@ -64,13 +66,18 @@ def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
     model_type = str(config.get("model_type"))
     settings = {name: value for name, value in config.items() if name != "model_type"}
     try:
-        described = AutoConfig.for_model(model_type, **settings)
+        if folder is None:
+            described = AutoConfig.for_model(model_type, **settings)
+        else:
+            described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
         with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(described)
+            model = AutoModelForImageTextToText.from_config(described, trust_remote_code=folder is not None)
     except ImportError as error:
         needs = " ".join(str(error).split()).split(". ")[0]
         raise EnvironmentLacks(f"{where} needs a package: {needs}; install it with pip") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+    except MemoryError:
+        raise
+    except Exception:  # what a library raises on values that it does not expect is not known
         raise InputError(f"{where} is a {model_type!r} model; vlmc knows {known}") from None
     if getattr(described, "image_token_id", None) is None:
         raise InputError(f"{where} is a {model_type!r} model whose images are not tokens of the text; vlmc knows {known}")

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.controls import Controls
+from vlmc.runtime.errors import InputError, shortened
 from vlmc.toolchain.data.sample import MARK
 
 Processor = Any  # transformers' processors share no typed base
@@ -15,10 +16,17 @@ Piece = dict[str, str]
 """A part of a turn in a chat template: `IMAGE`, or {"type": "text", "text": ...}."""
 
 
-def pieces_of(question: str, images: int, token: str) -> list[Piece]:
+def controls_of(processor: Processor, token: str) -> Controls:
+    """Return the control tokens of a processor's tokenizers, and the token of an image."""
+    some = (getattr(processor, name, None) for name in ("tokenizer", "qformer_tokenizer"))
+    added = [one for tokenizer in some if tokenizer is not None for one in tokenizer.added_tokens_decoder.values()]
+    return Controls.of(added, token)
+
+
+def pieces_of(question: str, images: int, token: str, controls: Controls) -> list[Piece]:
     """Return a question's images and texts in order; without marks all images come first.
 
-    The model's own image token is removed from the text.
+    The model's own image token is removed from the text; control tokens that are left become text.
 
     Raises:
         InputError: the number of marks is not the number of images, or there is no text.
@@ -26,7 +34,8 @@ def pieces_of(question: str, images: int, token: str) -> list[Piece]:
     marks = question.count(MARK)
     if marks not in (0, images):
         raise InputError(f"the question has {marks} marks {MARK} for {images} images")
-    texts = [text.replace(token, "") for text in (question.split(MARK) if marks else [*[""] * images, question])]
+    parts = question.split(MARK) if marks else [*[""] * images, question]
+    texts = [controls.as_text(part.replace(token, "")) for part in parts]
     if not "".join(texts).strip():
         raise InputError("the question is empty")
     if not "".join(texts[:-1]).strip():  # all images come first
@@ -76,8 +85,12 @@ def stop_ids(*configs: Any) -> tuple[int, ...]:
     """
     for config in configs:
         found = getattr(config, "eos_token_id", None)
-        if found is not None:
-            return (found,) if isinstance(found, int) else tuple(found)
+        if found is None:
+            continue
+        ids = tuple(found) if isinstance(found, list | tuple) else (found,)
+        if not all(type(number) is int and number >= 0 for number in ids):
+            raise InputError(f"the model's end of an answer is no token: eos_token_id is {shortened(str(found), 100)}")
+        return ids
     raise InputError("the model does not say which token ends an answer (eos_token_id)")
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 from torch import nn
 
+from vlmc.runtime.controls import Controls
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.families.base import SLOT, Family, Processor
-from vlmc.toolchain.families.prompting import QUESTION, pieces_of
+from vlmc.toolchain.families.prompting import QUESTION, controls_of, pieces_of
 
 
 class QueryingFamily(Family):
@@ -17,11 +18,20 @@ class QueryingFamily(Family):
     def image_token(self, processor: Processor) -> str:
         return SLOT
 
-    def prompt(self, processor: Processor, images: int = 1, question: str = QUESTION, system: str = "") -> str:
+    def prompt(
+        self,
+        processor: Processor,
+        images: int = 1,
+        question: str = QUESTION,
+        system: str = "",
+        controls: Controls | None = None,
+    ) -> str:
         if images != 1:
             raise InputError(f"a {self.name} model takes one image, but {images} were given")
         # The image tokens come before the text, whether the template has a place for them or not.
-        return self.template(processor, pieces_of(question, images, SLOT), system).replace(SLOT, "")
+        controls = controls or controls_of(processor, SLOT)
+        asked = pieces_of(question, images, SLOT, controls)
+        return self.template(processor, asked, controls.as_text(system)).replace(SLOT, "")
 
     def generation_configs(self, model: nn.Module) -> tuple[Any, ...]:
         # transformers generates with the language model and its configuration

@@ -1,10 +1,11 @@
 """Choosing the device that a step computes on."""
 
-import os
+import re
 
 import torch
 
-from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.errors import EnvironmentLacks, InputError, shortened
+from vlmc.toolchain.machine.launch import number_from
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -16,15 +17,11 @@ def choose_device(name: str | None) -> torch.device:
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"unknown device {name!r}: give cpu, cuda or cuda:1") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"unknown device {name!r}: give cpu, cuda or cuda:1")
-    if device.type == "cpu":
-        return device
-    chosen = torch.device(name if ":" in name else f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
-    if chosen.index >= torch.cuda.device_count():
-        raise EnvironmentLacks(f"this machine has no {chosen}: leave --device out, or give --device cpu")
-    return chosen
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise InputError(f"unknown device {shortened(name, 40)!r}: give cpu, cuda or cuda:1")
+    if name == "cpu":
+        return torch.device(name)
+    index = int(name.partition(":")[2] or number_from("LOCAL_RANK", 0))
+    if index >= torch.cuda.device_count():
+        raise EnvironmentLacks(f"this machine has no cuda:{index}: leave --device out, or give --device cpu")
+    return torch.device("cuda", index)

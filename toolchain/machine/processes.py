@@ -15,6 +15,9 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
+from vlmc.runtime.errors import InputError, one_line
+from vlmc.toolchain.machine.launch import check_environment
+
 Value = TypeVar("Value")
 
 
@@ -22,7 +25,11 @@ class ProcessGroup:
     """This process among the others, over NCCL where there are GPUs, else gloo; all must make the same calls in order."""
 
     def __init__(self) -> None:
-        state = PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+        check_environment()
+        try:
+            state = PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+        except ValueError as error:  # of a flag in the environment
+            raise InputError(f"the environment is not what accelerate or torchrun set: {one_line(error)}") from None
         self.size, self.rank = int(state.num_processes), int(state.process_index)
         self.device = torch.device(state.device)
         if self.size > 1:

@@ -11,6 +11,8 @@ from rich.progress import Task as Shown
 from rich.table import Table
 from rich.text import Text
 
+from vlmc.runtime.errors import shortened
+
 SHORTEST, LONGEST = 8, 40  # characters of a bar
 
 
@@ -23,7 +25,7 @@ class Progress:
     def notice(self, text: str | None) -> None:
         """Show a line that the user should read; None shows nothing."""
         if text is not None and not self.quiet:
-            print(text, file=sys.stderr)
+            print(shortened(text, 2000), file=sys.stderr)
 
     @contextmanager
     def task(self, title: str, total: int, done: int = 0) -> "Iterator[Task]":

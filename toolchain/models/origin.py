@@ -13,20 +13,21 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.cache import cache_folder
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import builtin
-from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.models.saved import SavedModel, fetched, is_hub_id
 
 
-def find_dense(artifact: Artifact, named: str | None = None) -> SavedModel:
+def find_dense(artifact: Artifact, named: str | None = None, *, download: bool = False, trust: bool = False) -> SavedModel:
     """Return the dense model that the artifact was made from, with its digest checked.
 
     It is where the user says (`named`), or else a built-in model, where it was last on this machine, a folder of its name in
-    the current folder or beside the artifact, or on the hub.
+    the current folder or beside the artifact, or in the hub's cache. Only with `download` is the hub itself asked for what
+    an artifact names. `trust`: the model's own code may be run.
 
     Raises:
         InputError: it is not found, or the model found is another one.
     """
     origin, others = artifact.manifest.origin, []
-    for candidate in [SavedModel.find(named)] if named is not None else _candidates(artifact):
+    for candidate in [SavedModel.find(named, trust=trust)] if named is not None else _candidates(artifact, download, trust):
         if candidate.digest == origin.digest:
             remember(candidate)
             return candidate
@@ -37,6 +38,7 @@ def find_dense(artifact: Artifact, named: str | None = None) -> SavedModel:
         )
     raise InputError(
         f"the dense model {origin.model}, from which {artifact.root} was pruned, is not found: name its folder with --dense"
+        + (", or add --allow-download to look on the hub" if is_hub_id(origin.model) and not download else "")
     )
 
 
@@ -52,7 +54,7 @@ def remember(dense: SavedModel) -> None:
         partial.replace(note)
 
 
-def _candidates(artifact: Artifact) -> Iterator[SavedModel]:
+def _candidates(artifact: Artifact, download: bool, trust: bool) -> Iterator[SavedModel]:
     name = artifact.manifest.origin.model
     if name in builtin.models():
         yield SavedModel.find(name)
@@ -60,10 +62,10 @@ def _candidates(artifact: Artifact) -> Iterator[SavedModel]:
     beside = artifact.root.absolute().parent
     for folder in (*_remembered(artifact.manifest.origin.digest), Path(name), beside / name, beside.parent / name):
         if (folder / "config.json").is_file():
-            yield SavedModel(str(folder), folder)
-    if "/" in name and not Path(name).exists():
+            yield SavedModel(str(folder), folder, trust)
+    if is_hub_id(name) and not Path(name).exists():
         with suppress(InputError, EnvironmentLacks):
-            yield SavedModel.find(name)
+            yield SavedModel(name, fetched(name, download=download, code=trust), trust)
 
 
 def _remembered(digest: str) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,24 +18,26 @@ _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SKIP = {"manifest.json", _INDEX}
 
 
-def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
+def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]], *, code: bool = False) -> None:
     """Copy a model's files, then overwrite the changed weights, given by tensor name and read one at a time.
+
+    `code`: the model's own Python code is trusted and copied too.
 
     Raises:
         CheckFailed: a changed weight has another shape or type than the stored one.
     """
-    copy_model(source, folder)
+    copy_model(source, folder, code=code)
     write_weights(folder, changed)
 
 
-def copy_model(source: Path, folder: Path) -> None:
-    """Copy a model's files."""
+def copy_model(source: Path, folder: Path, *, code: bool = False) -> None:
+    """Copy a model's files, with its own `code` if that is trusted."""
     paths = weight_files(source)
     for path in paths:
         shutil.copyfile(path, folder / path.name)
     if (source / _INDEX).is_file() and [path.name for path in paths] != [_WHOLE]:
         shutil.copyfile(source / _INDEX, folder / _INDEX)
-    copy_companions(source, folder)
+    copy_companions(source, folder, _KEEP | {".py"} if code else _KEEP)
 
 
 def write_weights(folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
@@ -60,13 +62,13 @@ def write_weights(folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
             stream.write(raw.data)
 
 
-def copy_companions(source: Path, folder: Path) -> None:
-    """Copy all files of a model except its weights; second tokenizers are in folders of their own."""
+def copy_companions(source: Path, folder: Path, suffixes: Collection[str] = _KEEP) -> None:
+    """Copy all files of a model except its weights, by their suffixes; second tokenizers are in folders of their own."""
     for place in (source, *sorted(path.parent for path in source.glob("*/tokenizer_config.json"))):
         target = folder / place.relative_to(source)
         target.mkdir(exist_ok=True)
         for path in sorted(place.iterdir()):
-            if path.is_file() and path.suffix in _KEEP and path.name not in _SKIP:
+            if path.is_file() and path.suffix in suffixes and path.name not in _SKIP:
                 shutil.copyfile(path, target / path.name)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from vlmc.runtime.errors import shortened
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.families import exported_names
 from vlmc.toolchain.models.saved import SavedModel
@@ -45,9 +46,10 @@ def describe(saved: SavedModel) -> dict[str, Any]:
 
 def show_description(found: dict[str, Any]) -> None:
     """Print a description."""
-    print(f"{found['model']}: a dense {found['family']} model in {found['path']}, digest {found['digest'][:16]}")
+    model, family, path = (shortened(found[name]) for name in ("model", "family", "path"))
+    print(f"{model}: a dense {family} model in {path}, digest {found['digest'][:16]}")
     if found["notice"]:
-        print(found["notice"])
+        print(shortened(found["notice"], 2000))
     rows = [
         ("parameters", f"{found['parameters']:,}"),
         ("weights", f"{megabytes(found['bytes']['weights'])} in {', '.join(found['types'])}"),
@@ -62,4 +64,4 @@ def show_description(found: dict[str, Any]) -> None:
         print(f"{found['odd']} layers have inputs that are not a multiple of 4: 2:4 leaves them dense with --allow-dense")
     if not found["exported"]:
         print(f"vlmc exports {', '.join(exported_names())}; transformers loads what it makes of this model")
-    print(f"next: {found['next']}")
+    print(f"next: {shortened(found['next'], 2000)}")

@@ -1,12 +1,13 @@
 """inspect: the contents of an artifact, read from its files."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vlmc.exporters import BACKENDS
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.file_digests import FileDigests
+from vlmc.runtime.errors import UNUSABLE, InputError, one_line, shortened
+from vlmc.runtime.json_text import read_json
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain import builtin
@@ -17,8 +18,8 @@ from vlmc.toolchain.reporting.verification import verify_artifact
 _WAITS = {False: "merge it with 'vlmc merge'", True: "load it with peft, as the model card says"}
 
 
-def look(name: str) -> dict[str, Any]:
-    """Return the overview of an artifact, or the description of a dense model.
+def look(name: str, *, trust: bool = False) -> dict[str, Any]:
+    """Return the overview of an artifact, or the description of a dense model; `trust`: its own code may be run.
 
     Raises:
         InputError: there is no artifact or model of that name, or it is damaged.
@@ -29,7 +30,7 @@ def look(name: str) -> dict[str, Any]:
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.reporting.dense_model import describe
 
-    found = SavedModel.find(name)
+    found = SavedModel.find(name, trust=trust)
     return describe(found) if found.artifact is None else _compared(found.artifact)
 
 
@@ -53,7 +54,6 @@ def overview(artifact: Artifact) -> dict[str, Any]:
     """Return the contents of an artifact: identity, history, sparsity, bytes, graphs, accuracy."""
     manifest, reports = artifact.manifest, verify_artifact(artifact)
     sizes = {path: file.size for path, file in manifest.files.items()}
-    evaluation = artifact.root / REPORT
     return {
         "path": str(artifact.root),
         "family": manifest.family,
@@ -75,15 +75,16 @@ def overview(artifact: Artifact) -> dict[str, Any]:
         },
         "card": artifact.card_note,
         "pruned": pruned_accuracy(manifest),
-        "evaluation": json.loads(evaluation.read_text(encoding="utf-8")) if REPORT in manifest.files else None,
+        "evaluation": _evaluation(artifact.root / REPORT) if REPORT in manifest.files else None,
     }
 
 
 def show_overview(found: dict[str, Any]) -> None:
     """Print an overview."""
     count = found["bytes"]
-    print(f"{found['path']}: {found['family']} from {found['origin']}, {found['state']}, digest {found['digest'][:16]}")
-    print("history: " + " -> ".join(_brief(step) for step in found["history"]))
+    path, family, origin = (shortened(found[name]) for name in ("path", "family", "origin"))
+    print(f"{path}: {family} from {origin}, {found['state']}, digest {found['digest'][:16]}")
+    print("history: " + shortened(" -> ".join(_brief(step) for step in found["history"]), 2000))
     rows = [
         ("layers that hold", f"{found['layers']} of {_listed(found['patterns'])}" if found["holds"] else "BROKEN"),
         ("sparsity of those layers", percent(found["sparsity"])),
@@ -101,6 +102,29 @@ def show_overview(found: dict[str, Any]) -> None:
     if found["evaluation"]:
         print()
         show_accuracies(found["evaluation"])
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    """Return the accuracies that eval wrote, once they have the form that is printed."""
+    try:
+        found = read_json(path)
+        for model in found["models"].values():
+            _ = float(model["overall"]), *(float(model["by_kind"][kind]) for kind in _kinds(found))
+        _ = found["count"], _pruned(found)
+        return dict(found)
+    except (*UNUSABLE, StopIteration) as error:
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}: {one_line(error)}): run 'vlmc eval {path.parent.parent}' again"
+        ) from None
+
+
+def _kinds(found: dict[str, Any]) -> list[str]:
+    return list(next(iter(found["models"].values()))["by_kind"])
+
+
+def _pruned(found: dict[str, Any]) -> tuple[Any, ...]:
+    before = found.get("pruned")
+    return () if before is None else (float(before["overall"]), before["count"], before["split"], before["data"])
 
 
 def _brief(step: dict[str, Any]) -> str:

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from vlmc.exporters import BACKENDS, resolve
+from vlmc.runtime.errors import shortened
 from vlmc.runtime.reports import LayerReport
+
+LONGEST = 2000  # characters of a cell
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a plain table: the first column left-aligned, the others right-aligned."""
-    lines = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(line[column]) for line in [list(header), *lines]) for column in range(len(header))]
-    for line in [list(header), ["-" * width for width in widths], *lines]:
+    head, *lines = [[shortened(str(cell), LONGEST) for cell in row] for row in (header, *rows)]
+    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
+    for line in [head, ["-" * width for width in widths], *lines]:
         cells = [
             cell.ljust(width) if not column else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))

@@ -19,9 +19,9 @@ class ExportSettings(Settings):
 class RunSettings(Settings):
     """How to answer."""
 
-    max_new_tokens: int = Field(default=32, ge=1)
+    max_new_tokens: int = Field(default=32, ge=1, le=1_000_000)
     """Longest answer in tokens."""
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, le=1000)
     """Sampling temperature; 0 takes the likeliest token."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Sample from the likeliest tokens that together have this probability."""

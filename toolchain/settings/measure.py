@@ -12,9 +12,9 @@ class EvalSettings(DataSettings):
 
     panel = "Evaluation"
 
-    count: int | None = Field(default=None, ge=1)
+    count: int | None = Field(default=None, ge=1, le=1_000_000_000)
     """Number of questions. [default: all]"""
-    batch: int = Field(default=64, ge=1)
+    batch: int = Field(default=64, ge=1, le=1_000_000)
     """Questions to answer at once; a smaller batch takes less memory and gives the same answers."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU if there is one]"""
@@ -33,7 +33,7 @@ class SweepSettings(MethodSettings):
     """Sparsities to prune both towers, vision only and language only to, separated by commas."""
     calibration_data: str | None = None
     """Data set to calibrate on. [default: the questions' own; the demo's splits share no image]"""
-    count: int | None = Field(default=None, ge=1)
+    count: int | None = Field(default=None, ge=1, le=1_000_000_000)
     """Number of questions. [default: all]"""
 
 
@@ -42,5 +42,5 @@ class WriteSettings(Settings):
 
     split: str = "test"
     """Split: train, validation or test."""
-    count: int | None = Field(default=None, ge=1)
+    count: int | None = Field(default=None, ge=1, le=1_000_000_000)
     """Number of questions. [default: the split's usual number]"""

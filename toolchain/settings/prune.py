@@ -53,13 +53,13 @@ class MethodSettings(DataSettings):
     """Then refit the kept weights to the layer's dense output (least squares)."""
     reconstruct: Annotated[bool, RARE] = False
     """Train the kept weights of each pruned block towards the dense block's output."""
-    reconstruct_epochs: Annotated[int, RARE] = Field(default=10, ge=1)
+    reconstruct_epochs: Annotated[int, RARE] = Field(default=10, ge=1, le=100_000)
     """Passes of --reconstruct over the calibration samples."""
     tokens: Annotated[TokenPolicy, RARE] = "all"
     """Tokens that count in the language model: all, text, or atv (text, and the visual tokens that a block changes most)."""
     allow_dense: Annotated[bool, RARE] = False
     """Leave layers dense whose input size is not a multiple of the pattern's group, instead of refusing the model."""
-    calibration: int = Field(default=128, ge=1)
+    calibration: int = Field(default=128, ge=1, le=10_000_000)
     """Number of calibration samples."""
     spill: Annotated[bool, RARE] = False
     """Keep the calibration activations on disk instead of in memory."""

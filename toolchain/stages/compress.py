@@ -76,7 +76,7 @@ class Compress(Stage):
             for number, stage in enumerate(self.stages, 1):
                 destination = run.path / f"{number}-{stage.name}"
                 result = Artifact.open(destination) if destination.is_dir() else stage.run(current, destination)
-                current = SavedModel(str(destination), destination)
+                current = SavedModel(str(destination), destination, source.trust)
         finally:
             if _is_bare(run.path):
                 run.remove()

@@ -71,12 +71,12 @@ class Merge(ArtifactStage):
         adapters = [load_adapter(folder) for folder in folders]
         merging = Merging(source.stream(cpu), manifest.layers, KeepMasks(artifact.root, manifest), adapters)
         merging.check_masks()
-        save_model(source.folder, draft.root, merging.weights())
+        save_model(source.folder, draft.root, merging.weights(), code=source.trust)
         carry(artifact.root, draft.root, [path for path in manifest.files if path in (MASKS, TABLE, PLOT)])
         check_saved(merging, draft.root)
         encoder = Encoder(source.load_processor(), source.family, merging.model.module)
         examples = choose_examples(encoder, self.samples, self.data, folders)
-        merged = SavedModel(source.name, draft.root).stream(cpu)
+        merged = SavedModel(source.name, draft.root, source.trust).stream(cpu)
         proof = prove_logits(merging, merged, source.family, in_batches(examples.encoded, encoder))
         told: dict[str, Any] = {"adapters": [one.method.name for one in adapters]} if len(adapters) > 1 else {}
         told |= {"noise": True} if examples.noise else {}

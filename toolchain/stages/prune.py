@@ -61,7 +61,7 @@ class Prune(ArtifactStage):
     def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         with ThreadPoolExecutor(1) as beside:  # the dense files are hashed and copied while samples are encoded and run
             beside.submit(lambda: source.digest)
-            copied = beside.submit(copy_model, source.folder, draft.root)
+            copied = beside.submit(copy_model, source.folder, draft.root, code=source.trust)
             pruned = self._prune(source, draft.destination)
         copied.result()
         remember(source)

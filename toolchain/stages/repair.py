@@ -49,7 +49,8 @@ class Repair(ArtifactStage):
     """Train adapters on the pruned layers and the interface, with the dense model as the teacher.
 
     `samples` and `validation` replace the data sets of the options; `dense` names the dense model where it is not found by
-    itself. Of several processes the main one runs the stage, the others `assist`.
+    itself, and `download` lets the hub be asked for it. Of several processes the main one runs the stage, the others
+    `assist`.
     """
 
     name, accepts, produces = "repair", ("pruned",), "adapted"
@@ -61,6 +62,7 @@ class Repair(ArtifactStage):
         *,
         resume: bool = False,
         dense: str | None = None,
+        download: bool = False,
         samples: Sequence[Sample] | None = None,
         validation: Sequence[Sample] | None = None,
         progress: Progress | None = None,
@@ -68,7 +70,7 @@ class Repair(ArtifactStage):
     ) -> None:
         super().__init__(group)
         self.options, self.seed = options, seed
-        self.resume, self.dense = resume, dense
+        self.resume, self.dense, self.download = resume, dense, download
         self.progress = progress or Progress(quiet=True)
         self.data = TrainingData(options, seed, self.progress, samples, validation)
 
@@ -83,7 +85,7 @@ class Repair(ArtifactStage):
     def requires(self, source: SavedModel) -> None:
         artifact = _opened(source)
         artifact.verify_files()
-        self._teacher(artifact)
+        self._teacher(source)
 
     def inputs(self) -> dict[str, str]:
         check_kernel(self.options.kernel, self.options.rank, self.group.device)
@@ -121,12 +123,14 @@ class Repair(ArtifactStage):
 
     def _trainer(self, source: SavedModel, folder: Path) -> Trainer:
         artifact = _opened(source)
-        assembly = Assembly(source, artifact, self._teacher(artifact), self.options, self.seed, self.group)
+        assembly = Assembly(source, artifact, self._teacher(source), self.options, self.seed, self.group)
         return assembly.trainer(self.data, folder)
 
-    def _teacher(self, artifact: Artifact) -> SavedModel | None:
+    def _teacher(self, source: SavedModel) -> SavedModel | None:
         """Return the dense model, None for a method that is not distilled."""
-        return find_dense(artifact, self.dense) if self.method.distilled else None
+        if not self.method.distilled:
+            return None
+        return find_dense(_opened(source), self.dense, download=self.download, trust=source.trust)
 
     def _ask_pruned(self, source: SavedModel) -> dict[str, Any]:
         """Return the pruned model's accuracy on the first validation questions with short answers, as a measure.

@@ -30,6 +30,7 @@ def hub(tmp_path: Path, asked: list[Asked], monkeypatch: pytest.MonkeyPatch) -> 
         return load(str(folder), *arguments, cache_dir=str(tmp_path / "cache"), **options)
 
     monkeypatch.setattr(datasets, "load_dataset", fetch)
+    monkeypatch.setattr("vlmc.toolchain.data.forms.hub._is_away", lambda name: False)
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)  # seconds after each stream
     monkeypatch.chdir(tmp_path)
 
@@ -99,8 +100,14 @@ def test_only_the_hub_is_streamed(tmp_path: Path, asked: list[Asked]) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_offline_it_says_so_in_one_line(stream: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_offline_it_says_so_in_one_line(
+    stream: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vlmc.toolchain.data.forms.hub._is_away", lambda name: True)
+    before = datasets.config.HF_HUB_OFFLINE
     with pytest.raises(EnvironmentLacks, match="no data set at some/thing, and the hub cannot be reached") as caught:
         data.load(DataSettings(data="some/thing", stream=stream), "train", 4)
     assert "\n" not in str(caught.value)
+    assert not caplog.records, "no line for each try"
+    assert datasets.config.HF_HUB_OFFLINE is before

@@ -1,13 +1,15 @@
 """Data sets read by Hugging Face's `datasets`: a hub id, downloaded or streamed, or a folder of `save_to_disk`."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.data.forms.parquet import bytes_of, holds_bytes, is_list, numbered
@@ -15,6 +17,7 @@ from vlmc.toolchain.data.forms.rows import Place, Rows
 from vlmc.toolchain.data.sample import Stored
 from vlmc.toolchain.data.sources import Source
 
+_PATIENCE = 2.0  # seconds for the hub's first answer
 BUFFER = 1_000  # rows of a stream's shuffle buffer
 
 
@@ -137,17 +140,46 @@ class TakenRows(Rows):
 
 @contextmanager
 def _told(source: Source) -> Iterator[None]:
-    """Turn the errors of `datasets` into one line."""
+    """Turn the errors of `datasets` into one line; where the hub cannot be reached, only its cache is read."""
+    away = _is_away(source.name)
+    try:
+        with _offline() if away else nullcontext():
+            yield
+    except Exception as error:
+        raise _explained(source, error, away) from None
+
+
+def _explained(source: Source, error: Exception, away: bool) -> Exception:
+    """Return an error of `datasets` as one line."""
+    if isinstance(error, OSError) or (away and isinstance(error, DatasetNotFoundError)):
+        return EnvironmentLacks(f"no data set at {source.name}, and the hub cannot be reached: give a file or a folder")
+    if isinstance(error, DatasetNotFoundError):
+        return InputError(f"no data set called {source.name} here or on the hub, or you have no access to it")
+    if isinstance(error, (ValueError, TypeError, DatasetsError)):
+        return InputError(f"{source.name}: {_one_line(error)} (--split NAME, {source.name}?config=NAME)")
+    return error
+
+
+def _is_away(name: str) -> bool:
+    """Ask the hub once whether it is there: `datasets` would ask for half a minute, and say so at each try."""
+    try:
+        HfApi().dataset_info(name, timeout=_PATIENCE)
+    except (HfHubHTTPError, HFValidationError):
+        return False  # it answered, or `datasets` will say what is wrong with the name
+    except Exception:  # its client's errors, whose base depends on the version
+        return True
+    return False
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Let `datasets` and the hub's client read their caches alone, as with HF_HUB_OFFLINE=1."""
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
-    except DatasetNotFoundError:
-        raise InputError(f"no data set called {source.name} here or on the hub, or you have no access to it") from None
-    except (ValueError, TypeError, DatasetsError) as error:
-        raise InputError(f"{source.name}: {_one_line(error)} (--split NAME, {source.name}?config=NAME)") from None
-    except OSError:
-        raise EnvironmentLacks(
-            f"no data set at {source.name}, and the hub cannot be reached: give a file or a folder"
-        ) from None
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def _label_names(features: Any) -> dict[str, Callable[[int], str]]:

@@ -67,6 +67,8 @@ class _Window:
         while True:
             try:
                 _, end = self._decode(self._text, self._at)
+            except RecursionError:
+                raise ValueError("it is nested too deeply") from None
             except json.JSONDecodeError as error:
                 cut = error.pos > len(self._text) - _CUT or error.msg.startswith("Unterminated string")
                 if cut and self._grow():

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.forms.rows import Place, Rows
+from vlmc.toolchain.data.regular import read_regular
 from vlmc.toolchain.data.sample import Stored
 
 
@@ -121,14 +122,22 @@ def bytes_of(value: Any, folder: Path, where: str) -> bytes:
     """Return the bytes of an image cell, read from its path if it has only that.
 
     Raises:
-        InputError: the cell is empty.
+        InputError: the cell is empty, or its path is not that of a file that can be read.
     """
     if isinstance(value, dict):
         path = value.get("path")
-        value = value.get("bytes") or ((folder / path).read_bytes() if path else None)
+        value = value.get("bytes") or (_content(folder, path, where) if path else None)
     if not isinstance(value, bytes):
         raise InputError(f"{where} is empty")
     return value
+
+
+def _content(folder: Path, path: Any, where: str) -> bytes:
+    try:
+        return read_regular(folder / path)
+    except (OSError, TypeError, ValueError) as error:  # a missing file, a path that is no text, one with a zero byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{where}: {str(path)[:200]!r} cannot be read: {reason}") from None
 
 
 def _columns(path: Path) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:

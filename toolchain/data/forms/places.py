@@ -1,7 +1,7 @@
 """From the name of a source to its rows: a file, a folder, a pattern of files, or a data set of the hub."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from itertools import product
 from pathlib import Path
@@ -10,6 +10,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain import builtin
 from vlmc.toolchain.data.forms.rows import ManyRows, Rows
 from vlmc.toolchain.data.forms.text import open_text
+from vlmc.toolchain.data.regular import is_regular
 from vlmc.toolchain.data.sources import Source
 
 FORMS = (".json", ".jsonl", ".csv", ".parquet", ".tar")
@@ -17,6 +18,8 @@ LAYOUTS = (("metadata.jsonl", "metadata.csv", "metadata.parquet"), ("*.parquet",
 """Files to look for in a folder, in this order; first at its top, then up to two folders down."""
 SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
 """Words in file and folder names that stand for a split."""
+MOST_FILES = 100_000
+"""Files that a pattern may stand for."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PATTERN = re.compile(r"[*\[{]")
 
@@ -29,9 +32,9 @@ def open_rows(source: Source, split: str, limit: int | None) -> Rows:
         EnvironmentLacks: the hub cannot be reached.
     """
     path = Path(source.name)
-    if path.is_dir():
+    if _is_folder(path):
         return _open_folder(path, source, split, limit)
-    files = [path] if path.is_file() else _matching(source.name)
+    files = [path] if is_regular(path) else _matching(source.name)
     if files:
         splits = {file: _words(file.name) for file in files}
         return open_files(_of_split(splits, source.split, source.name), source.name, limit)
@@ -77,7 +80,7 @@ def _open_folder(folder: Path, source: Source, split: str, limit: int | None) ->
 
         return open_saved(folder, source, source.split or split)
     for depth, layout in product(("", "*/", "*/*/"), LAYOUTS):
-        files = sorted(path for pattern in layout for path in folder.glob(depth + pattern))
+        files = sorted(path for pattern in layout for path in folder.glob(depth + pattern) if is_regular(path))
         if files:
             splits = {file: _words(file.relative_to(folder).as_posix()) for file in files}
             named = any(words & set(SPLITS.values()) for words in splits.values())
@@ -112,12 +115,15 @@ def _matching(name: str) -> list[Path]:
     if not _PATTERN.search(name):
         return []
     found: list[Path] = []
-    for pattern in _braces(name):
+    for number, pattern in enumerate(_braces(name)):
+        if number == MOST_FILES:
+            raise InputError(f"no data set at {name[:200]}: it stands for more than {MOST_FILES:,} files")
         files = sorted(glob(pattern)) if re.search(r"[*\[]", pattern) else [pattern]
         found += [Path(file) for file in files]
-    missing = next((file for file in found if not file.is_file()), None)
-    if missing is not None or not found:
-        raise InputError(f"no data set at {name}: no file at {missing or name}")
+        if missing := next((file for file in files if not is_regular(Path(file))), None):
+            raise InputError(f"no data set at {name}: no file at {missing}")
+    if not found:
+        raise InputError(f"no data set at {name}: no file at {name}")
     return found
 
 
@@ -127,9 +133,16 @@ def _braces(name: str) -> Iterator[str]:
     if match is None:
         yield name
         return
-    span = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])
-    choices = match[1].split(",")
+    span = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", match[1])
+    choices: Iterable[str] = match[1].split(",")
     if span is not None:
-        choices = [str(number).zfill(len(span[1])) for number in range(int(span[1]), int(span[2]) + 1)]
+        choices = (str(number).zfill(len(span[1])) for number in range(int(span[1]), int(span[2]) + 1))
     for choice in choices:
         yield from _braces(name[: match.start()] + choice + name[match.end() :])
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or with a zero byte
+        return False

@@ -4,7 +4,6 @@ Read with tarfile: `datasets` would copy a whole file into its cache before the 
 and its errors do not name the member.
 """
 
-import json
 import re
 import tarfile
 from array import array
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.json_text import parse_json
 from vlmc.toolchain.data.forms.rows import Place, Rows
 from vlmc.toolchain.data.sample import Stored
 
@@ -110,10 +110,10 @@ def _texts(member: TarMember, ending: str) -> dict[str, Any]:
     """Return a member's columns: the keys of a .json, or the text itself, named after its extension."""
     try:
         text = member.read().decode("utf-8-sig")
-        found = json.loads(text) if ending == "json" else {ending: text}
+        found = parse_json(text) if ending == "json" else {ending: text}
     except UnicodeDecodeError:
         return {ending: member}
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{member} cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise InputError(f"{member} is not a JSON object")

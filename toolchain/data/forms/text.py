@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.json_text import parse_json
 from vlmc.toolchain.data.forms.json_list import list_spans
 from vlmc.toolchain.data.forms.rows import Place, Rows
 
@@ -129,7 +130,7 @@ class JsonList(TextRows):
 
 
 def _object(text: str) -> dict[str, Any]:
-    found = json.loads(text)
+    found = parse_json(text)
     if not isinstance(found, dict):
         raise ValueError("an entry must be an object with image and conversations, or image, question and answer")
     return found

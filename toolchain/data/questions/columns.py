@@ -1,12 +1,12 @@
 """Which column is the image, the question and the answer: named by the user, or found by the usual names."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.json_text import parse_json
 from vlmc.toolchain.data.forms.rows import Rows
 from vlmc.toolchain.data.questions.conversations import Asked, placed, questions
 from vlmc.toolchain.data.sample import MARK
@@ -99,7 +99,7 @@ def _images(value: Any) -> list[Any]:
     """Return the images of a row; a text that is a JSON list, as in CSV, holds several."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             return [value]
     return value if isinstance(value, list) else [] if value is None else [value]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlmc.runtime.controls import without
 from vlmc.toolchain.data.sample import MARK
 
 _ROLES = {
@@ -75,14 +76,14 @@ def placed(text: str, images: int) -> str:
     marks = text.count(MARK)
     if images > 1 and marks not in (0, images):
         raise ValueError(f"{marks} marks {MARK} for {images} images")
-    return (text if images > 1 else text.replace(MARK, "")).strip()
+    return (text if images > 1 else without(MARK, text)).strip()
 
 
 def _shown(asked: Sequence[_Turn], images: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield each question's text with its marks, and all images up to its turn."""
     listed = any(turn.listed and turn.images for turn in asked)
     if not any(turn.images for turn in asked) or (len(images) < 2 and not listed):
-        yield from ((turn.text.replace(MARK, ""), tuple(images)) for turn in asked)
+        yield from ((without(MARK, turn.text), tuple(images)) for turn in asked)
         return
     unnamed = sum(image is None for turn in asked for image in turn.images)
     if unnamed and unnamed != len(images):
@@ -113,7 +114,7 @@ def _turn(entry: Mapping[str, Any]) -> _Turn:
     role = entry.get("role") if "role" in entry else entry.get("from")
     content = entry.get("content") if "role" in entry else entry.get("value")
     kind = str(entry["kind"]) if entry.get("kind") else None
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise ValueError(f"conversations {_MUST}; a turn is from {role!r}")
     if isinstance(content, str):
         return _Turn(_ROLES[role], content, (None,) * content.count(MARK), kind=kind)
@@ -122,7 +123,7 @@ def _turn(entry: Mapping[str, Any]) -> _Turn:
     texts, images = [], []
     for part in content:
         image = _image(part)
-        texts.append(str(part.get("text") or "").replace(MARK, "") if image is None else MARK)
+        texts.append(without(MARK, str(part.get("text") or "")) if image is None else MARK)
         images += [] if image is None else image
     if images and _ROLES[role] != "user":
         raise ValueError(f"a turn of {role} holds an image: only questions may")

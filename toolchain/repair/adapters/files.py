@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vlmc.runtime.artifact import digest_of_files, sha256_file
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.json_text import parse_json, read_json
 from vlmc.toolchain.models.saving import write_tensors
 from vlmc.toolchain.repair.adapters.attaching import Adapters, attach
 from vlmc.toolchain.repair.methods import METHODS, Adapted, AdapterSpec, Method
@@ -88,10 +89,10 @@ def load_adapter(folder: Path) -> SavedAdapter:
     try:
         with safe_open(folder / _WEIGHTS, "pt") as file:
             tensors = _Tensors(folder / _WEIGHTS, list(file.keys()))
-            note = json.loads((file.metadata() or {}).get(_NOTE, "{}"))
-    except (SafetensorError, OSError) as error:
+            note = parse_json((file.metadata() or {}).get(_NOTE, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{folder / _WEIGHTS} is damaged ({error}): repair the model again") from None
-    if note.get("method") not in METHODS:
+    if not isinstance(note, dict) or note.get("method") not in METHODS or not isinstance(note.get("base_digest"), str):
         raise InputError(f"{folder / _WEIGHTS} has a method that this vlmc does not know: repair the model again")
     method = METHODS[note["method"]]
     ranks = _read_ranks(folder / _CONFIG, method)
@@ -180,7 +181,7 @@ def _most_common(values: Mapping[str, Any]) -> Any:
 
 def _read_ranks(path: Path, method: Method) -> dict[str, tuple[int, float]]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         if config["peft_type"] != method.peft_type or config["lora_dropout"] or config["bias"] != "none":
             raise InputError(f"{path} is not an adapter of {method.name}: repair the model again")
         ranks, alphas = config["rank_pattern"], config["alpha_pattern"]
