@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import pico
-from tests.artifacts import DEPLOYABLE, pruned
+from tests.artifacts import DEPLOYABLE, dense, pruned
 from tests.exporters.material import TWO_FOUR, Small, small
 from vlmc import exporters
 from vlmc.exporters.base import Options
@@ -63,7 +63,7 @@ def test_profiles_take_every_axis(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_profiles_agree_in_each_of_their_shapes(family: str, tmp_path: Path) -> None:
-    saved = SavedModel.find(str(pico.save(family, tmp_path)))
+    saved = SavedModel.find(str(dense(family, tmp_path / "dense")))
     vision, _, decoder = deploy(saved, saved.load(), {}).specs
     shapes = profile_shapes(decoder)
     for which in range(3):

@@ -53,9 +53,9 @@ def prompt_tokens(model: str, image: Image, prompts: tuple[str, str]) -> str:
 
 def read_image(image: Image) -> str:
     """Open an image as the runtime does."""
-    from vlmc.runtime.images import open_picture
+    from vlmc.runtime.images import open_image
 
-    return str(open_picture(image).size)
+    return str(open_image(image).size)
 
 
 def read_data(data: str, count: int | None = None) -> str:

@@ -52,7 +52,7 @@ class Material:
 
     def images(self) -> list[Path]:
         """Return a few image files, PNG and JPEG."""
-        return sorted((self.data()["image_folder"] / "pictures").iterdir())
+        return sorted((self.data()["image_folder"] / "images").iterdir())
 
     def _made(self, name: str, *commands: Command) -> Path:
         """Run the commands in a new folder; what one of them fails with is an error of the material, not of a case."""

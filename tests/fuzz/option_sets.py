@@ -90,6 +90,9 @@ def draw(random: Random) -> tuple[tuple[str, ...], dict[str, str]]:
 def _spoil(random: Random, argv: list[str]) -> None:
     """Set an option of the verb to something odd, or spoil what stands in its place; one of another verb now and then."""
     do = random.random()
+    if not argv:
+        argv.append(random.choice([*TEXTS, *_ODD]))
+        return
     if do < 0.1:
         argv[random.randrange(len(argv))] = random.choice([*TEXTS, *_ODD])
         return
