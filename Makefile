@@ -7,7 +7,7 @@ OLDEST := requirements/oldest.txt
 COMPILE := $(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--default-index https://pypi.org/simple --no-config --no-annotate --quiet --custom-compile-command 'make lock'
 
-.PHONY: demo test check test-latest test-oldest lock clean
+.PHONY: demo test check test-latest test-oldest lock sanitize check-arm clean
 
 demo: .venv/all
 	sh examples/demo.sh $(BIN)/vlmc demo-output
@@ -53,3 +53,24 @@ lock: .venv/dev
 
 clean:
 	rm -rf .venv .venv-latest .venv-oldest demo-output build dist
+
+# The kernels in C++ under AddressSanitizer and UndefinedBehaviorSanitizer; with -j in half the time.
+KERNELS := avx512 avx2 neon portable matmul check
+CHECKED := -std=c++17 -O1 -g1 -Wno-maybe-uninitialized -Iruntime/kernels
+vpath %.cpp runtime/kernels tests/runtime/kernels
+
+sanitize: build/sanitized/check
+	$<
+
+build/sanitized/check: $(KERNELS:%=build/sanitized/%.o)
+	$(CXX) -fsanitize=address,undefined $^ -o $@
+
+build/sanitized/%.o: %.cpp $(wildcard runtime/kernels/*.h)
+	@mkdir -p $(@D)
+	$(CXX) $(CHECKED) -fsanitize=address,undefined -fno-sanitize-recover=all -c $< -o $@
+
+# The NEON kernels on any machine: apt install g++-aarch64-linux-gnu qemu-user
+check-arm:
+	@mkdir -p build
+	aarch64-linux-gnu-g++ $(CHECKED) -static $(wildcard $(KERNELS:%=runtime/kernels/%.cpp)) tests/runtime/kernels/check.cpp -o build/check-arm
+	qemu-aarch64 build/check-arm

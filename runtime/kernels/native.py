@@ -73,8 +73,10 @@ def matmul(x_RI: Array, packed: Packed, bias_O: Array | None = None, instruction
 def product(x_RI: Array, packed: Packed, bias_O: Array | None, y_RO: Array) -> "_Product":
     """Describe a product to `run`; the arrays must outlive it, lie contiguous, and x, bias and y be float32."""
     for array in (x_RI, y_RO, *([] if bias_O is None else [bias_O])):
-        assert array.dtype == np.float32 and array.flags.c_contiguous
-    assert x_RI.shape[1] == packed.inputs and y_RO.shape == (x_RI.shape[0], packed.outputs)
+        assert array.dtype == np.float32
+        assert array.flags.c_contiguous
+    assert x_RI.shape[1] == packed.inputs
+    assert y_RO.shape == (x_RI.shape[0], packed.outputs)
     dense = int(packed.positions is None)
     arrays = (x_RI, packed.values, packed.positions, packed.scales, bias_O, y_RO)
     pointers = (None if array is None else array.ctypes.data for array in arrays)
