@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from products.subject import Subject
 
+from products.subject import Subject
 from vlmc.runtime.kernels.native import require_library
 from vlmc.runtime.kernels.packing import Array, ValueType
 

@@ -15,7 +15,8 @@ namespace avx2 {
 struct Vectors {
   using F = __m256;
   using I = __m256i;
-  static constexpr int lanes = 8, rows = 4, blocks = 1, chains = 2;
+  static constexpr int lanes = 8, rows = 4, chains = 2;
+  static constexpr int blocks(int rows) { return rows == 1 ? 2 : 1; }
 
   VLMC_INLINE F zero() { return _mm256_setzero_ps(); }
   VLMC_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }

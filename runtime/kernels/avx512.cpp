@@ -15,7 +15,8 @@ namespace avx512 {
 struct Vectors {
   using F = __m512;
   using I = __m512i;
-  static constexpr int lanes = 16, rows = 8, blocks = 2, chains = 4;
+  static constexpr int lanes = 16, rows = 8, chains = 4;
+  static constexpr int blocks(int rows) { return rows <= 2 ? 6 : rows <= 4 ? 4 : 2; }
 
   VLMC_INLINE F zero() { return _mm512_setzero_ps(); }
   VLMC_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }

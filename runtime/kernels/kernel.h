@@ -106,18 +106,30 @@ struct Sums {
   }
 };
 
-template <Type T, bool Dense, int B, int R = Vectors::rows>
-Kernel of_rows(int rows) {
+// Several blocks are several streams of memory, which the hardware reads ahead side by side: the fewer rows, the more.
+template <Type T, bool Dense, int R>
+Kernel of_blocks(int blocks) {
+  constexpr int most = Vectors::blocks(R);
+  if constexpr (most >= 6)
+    if (blocks >= 6) return &Sums<T, Dense, R, 6>::run;
+  if constexpr (most >= 4)
+    if (blocks >= 4) return &Sums<T, Dense, R, 4>::run;
+  if constexpr (most >= 2)
+    if (blocks >= 2) return &Sums<T, Dense, R, 2>::run;
+  return &Sums<T, Dense, R, 1>::run;
+}
+
+template <Type T, bool Dense, int R = Vectors::rows>
+Kernel of_rows(int rows, int blocks) {
   if constexpr (R == 0)
     return nullptr;
   else
-    return rows == R ? &Sums<T, Dense, R, B>::run : of_rows<T, Dense, B, R - 1>(rows);
+    return rows == R ? of_blocks<T, Dense, R>(blocks) : of_rows<T, Dense, R - 1>(rows, blocks);
 }
 
 template <Type T>
 Kernel of_type(bool dense, int rows, int blocks) {
-  if (blocks == 1) return dense ? of_rows<T, true, 1>(rows) : of_rows<T, false, 1>(rows);
-  return dense ? of_rows<T, true, Vectors::blocks>(rows) : of_rows<T, false, Vectors::blocks>(rows);
+  return dense ? of_rows<T, true>(rows, blocks) : of_rows<T, false>(rows, blocks);
 }
 
 static Kernel find(Type type, bool dense, int rows, int blocks) {

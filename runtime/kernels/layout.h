@@ -16,10 +16,10 @@
 
 namespace vlmc {
 
-constexpr int kLanes = 16;   // outputs in a block
-constexpr int kGroup = 4;    // columns in a group
-constexpr int kGroups = 8;   // groups in a chunk
-constexpr int kChunk = 32;   // columns in a chunk
+constexpr int kLanes = 16;  // outputs in a block
+constexpr int kGroup = 4;   // columns in a group
+constexpr int kGroups = 8;  // groups in a chunk
+constexpr int kChunk = 32;  // columns in a chunk
 
 enum Type : int { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2, kInt8 = 3 };
 
@@ -58,10 +58,12 @@ struct Segment {
 // Writes the sums [row][block][16].
 using Kernel = void (*)(const Segment&, float* sums);
 
-// What one instruction set offers; `find` returns the kernel for up to `rows` rows and `blocks` blocks at once.
+// What one instruction set offers: at most `rows` rows at once, and for so many rows at most `blocks(rows)` blocks, 1, 2,
+// 4 or 6. `find` returns the kernel for these.
 struct InstructionSet {
   const char* name;
-  int rows, blocks;
+  int rows;
+  int (*blocks)(int rows);
   bool (*present)();
   Kernel (*find)(Type type, bool dense, int rows, int blocks);
 };

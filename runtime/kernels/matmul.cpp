@@ -18,7 +18,12 @@ constexpr int64_t kChunksInPass = 16;      // 512 columns: 18 KiB of bf16 weight
 constexpr int64_t kBlocksInTask = 8;       // 128 outputs
 constexpr int64_t kEnoughTasks = 16;       // for threads to share
 
+constexpr int64_t kMostSums = 16 * kLanes; // rows times blocks of the largest kernel
+
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// As many of these blocks as a kernel takes at once.
+constexpr int64_t at_once(int64_t blocks) { return blocks >= 6 ? 6 : blocks >= 4 ? 4 : blocks >= 2 ? 2 : 1; }
 
 const InstructionSet* const kSets[] = {
 #if defined(__x86_64__)
@@ -41,17 +46,19 @@ Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(pro
   const int64_t blocks = product.blocks(), chunks = product.chunks();
   row_blocks_ = ceil_div(product.rows, set.rows);
   row_tasks_ = ceil_div(row_blocks_, kRowBlocksInTask);
+  most_blocks_ = set.blocks(int(ceil_div(product.rows, std::max<int64_t>(1, row_blocks_))));
+  while (most_blocks_ > 1 && ceil_div(blocks, most_blocks_) * row_tasks_ < kEnoughTasks) most_blocks_ = int(at_once(most_blocks_ - 1));
   if (row_blocks_ <= 1) {
-    const int64_t block_bytes = chunks * int64_t(product.chunk_bytes());
+    const int64_t block_bytes = std::max<int64_t>(1, chunks * int64_t(product.chunk_bytes()));
     chunks_in_pass_ = chunks;
-    blocks_in_task_ = std::max<int64_t>(1, kTaskBytes / std::max<int64_t>(1, block_bytes));
+    blocks_in_task_ = kTaskBytes / block_bytes;
   } else {
     const int64_t span = product.type == kInt8 ? product.span / kChunk : 1;
     chunks_in_pass_ = std::max(span, kChunksInPass / span * span);
     blocks_in_task_ = kBlocksInTask;
   }
-  blocks_in_task_ = std::min(blocks_in_task_, ceil_div(blocks, std::max<int64_t>(1, kEnoughTasks / std::max<int64_t>(1, row_tasks_))));
-  blocks_in_task_ = ceil_div(std::max<int64_t>(1, blocks_in_task_), set.blocks) * set.blocks;
+  blocks_in_task_ = std::min(blocks_in_task_, blocks * row_tasks_ / kEnoughTasks);
+  blocks_in_task_ = ceil_div(std::max<int64_t>(1, blocks_in_task_), most_blocks_) * most_blocks_;
   output_tasks_ = ceil_div(blocks, blocks_in_task_);
 }
 
@@ -82,14 +89,14 @@ void Matmul::run(int64_t task, const float* packed) const {
   const int64_t row_from = row_task * row_blocks_ / row_tasks_, row_to = (row_task + 1) * row_blocks_ / row_tasks_;
   const int64_t from = output_task * blocks_in_task_, to = std::min(from + blocks_in_task_, product_.blocks());
   if (product_.inputs == 0) {  // an empty sum: what remains is the bias
-    const float zeros[kLanes * 8] = {};
+    const float zeros[kLanes] = {};
     for (int64_t block = from; block < to; block++)
       for (int64_t row = first_row(row_from); row < first_row(row_to); row++) add(zeros, row, 1, block, 1, true);
   }
   for (int64_t chunk = 0; chunk < product_.chunks(); chunk += chunks_in_pass_) {
     const int64_t chunks = std::min(chunks_in_pass_, product_.chunks() - chunk);
     for (int64_t block = from; block < to;) {
-      const int count = block + set_.blocks <= to ? set_.blocks : 1;
+      const int count = int(std::min<int64_t>(most_blocks_, at_once(to - block)));
       for (int64_t rows = row_from; rows < row_to; rows++) run_blocks(block, count, rows, chunk, chunks, packed);
       block += count;
     }
@@ -116,7 +123,7 @@ void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chu
     s.scales_stride = spans * kLanes;
     s.span_chunks = span_chunks;
   }
-  alignas(64) float sums[8 * 2 * kLanes];
+  alignas(64) float sums[kMostSums];
   set_.find(Type(product_.type), product_.dense != 0, int(rows), count)(s, sums);
   add(sums, row, rows, block, count, chunk == 0);
 }

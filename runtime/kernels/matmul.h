@@ -29,6 +29,7 @@ class Matmul {
   const InstructionSet& set_;
   int64_t row_blocks_, row_tasks_, output_tasks_;
   int64_t blocks_in_task_, chunks_in_pass_;
+  int most_blocks_;  // that the kernel takes at once
 };
 
 }  // namespace vlmc

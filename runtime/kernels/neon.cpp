@@ -15,7 +15,8 @@ namespace neon {
 struct Vectors {
   using F = float32x4_t;
   using I = uint32x4_t;
-  static constexpr int lanes = 4, rows = 2, blocks = 1, chains = 4;
+  static constexpr int lanes = 4, rows = 2, chains = 4;
+  static constexpr int blocks(int) { return 1; }
 
   VLMC_INLINE F zero() { return vdupq_n_f32(0); }
   VLMC_INLINE F add(F a, F b) { return vaddq_f32(a, b); }

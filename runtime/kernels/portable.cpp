@@ -14,7 +14,8 @@ namespace portable {
 struct Vectors {
   using F = float;
   using I = uint32_t;
-  static constexpr int lanes = 1, rows = 2, blocks = 1, chains = 0;
+  static constexpr int lanes = 1, rows = 2, chains = 0;
+  static constexpr int blocks(int) { return 1; }
 
   VLMC_INLINE F zero() { return 0; }
   VLMC_INLINE F add(F a, F b) { return a + b; }
