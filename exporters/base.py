@@ -8,10 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from vlmc.exporters.backend import Backend
 from vlmc.exporters.graphs import GraphSpec
+from vlmc.runtime.kernels.packing import ValueType
 
 Precision = Literal["fp32", "fp16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
 """Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
+PACKED_TOLERANCE: dict[ValueType, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2, "int8": 1e-1}
+"""The same where 2:4 weights are packed for the CPU: what rounding the weights may change."""
 
 Progress = Callable[[str], None]
 """Is told the name of each graph that is done."""
@@ -19,10 +22,19 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose: the type of the weights, and the GPUs to build for; (): the backend's own choice."""
+    """What the user may choose: the type of the weights, and the GPUs to build for; (): the backend's own choice.
+
+    `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not.
+    """
 
     precision: Precision = "fp32"
     gpus: tuple[str, ...] = ()
+    cpu_sparse: ValueType | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference from torch that is allowed."""
+        return TOLERANCE[self.precision] if self.cpu_sparse is None else PACKED_TOLERANCE[self.cpu_sparse]
 
 
 class Exporter(ABC):

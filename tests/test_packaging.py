@@ -56,7 +56,10 @@ def test_the_wheel_holds_every_module_and_model(tmp_path: Path) -> None:
         shipped = {name for name in wheel.namelist() if ".dist-info" not in name}
         metadata = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     expected = {f"vlmc/{path}" for path in tracked(*FOLDERS)}
-    assert shipped == expected
+    built = shipped - expected
+    assert expected <= shipped
+    assert {Path(name).parent.as_posix() for name in built} <= {"vlmc/runtime/kernels"}
+    assert len(built) == (shutil.which("c++") is not None)
     assert "vlmc/toolchain/demo/models/demo/model.safetensors" in shipped
     bare = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ") and "extra ==" not in line]
     assert bare

@@ -136,7 +136,7 @@ def _packed(subject: Subject, kind: ValueType, *, dense: bool) -> tuple[list[onn
         arrays = {f"v{i}": packed.values, f"p{i}": packed.positions, f"s{i}": packed.scales}
         names = ["x", *(name if array is not None else "" for name, array in arrays.items())]
         names.insert(3, "")  # no bias
-        attributes = {"out_features": packed.outputs, "span": packed.span}
+        attributes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
         nodes.append(helper.make_node("MatMul24", names, [f"y{i}"], domain="vlmc", **attributes))
         tensors += [numpy_helper.from_array(array, name) for name, array in arrays.items() if array is not None]
         if kind == "bf16":

@@ -1,4 +1,4 @@
-"""The weights of one product, several of them: together they leave the cache before they are needed again, as in a decoder."""
+"""The weights of one product, several of them: together they leave the cache before they are needed again, as in a model."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,8 @@
 // The operator vlmc::MatMul24 for ONNX Runtime: Y = X W^T + bias, W packed as layout.h says.
 //
-// Inputs: X (fp32, [..., inputs]), values (fp32, bf16, fp16 or int8), positions (uint32; left out for a dense weight),
-// bias (fp32, [outputs]; may be left out), scales (fp32, int8 only). Attributes: out_features, span.
+// Inputs: X (fp32, [..., in_features]), values (fp32, bf16, fp16 or int8), positions (uint32; left out for a dense weight),
+// bias (fp32, [out_features]; may be left out), scales (fp32, int8 only). Attributes: out_features,
+// in_features, span (columns that share a scale).
 // Threads are ONNX Runtime's own.
 
 #include <atomic>
@@ -39,6 +40,7 @@ class Kernel {
 
   Failure start(const ort::KernelInfo* info) {
     VLMC_TRY(ort::KernelInfoGetAttributeInt64::of(api_)(info, "out_features", &outputs_));
+    VLMC_TRY(ort::KernelInfoGetAttributeInt64::of(api_)(info, "in_features", &inputs_));
     VLMC_TRY(ort::KernelInfoGetAttributeInt64::of(api_)(info, "span", &span_));
     const char* name = std::getenv("VLMC_CPU");
     set_ = vlmc::choose(name);
@@ -85,8 +87,9 @@ class Kernel {
   // Checks every size before a pointer is followed: a graph may come from anywhere.
   Failure describe(const Tensor (&inputs)[5], Product& to) const {
     const Tensor &x = inputs[0], &values = inputs[1], &positions = inputs[2], &bias = inputs[3], &scales = inputs[4];
-    if (x.rank == 0 || x.type != ort::kFloat) return failed("MatMul24: X must be float with a dimension of inputs");
-    to.inputs = x.dimensions[x.rank - 1];
+    if (x.rank == 0 || x.type != ort::kFloat || x.dimensions[x.rank - 1] != inputs_)
+      return failed("MatMul24: X must be float [..., in_features]");
+    to.inputs = inputs_;
     to.rows = 1;
     for (size_t i = 0; i + 1 < x.rank; i++) to.rows *= x.dimensions[i];
     to.outputs = outputs_;
@@ -99,15 +102,15 @@ class Kernel {
       case ort::kInt8Tensor: to.type = vlmc::kInt8; break;
       default: return failed("MatMul24: values must be float, bfloat16, float16 or int8");
     }
-    if (outputs_ <= 0 || to.inputs % vlmc::kGroup) return failed("MatMul24: inputs must come in groups of four");
+    if (outputs_ <= 0 || inputs_ <= 0 || inputs_ % vlmc::kGroup) return failed("MatMul24: inputs must come in groups of four");
     if (to.type == vlmc::kInt8 && (span_ <= 0 || span_ % vlmc::kChunk)) return failed("MatMul24: span must be a multiple of 32");
     const int64_t words = to.blocks() * to.chunks() * vlmc::kLanes;
-    if (values.elements != words * vlmc::kGroups * (to.dense ? 4 : 2)) return failed("MatMul24: values do not fit X and outputs");
+    if (values.elements != words * vlmc::kGroups * (to.dense ? 4 : 2)) return failed("MatMul24: values do not fit in_features and out_features");
     if (!to.dense && (positions.type != ort::kUint32 || positions.elements != words))
-      return failed("MatMul24: positions do not fit X and outputs");
-    if (bias.data && (bias.type != ort::kFloat || bias.elements != outputs_)) return failed("MatMul24: bias must be float [outputs]");
+      return failed("MatMul24: positions do not fit in_features and out_features");
+    if (bias.data && (bias.type != ort::kFloat || bias.elements != outputs_)) return failed("MatMul24: bias must be float [out_features]");
     if (to.type == vlmc::kInt8 && (scales.type != ort::kFloat || scales.elements != to.blocks() * to.spans() * vlmc::kLanes))
-      return failed("MatMul24: scales do not fit X, outputs and span");
+      return failed("MatMul24: scales do not fit in_features, out_features and span");
     to.x = static_cast<const float*>(x.data);
     to.values = values.data;
     to.positions = static_cast<const uint32_t*>(positions.data);
@@ -144,7 +147,7 @@ class Kernel {
   const ort::Api* api_;
   ort::Allocator* allocator_ = nullptr;
   const vlmc::InstructionSet* set_ = nullptr;
-  int64_t outputs_ = 0, span_ = 0;
+  int64_t inputs_ = 0, outputs_ = 0, span_ = 0;
 };
 
 Failure create(const ort::CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** to) {

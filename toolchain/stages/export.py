@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from vlmc import exporters
 from vlmc.exporters.backend import Backend, resolve
-from vlmc.exporters.base import TOLERANCE, Options, Precision
+from vlmc.exporters.base import Options, Precision
 from vlmc.runtime.artifact import Artifact, extend
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError
@@ -42,8 +42,7 @@ def export(artifact: Artifact, settings: ExportSettings, backend: str, progress:
         (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
         if described.session is not None:
             exported = Exported(deployed.deployment, folder, described.suffix, resolve(described.session))
-            tolerance = TOLERANCE[options.precision]
-            report["agreement"] = compare_answers(model, checkpoint, exported, deployed.questions, tolerance)
+            report["agreement"] = compare_answers(model, checkpoint, exported, deployed.questions, options.tolerance)
         packages = (*described.packages, "onnxruntime", "onnxruntime-gpu", *described.alternatives)
         report["versions"] = versions() | {name: found for name in packages if (found := version_of(name))}
         (folder / described.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -60,6 +59,6 @@ def _options(backend: Backend, settings: ExportSettings) -> Options:
     given = {name: value for name, value in settings.model_dump().items() if value is not None}
     for name in given:
         if name not in backend.options:
-            raise InputError(f"--{name} is no option of {backend.name}: leave it out")
+            raise InputError(f"--{name.replace('_', '-')} is no option of {backend.name}: leave it out")
     gpus = tuple(settings.gpu.split(",")) if settings.gpu else ()
-    return Options(cast(Precision, settings.precision or backend.options["precision"]), gpus)
+    return Options(cast(Precision, settings.precision or backend.options["precision"]), gpus, settings.cpu_sparse)

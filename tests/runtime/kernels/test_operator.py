@@ -1,5 +1,7 @@
 """The operator in ONNX Runtime: its answers, its threads, and graphs that do not fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -21,7 +23,7 @@ def session(packed: Packed, inputs: int, bias_O: Array | None = None, threads: i
     if packed.type == "bf16":
         tensors[0].data_type = TensorProto.BFLOAT16
     names = ["x", *(name if array is not None else "" for name, array in arrays.items())]
-    sizes = {"out_features": packed.outputs, "span": packed.span}
+    sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
     node = helper.make_node("MatMul24", names, ["y"], domain="vlmc", **sizes)
     x = helper.make_tensor_value_info("x", FLOAT, ["batch", "length", inputs])
     y = helper.make_tensor_value_info("y", FLOAT, ["batch", "length", packed.outputs])
@@ -59,11 +61,12 @@ def test_bias_may_be_left_out_and_threads_change_nothing() -> None:
 
 def test_graph_whose_sizes_do_not_fit_is_told_and_reads_nothing() -> None:
     packed, x = pack(sparse_OI(20, 64), "int8", span=64), activations_RI(1, 128)
-    with pytest.raises(Exception, match="values do not fit X and outputs"):
+    with pytest.raises(Exception, match="X must be float"):
         session(packed, 128).run(None, {"x": x[None]})
-    short = Packed("int8", 20, 64, packed.values, packed.positions, packed.scales, 32)
-    with pytest.raises(Exception, match="scales do not fit X, outputs and span"):
-        session(short, 64).run(None, {"x": x[None, :, :64]})
+    with pytest.raises(Exception, match="values do not fit in_features and out_features"):
+        session(replace(packed, inputs=128), 128).run(None, {"x": x[None]})
+    with pytest.raises(Exception, match="scales do not fit in_features, out_features and span"):
+        session(replace(packed, span=32), 64).run(None, {"x": x[None, :, :64]})
     with pytest.raises(Exception, match="bias must be float"):
         session(packed, 64, np.zeros(4, np.float32)).run(None, {"x": x[None, :, :64]})
 
