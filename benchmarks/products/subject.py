@@ -19,12 +19,15 @@ class Subject:
     inputs: int
     outputs: int
     copies: int
+    is_cold: bool
+    """Whether they all together are more than the cache holds."""
 
     @classmethod
     def of(cls, inputs: int, outputs: int, cold: int = COLD) -> "Subject":
         """Return as many copies as are cold, and no more than fit."""
         wanted = -(-cold // (inputs * outputs * 9 // 8))
-        return cls(inputs, outputs, max(1, min(wanted, MOST // (4 * inputs * outputs), COPIES)))
+        copies = max(1, min(wanted, MOST // (4 * inputs * outputs), COPIES))
+        return cls(inputs, outputs, copies, copies >= wanted)
 
     @property
     def name(self) -> str:
