@@ -22,7 +22,7 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/readme.py --check
 
-.venv/all: pyproject.toml $(LOCK)
+.venv/all: pyproject.toml setup.py $(wildcard runtime/kernels/*.cpp runtime/kernels/*.h) $(LOCK)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq -c $(LOCK) pip setuptools
 	$(BIN)/python -m pip install -qq -c $(LOCK) --no-build-isolation -e '.[all]'
@@ -55,7 +55,7 @@ clean:
 	rm -rf .venv .venv-latest .venv-oldest demo-output build dist
 
 # The kernels in C++ under AddressSanitizer and UndefinedBehaviorSanitizer; with -j in half the time.
-KERNELS := avx512 avx2 neon portable matmul check
+KERNELS = avx512 avx2 neon portable matmul check
 CHECKED := -std=c++17 -O1 -g1 -Wno-maybe-uninitialized -Iruntime/kernels
 vpath %.cpp runtime/kernels tests/runtime/kernels
 

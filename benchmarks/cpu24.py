@@ -3,7 +3,7 @@
 Every product is timed with as many weights, one after the other, as leave the cache before they are needed again; a time is
 that of one of them. Times are taken in turns; a ratio is the median of a round's baseline over the contestant, more than 1
 is faster, and its spread is from the least to the greatest round. Memory is read in the same rounds; the share of its speed
-counts the bytes of the weights alone.
+counts the bytes of the weights alone. With --threads 1 times are the processor's, else the wall clock's.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from itertools import product
 from statistics import median
 
 from products.contestants import DENSE, OPENVINO, OPENVINO_BF16, ORT, OURS, PACKED, Contestant, contestants
-from products.measuring import Reading, seconds
+from products.measuring import Reading, clock, seconds
 from products.subject import COLD, Subject
 from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
 
@@ -69,7 +69,7 @@ def run(work: Work, threads: int, line: str) -> Report:
         found = contestants(subject, threads)
         for count in (count for count in work.rows if (count >= MANY) == many):
             calls = _calls(subject, found, count) | {READING: reading}
-            times[subject, count] = seconds(calls, work.rounds)
+            times[subject, count] = seconds(calls, work.rounds, clock(threads))
             rows += _rows(subject, count, times[subject, count], found, reading.nbytes)
             print(f"{subject.name}, {count} rows", file=sys.stderr)
     if not find_spec("openvino"):

@@ -12,15 +12,23 @@ from vlmc.runtime.kernels.native import require_library
 SHORTEST = 0.02  # seconds that one time covers, by repeating
 
 
-def seconds(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+Clock = Callable[[], float]
+
+
+def clock(threads: int) -> Clock:
+    """Return the clock to read: with one thread the processor's time, which others on the machine disturb little."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def seconds(contestants: Mapping[str, Callable[[], object]], rounds: int, now: Clock) -> dict[str, list[float]]:
     """Return every contestant's times for one call, in turns after a round that does not count."""
     counts, times = dict.fromkeys(contestants, 1), {name: [] for name in contestants}
     for index in range(rounds + 1):
         for name, call in contestants.items():
-            began = time.perf_counter()
+            began = now()
             for _ in range(counts[name]):
                 call()
-            taken = (time.perf_counter() - began) / counts[name]
+            taken = (now() - began) / counts[name]
             if index:
                 times[name].append(taken)
             else:
