@@ -13,6 +13,7 @@ from vlmc.runtime.kernels.packing import ValueType
 Precision = Literal["fp32", "fp16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
 """Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
+Activations = Literal["fp32", "bf16"]
 PACKED_TOLERANCE: dict[ValueType, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2, "int8": 1e-1}
 """The same where 2:4 weights are packed for the CPU: what rounding the weights may change."""
 
@@ -24,12 +25,14 @@ Progress = Callable[[str], None]
 class Options:
     """What the user may choose: the type of the weights, and the GPUs to build for; (): the backend's own choice.
 
-    `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not.
+    `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not. `cpu_activations` is
+    the type to which these may round activations.
     """
 
     precision: Precision = "fp32"
     gpus: tuple[str, ...] = ()
     cpu_sparse: ValueType | None = None
+    cpu_activations: Activations = "fp32"
 
     @property
     def tolerance(self) -> float:

@@ -14,7 +14,7 @@ from vlmc.runtime.kernels.native import require_library
 from vlmc.runtime.kernels.packing import Array, ValueType
 
 OURS: dict[str, ValueType] = {"2:4 bf16": "bf16", "2:4 fp16": "fp16", "2:4 fp32": "fp32", "2:4 int8": "int8"}
-PACKED, DENSE, ORT = "2:4 bf16", "our kernel, dense bf16", "ONNX Runtime fp32"
+PACKED, ROUNDED, DENSE, ORT = "2:4 bf16", "2:4 bf16, x rounded to bf16", "our kernel, dense bf16", "ONNX Runtime fp32"
 TORCH, OPENVINO, OPENVINO_BF16 = "torch bf16", "OpenVINO fp32", "OpenVINO bf16"
 
 
@@ -36,7 +36,9 @@ class Contestant(ABC):
 class OnnxRuntime(Contestant):
     """One graph with a node for every weight: MatMul, or our operator where a type is given."""
 
-    def __init__(self, subject: Subject, threads: int, kind: ValueType | None = None, *, dense: bool = False) -> None:
+    def __init__(
+        self, subject: Subject, threads: int, kind: ValueType | None = None, *, dense: bool = False, level: int = 1
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -46,7 +48,7 @@ class OnnxRuntime(Contestant):
             nodes, tensors = _matmuls(subject)
         else:
             options.register_custom_ops_library(str(require_library()))
-            nodes, tensors = _packed(subject, kind, dense=dense)
+            nodes, tensors = _packed(subject, kind, level, dense=dense)
         self.nbytes = sum(len(tensor.raw_data) for tensor in tensors)
         model = _model(subject, nodes, tensors)
         self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -122,6 +124,7 @@ def contestants(subject: Subject, threads: int) -> dict[str, Contestant]:
     if find_spec("openvino"):
         found |= {OPENVINO: OpenVino(subject, threads, "f32"), OPENVINO_BF16: OpenVino(subject, threads, "bf16")}
     found[DENSE] = OnnxRuntime(subject, threads, "bf16", dense=True)
+    found[ROUNDED] = OnnxRuntime(subject, threads, "bf16", level=3)
     return found | {name: OnnxRuntime(subject, threads, kind) for name, kind in OURS.items()}
 
 
@@ -130,13 +133,16 @@ def _matmuls(subject: Subject) -> tuple[list[onnx.NodeProto], list[onnx.TensorPr
     return nodes, [numpy_helper.from_array(np.ascontiguousarray(w.T), f"w{i}") for i, w in enumerate(subject.weights)]
 
 
-def _packed(subject: Subject, kind: ValueType, *, dense: bool) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def _packed(
+    subject: Subject, kind: ValueType, level: int, *, dense: bool
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     nodes, tensors = [], []
     for i, packed in enumerate(subject.packed(kind, dense=dense)):
         arrays = {f"v{i}": packed.values, f"p{i}": packed.positions, f"s{i}": packed.scales}
         names = ["x", *(name if array is not None else "" for name, array in arrays.items())]
         names.insert(3, "")  # no bias
-        attributes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
+        sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
+        attributes = sizes | {"accuracy_level": level}
         nodes.append(helper.make_node("MatMul24", names, [f"y{i}"], domain="vlmc", **attributes))
         tensors += [numpy_helper.from_array(array, name) for name, array in arrays.items() if array is not None]
         if kind == "bf16":

@@ -11,7 +11,7 @@ BACKEND = Backend(
     report="export.json",
     tables="vlmc.exporters.onnx.report:tables",
     packages={"onnx": "export", "onnxscript": "export"},
-    options={"precision": "fp32", "cpu_sparse": ""},
+    options={"precision": "fp32", "cpu_sparse": "", "cpu_activations": "fp32"},
     session="vlmc.runtime.sessions:OnnxSession",
     verifier="vlmc.exporters.onnx.sparsity:check_onnx",
 )

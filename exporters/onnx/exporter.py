@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 from vlmc.exporters.backend import Backend
-from vlmc.exporters.base import Exporter, Options, Precision, Progress
+from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
 from vlmc.exporters.onnx.packed import check_packed, pack_weights
@@ -56,6 +56,8 @@ class OnnxExporter(Exporter):
 
     def check(self, options: Options) -> None:
         """Raise InputError where packed weights are asked for in a graph that is not fp32."""
+        if options.cpu_activations == "bf16" and options.cpu_sparse != "bf16":
+            raise InputError("--cpu-activations bf16 needs --cpu-sparse bf16: no other weights have such products")
         if options.cpu_sparse is None:
             return
         if options.precision != "fp32":
@@ -70,6 +72,7 @@ class OnnxExporter(Exporter):
         if options.cpu_sparse and not any(report.packed for report in reports):
             raise InputError("--cpu-sparse: no layer is promised as 2:4, so there is nothing to pack: leave it out")
         found = {"backend": BACKEND.name, "opset": OPSET, "precision": options.precision, "cpu_sparse": options.cpu_sparse}
+        found["cpu_activations"] = options.cpu_activations
         return found | {"graphs": [asdict(report) for report in reports]}
 
 
@@ -82,7 +85,7 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     """
     start = perf_counter()
     trace(spec, path, options.precision)
-    packed = _pack(spec, path, options.cpu_sparse) if options.cpu_sparse else []
+    packed = _pack(spec, path, options.cpu_sparse, options.cpu_activations) if options.cpu_sparse else []
     label(path, spec.sparse)
     layers = check_onnx(path)
     for layer in layers:
@@ -95,8 +98,8 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     return GraphReport(spec.name, *types, size, seconds, cases, error, options.tolerance, layers)
 
 
-def _pack(spec: GraphSpec, path: Path, kind: ValueType) -> list[str]:
+def _pack(spec: GraphSpec, path: Path, kind: ValueType, activations: Activations) -> list[str]:
     """Pack the promised 2:4 weights and hold them against the module's; return their layers."""
-    packed = pack_weights(path, spec.sparse, kind)
+    packed = pack_weights(path, spec.sparse, kind, 3 if activations == "bf16" else 1)
     check_packed(path, {layer: spec.module.get_parameter(f"{layer}.weight").detach().numpy() for layer in packed}, kind)
     return packed

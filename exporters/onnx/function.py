@@ -28,7 +28,7 @@ def function(kind: ValueType, opset: int) -> onnx.FunctionProto:
     turned = body.add("Transpose", weight, perm=[1, 0])
     body.nodes.append(helper.make_node("Add", [body.add("MatMul", "X", turned), "bias"], ["Y"]))
     opsets = [helper.make_opsetid("", opset)]
-    sizes = ["in_features", "out_features", "span"]
+    sizes = ["in_features", "out_features", "span", "accuracy_level"]
     return helper.make_function(DOMAIN, MATMUL24, inputs, ["Y"], body.nodes, opsets, sizes)
 
 

@@ -26,13 +26,16 @@ ROUNDING: dict[ValueType, float] = {"fp32": 0.0, "bf16": 2.0**-8, "fp16": 2.0**-
 _TWO_FOUR = SparsityPattern.parse("2:4")
 
 
-def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], kind: ValueType) -> list[str]:
-    """Rewrite the file in place; return the layers whose weights are packed now."""
+def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], kind: ValueType, level: int = 1) -> list[str]:
+    """Rewrite the file in place; return the layers whose weights are packed now.
+
+    `level` is the operator's accuracy_level: 1, or 3 where activations may be rounded to bf16.
+    """
     model = onnx.load(path)
     weights = Weights(model)
     found = {layer: weights.of_layer(layer) for layer, pattern in promised.items() if pattern == _TWO_FOUR}
     names = {weight.initializer for weight in found.values() if weight is not None}
-    packed = _replace(model.graph, weights, names, kind)
+    packed = _replace(model.graph, weights, names, kind, level)
     if packed:
         opset = next(entry.version for entry in model.opset_import if entry.domain == "")
         model.functions.append(function(kind, opset))
@@ -60,7 +63,7 @@ def check_packed(path: Path, layers: Mapping[str, Array], kind: ValueType) -> No
             raise CheckFailed(f"{path.name}: the packed weight of {layer} is not the model's, rounded to {kind}")
 
 
-def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: ValueType) -> set[str]:
+def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: ValueType, level: int) -> set[str]:
     """Put MatMul24 in the place of products with these weights; return the initializers that are packed."""
     consumers = {name: node for node in graph.node for name in node.input}
     uses = Counter(name for node in graph.node for name in _reads(node)) + Counter(output.name for output in graph.output)
@@ -80,6 +83,7 @@ def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: Va
             if _is_vector(weights, other, made.outputs):
                 bias, output = other, added.output[0]
         new[output] = _node(node, weight.initializer, made, bias, output)
+        new[output].attribute.append(helper.make_attribute("accuracy_level", level))
     places = [new.get(node.output[0], node) for node in graph.node]
     del graph.node[:]
     graph.node.extend(places)

@@ -61,7 +61,7 @@ static bool present() {
 
 }  // namespace avx512
 
-extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find};
+extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find, find_rounded};
 
 }  // namespace vlmc
 #endif

@@ -31,6 +31,7 @@ struct Product {
   int64_t type;    // Type
   int64_t dense;   // 0: 2:4, 1: dense
   int64_t span;    // int8: columns that share a scale
+  int64_t round;   // 1: x may be rounded to bf16 where that is quicker, which is with many rows and bf16 weights
   const float* x;  // rows x inputs
   const void* values;
   const uint32_t* positions;
@@ -47,6 +48,7 @@ struct Product {
 // A part of a product for the innermost kernel: some blocks of outputs, some rows of x, a range of chunks.
 struct Segment {
   const float* x;  // [chunk][group][row][4], from the first chunk of the range on
+  const uint16_t* rounded_x;  // the same in bf16, for kernels that take that
   const char* values;
   const uint32_t* positions;
   const float* scales;
@@ -66,8 +68,10 @@ struct InstructionSet {
   int (*blocks)(int rows);
   bool (*present)();
   Kernel (*find)(Type type, bool dense, int rows, int blocks);
+  Kernel (*find_rounded)(int rows, int blocks);  // of 2:4 bf16 weights, one or two blocks; null, or returns null: not here
 };
 
 extern const InstructionSet kAvx512, kAvx2, kNeon, kPortable;
+Kernel find_rounded(int rows, int blocks);  // of AVX-512
 
 }  // namespace vlmc

@@ -25,6 +25,13 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // As many of these blocks as a kernel takes at once.
 constexpr int64_t at_once(int64_t blocks) { return blocks >= 6 ? 6 : blocks >= 4 ? 4 : blocks >= 2 ? 2 : 1; }
 
+// The bits of bf16, rounded to nearest and ties to even; a NaN stays one.
+inline uint16_t rounded(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return uint16_t(value != value ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 const InstructionSet* const kSets[] = {
 #if defined(__x86_64__)
     &kAvx512, &kAvx2,
@@ -47,6 +54,9 @@ Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(pro
   row_blocks_ = ceil_div(product.rows, set.rows);
   row_tasks_ = ceil_div(row_blocks_, kRowBlocksInTask);
   most_blocks_ = set.blocks(int(ceil_div(product.rows, std::max<int64_t>(1, row_blocks_))));
+  rounded_ = product.round && product.type == kBfloat16 && !product.dense && row_blocks_ > 1 && set.find_rounded &&
+             set.find_rounded(1, 1);
+  if (rounded_) most_blocks_ = 2;
   while (most_blocks_ > 1 && ceil_div(blocks, most_blocks_) * row_tasks_ < kEnoughTasks) most_blocks_ = int(at_once(most_blocks_ - 1));
   if (row_blocks_ <= 1) {
     const int64_t block_bytes = std::max<int64_t>(1, chunks * int64_t(product.chunk_bytes()));
@@ -68,18 +78,23 @@ size_t Matmul::packed_floats() const {
 }
 
 void Matmul::pack(int64_t task, float* packed) const {
+  const int64_t at = first_row(task) * product_.chunks() * kChunk;
+  if (rounded_)
+    pack_as(task, reinterpret_cast<uint16_t*>(packed) + at, [](float value) { return rounded(value); });
+  else
+    pack_as(task, packed + at, [](float value) { return value; });
+}
+
+template <class T, class Convert>
+void Matmul::pack_as(int64_t task, T* to, Convert convert) const {
   const int64_t from = first_row(task), rows = first_row(task + 1) - from, inputs = product_.inputs;
   const int64_t groups = product_.chunks() * kGroups;
-  float* to = packed + from * groups * kGroup;
   for (int64_t row = 0; row < rows; row++) {
     const float* x = product_.x + (from + row) * inputs;
     for (int64_t group = 0; group < groups; group++) {
-      float* four = to + (group * rows + row) * kGroup;
+      T* four = to + (group * rows + row) * kGroup;
       const int64_t left = inputs - group * kGroup;
-      if (left >= kGroup)
-        std::memcpy(four, x + group * kGroup, sizeof(float) * kGroup);
-      else
-        for (int64_t i = 0; i < kGroup; i++) four[i] = i < left ? x[group * kGroup + i] : 0.0f;
+      for (int i = 0; i < kGroup; i++) four[i] = i < left ? convert(x[group * kGroup + i]) : T(0);
     }
   }
 }
@@ -111,6 +126,7 @@ void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chu
   const int64_t spans = product_.spans(), span_chunks = product_.span / kChunk;
   Segment s{};
   s.x = x + (row * all + chunk * rows) * kChunk;
+  s.rounded_x = reinterpret_cast<const uint16_t*>(packed) + (row * all + chunk * rows) * kChunk;
   s.values = static_cast<const char*>(product_.values) + (block * all + chunk) * chunk_bytes;
   s.values_stride = all * chunk_bytes;
   s.chunks = chunks;
@@ -124,7 +140,9 @@ void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chu
     s.span_chunks = span_chunks;
   }
   alignas(64) float sums[kMostSums];
-  set_.find(Type(product_.type), product_.dense != 0, int(rows), count)(s, sums);
+  const Kernel kernel = rounded_ ? set_.find_rounded(int(rows), count)
+                                 : set_.find(Type(product_.type), product_.dense != 0, int(rows), count);
+  kernel(s, sums);
   add(sums, row, rows, block, count, chunk == 0);
 }
 

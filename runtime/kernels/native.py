@@ -24,6 +24,7 @@ class _Product(ctypes.Structure):
         ("type", ctypes.c_int64),
         ("dense", ctypes.c_int64),
         ("span", ctypes.c_int64),
+        ("round", ctypes.c_int64),
         ("x", ctypes.c_void_p),
         ("values", ctypes.c_void_p),
         ("positions", ctypes.c_void_p),
@@ -59,18 +60,20 @@ def instruction_sets() -> list[str]:
     return [name for name in names if _loaded().vlmc_instruction_set(name.encode()) is not None]
 
 
-def matmul(x_RI: Array, packed: Packed, bias_O: Array | None = None, instruction_set: str = "") -> Array:
-    """Return x W^T + bias (R, O) in float32, on this thread.
+def matmul(
+    x_RI: Array, packed: Packed, bias_O: Array | None = None, instruction_set: str = "", *, rounded: bool = False
+) -> Array:
+    """Return x W^T + bias (R, O) in float32, on this thread; with `rounded`, many rows of x may be rounded to bf16 first.
 
     Raises:
         EnvironmentLacks: the library was not built, or the CPU lacks the instruction set; "" takes the best.
     """
     y_RO = np.empty((x_RI.shape[0], packed.outputs), np.float32)
-    run(product(x_RI, packed, bias_O, y_RO), instruction_set)
+    run(product(x_RI, packed, bias_O, y_RO, rounded=rounded), instruction_set)
     return y_RO
 
 
-def product(x_RI: Array, packed: Packed, bias_O: Array | None, y_RO: Array) -> "_Product":
+def product(x_RI: Array, packed: Packed, bias_O: Array | None, y_RO: Array, *, rounded: bool = False) -> "_Product":
     """Describe a product to `run`; the arrays must outlive it, lie contiguous, and x, bias and y be float32."""
     for array in (x_RI, y_RO, *([] if bias_O is None else [bias_O])):
         assert array.dtype == np.float32
@@ -80,7 +83,7 @@ def product(x_RI: Array, packed: Packed, bias_O: Array | None, y_RO: Array) -> "
     dense = int(packed.positions is None)
     arrays = (x_RI, packed.values, packed.positions, packed.scales, bias_O, y_RO)
     pointers = (None if array is None else array.ctypes.data for array in arrays)
-    sizes = (x_RI.shape[0], packed.inputs, packed.outputs, _TYPES[packed.type], dense, packed.span)
+    sizes = (x_RI.shape[0], packed.inputs, packed.outputs, _TYPES[packed.type], dense, packed.span, int(rounded))
     return _Product(*sizes, *pointers)
 
 

@@ -70,7 +70,7 @@ static bool present() { return true; }
 
 }  // namespace neon
 
-extern const InstructionSet kNeon = {"neon", neon::Vectors::rows, neon::Vectors::blocks, neon::present, neon::find};
+extern const InstructionSet kNeon = {"neon", neon::Vectors::rows, neon::Vectors::blocks, neon::present, neon::find, nullptr};
 
 }  // namespace vlmc
 #endif

@@ -2,7 +2,7 @@
 //
 // Inputs: X (fp32, [..., in_features]), values (fp32, bf16, fp16 or int8), positions (uint32; left out for a dense weight),
 // bias (fp32, [out_features]; may be left out), scales (fp32, int8 only). Attributes: out_features,
-// in_features, span (columns that share a scale).
+// in_features, span (columns that share a scale), accuracy_level (1: X is not rounded, 3: it may be to bf16, with many rows).
 // Threads are ONNX Runtime's own.
 
 #include <atomic>
@@ -18,6 +18,7 @@ using vlmc::Product;
 using Failure = ort::Status*;
 
 constexpr size_t kMaxDimensions = 16;
+constexpr int64_t kBrainFloatActivations = 3;  // as of MatMulNBits' accuracy_level
 constexpr int64_t kWorthSharing = 32 << 10;  // multiply-adds: below, waking other threads costs more than it saves
 
 #define VLMC_TRY(call) \
@@ -42,6 +43,7 @@ class Kernel {
     VLMC_TRY(ort::KernelInfoGetAttributeInt64::of(api_)(info, "out_features", &outputs_));
     VLMC_TRY(ort::KernelInfoGetAttributeInt64::of(api_)(info, "in_features", &inputs_));
     VLMC_TRY(ort::KernelInfoGetAttributeInt64::of(api_)(info, "span", &span_));
+    VLMC_TRY(ort::KernelInfoGetAttributeInt64::of(api_)(info, "accuracy_level", &accuracy_level_));
     const char* name = std::getenv("VLMC_CPU");
     set_ = vlmc::choose(name);
     if (!set_) return failed("VLMC_CPU names an instruction set that this CPU or this build lacks");
@@ -94,6 +96,7 @@ class Kernel {
     for (size_t i = 0; i + 1 < x.rank; i++) to.rows *= x.dimensions[i];
     to.outputs = outputs_;
     to.span = span_;
+    to.round = accuracy_level_ == kBrainFloatActivations;
     to.dense = positions.type == ort::kUndefined;
     switch (values.type) {
       case ort::kFloat: to.type = vlmc::kFloat32; break;
@@ -147,7 +150,7 @@ class Kernel {
   const ort::Api* api_;
   ort::Allocator* allocator_ = nullptr;
   const vlmc::InstructionSet* set_ = nullptr;
-  int64_t inputs_ = 0, outputs_ = 0, span_ = 0;
+  int64_t inputs_ = 0, outputs_ = 0, span_ = 0, accuracy_level_ = 0;
 };
 
 Failure create(const ort::CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** to) {

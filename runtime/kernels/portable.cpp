@@ -76,6 +76,6 @@ static bool present() { return true; }
 }  // namespace portable
 
 extern const InstructionSet kPortable = {"portable", portable::Vectors::rows, portable::Vectors::blocks, portable::present,
-                                         portable::find};
+                                         portable::find, nullptr};
 
 }  // namespace vlmc

@@ -15,6 +15,7 @@ from vlmc.exporters.base import PACKED_TOLERANCE, Options
 from vlmc.exporters.onnx.exporter import export
 from vlmc.exporters.onnx.packed import check_packed
 from vlmc.exporters.onnx.sparsity import check_onnx
+from vlmc.exporters.onnx.weights import attribute
 from vlmc.runtime import sessions
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.kernels.packing import ValueType
@@ -79,6 +80,15 @@ def test_only_2_4_is_packed(tmp_path: Path) -> None:
     nothing = small(sparse={"sequence": SparsityPattern.parse("50%")})
     with pytest.raises(InputError, match="no layer is promised as 2:4"):
         exporters.find("onnx").export([nothing], tmp_path, Options(cpu_sparse="bf16"), lambda _: None)
+
+
+def test_activations_are_rounded_only_with_bf16_weights(tmp_path: Path) -> None:
+    report = export(small(), tmp_path / "small.onnx", Options(cpu_sparse="bf16", cpu_activations="bf16"))
+    assert report.packed == 2
+    nodes = [node for node in onnx.load(tmp_path / "small.onnx").graph.node if node.op_type == "MatMul24"]
+    assert [attribute(node, "accuracy_level", None) for node in nodes] == [3, 3]
+    with pytest.raises(InputError, match="--cpu-activations bf16 needs --cpu-sparse bf16"):
+        exporters.find("onnx").check(Options(cpu_sparse="int8", cpu_activations="bf16"))
 
 
 def test_half_precision_graph_is_refused() -> None:

@@ -61,4 +61,9 @@ def _options(backend: Backend, settings: ExportSettings) -> Options:
         if name not in backend.options:
             raise InputError(f"--{name.replace('_', '-')} is no option of {backend.name}: leave it out")
     gpus = tuple(settings.gpu.split(",")) if settings.gpu else ()
-    return Options(cast(Precision, settings.precision or backend.options["precision"]), gpus, settings.cpu_sparse)
+    return Options(
+        cast(Precision, settings.precision or backend.options["precision"]),
+        gpus,
+        settings.cpu_sparse,
+        settings.cpu_activations or "fp32",
+    )

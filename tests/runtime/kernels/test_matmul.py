@@ -1,6 +1,7 @@
 """Every instruction set that this CPU has multiplies as float64 does, whatever the sizes."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from tests.runtime.kernels.material import PAIRS, activations_RI, assert_exact, needs_library, sparse_OI
 from vlmc.runtime.errors import EnvironmentLacks
 from vlmc.runtime.kernels import native
-from vlmc.runtime.kernels.packing import Packed, ValueType, pack
+from vlmc.runtime.kernels.packing import Packed, ValueType, from_bfloat16, pack, to_bfloat16
 
 pytestmark = needs_library
 SETS = native.instruction_sets()
+ROUNDS = "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
 TYPES: tuple[ValueType, ...] = ("fp32", "bf16", "fp16", "int8")
 
 
@@ -69,6 +71,17 @@ def test_halves_below_the_normal_range_are_not_lost() -> None:
     weight = np.array([[2.0**-24, 0, 0, -(2.0**-20)]], np.float32)
     for name in SETS:
         assert native.matmul(np.ones((1, 4), np.float32), pack(weight, "fp16"), None, name)[0, 0] == 2.0**-24 - 2.0**-20
+
+
+def test_many_rows_may_be_rounded_to_bf16_and_no_more() -> None:
+    for outputs, inputs in [(7, 36), (16, 32), (33, 100), (48, 672)]:
+        packed, bias = pack(sparse_OI(outputs, inputs), "bf16"), activations_RI(1, outputs)[0]
+        for rows in (1, 8, 9, 16, 33, 70):
+            x = activations_RI(rows, inputs)
+            found = native.matmul(x, packed, bias, rounded=True)
+            rounds = rows > 8 and ROUNDS
+            assert (found == native.matmul(x, packed, bias)).all() != rounds
+            assert_exact(found, from_bfloat16(to_bfloat16(x)) if rounds else x, packed, bias)
 
 
 def test_threads_share_a_product() -> None:

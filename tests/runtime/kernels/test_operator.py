@@ -16,14 +16,16 @@ pytestmark = needs_library
 FLOAT = TensorProto.FLOAT
 
 
-def session(packed: Packed, inputs: int, bias_O: Array | None = None, threads: int = 2) -> onnxruntime.InferenceSession:
+def session(
+    packed: Packed, inputs: int, bias_O: Array | None = None, threads: int = 2, level: int = 1
+) -> onnxruntime.InferenceSession:
     """Return a session of one node."""
     arrays = {"values": packed.values, "positions": packed.positions, "bias": bias_O, "scales": packed.scales}
     tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items() if array is not None]
     if packed.type == "bf16":
         tensors[0].data_type = TensorProto.BFLOAT16
     names = ["x", *(name if array is not None else "" for name, array in arrays.items())]
-    sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
+    sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span, "accuracy_level": level}
     node = helper.make_node("MatMul24", names, ["y"], domain="vlmc", **sizes)
     x = helper.make_tensor_value_info("x", FLOAT, ["batch", "length", inputs])
     y = helper.make_tensor_value_info("y", FLOAT, ["batch", "length", packed.outputs])
@@ -57,6 +59,13 @@ def test_bias_may_be_left_out_and_threads_change_nothing() -> None:
     assert_exact(answers[0][0], x, packed)
     assert (answers[0] == answers[1]).all()
     assert (answers[0] == answers[2]).all()
+
+
+def test_many_rows_are_rounded_only_where_the_graph_allows_it() -> None:
+    packed, x = pack(sparse_OI(100, 64), "bf16"), activations_RI(20, 64)
+    [[exact]], [[rounded]] = (session(packed, 64, level=level).run(None, {"x": x[None]}) for level in (1, 3))
+    assert (exact == native.matmul(x, packed)).all()
+    assert (rounded == native.matmul(x, packed, rounded=True)).all()
 
 
 def test_graph_whose_sizes_do_not_fit_is_told_and_reads_nothing() -> None:
