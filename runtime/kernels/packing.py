@@ -19,6 +19,10 @@ LANES, GROUP, GROUPS, CHUNK = 16, 4, 8, 32
 SPAN = 128
 """Columns that share an int8 scale, unless something else is asked for; a multiple of 32."""
 
+_MARKS = (np.arange(16)[:, None] >> np.arange(GROUP)) & 1  # for every set of non-zeros in a group: which of the four are
+_TOO_MANY = _MARKS.sum(1) > 2
+_PLACES = np.sort(np.argsort(1 - _MARKS, 1, kind="stable")[:, :2], 1)  # of the non-zeros, then of the earliest zeros
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -89,10 +93,10 @@ def unpack(packed: Packed) -> Array:
 def _kept(weight_OI: Array, groups_BCGL4: Array) -> tuple[Array, Array]:
     """Return the two kept weights of every group (B, C, G, L, 2), and their places as the kernels' bits (B, C, L)."""
     inputs = weight_OI.shape[1]
-    nonzero = groups_BCGL4 != 0
-    if inputs % GROUP or (nonzero.sum(-1) > 2).any():
+    marks = ((groups_BCGL4 != 0) * np.array([1, 2, 4, 8], np.uint8)).sum(-1, dtype=np.uint8)
+    if inputs % GROUP or _TOO_MANY[marks].any():
         raise InputError("the weight is not 2:4: it cannot be packed as such")
-    places = np.sort(np.argsort(~nonzero, -1, kind="stable")[..., :2], -1)  # non-zeros first, then the earliest zeros
+    places = _PLACES[marks]
     kept = np.take_along_axis(groups_BCGL4, places, -1)
     shifts = 4 * np.arange(GROUPS, dtype=np.uint32)[:, None, None] + np.array([0, 2], np.uint32)
     positions = np.bitwise_or.reduce(np.bitwise_or.reduce(places.astype(np.uint32) << shifts, -1), 2)
