@@ -7,7 +7,11 @@ OLDEST := requirements/oldest.txt
 COMPILE := $(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--default-index https://pypi.org/simple --no-config --no-annotate --quiet --custom-compile-command 'make lock'
 
-.PHONY: demo test check test-latest test-oldest lock sanitize check-arm clean
+SECONDS ?= 600
+COUNT ?= 100
+SEED ?= 0
+
+.PHONY: demo test check test-fuzz fuzz kills test-latest test-oldest lock sanitize check-arm clean
 
 demo: .venv/all
 	sh examples/demo.sh $(BIN)/vlmc demo-output
@@ -21,6 +25,18 @@ check: .venv/dev
 	$(BIN)/mypy -p vlmc
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/readme.py --check
+
+# The fixed share of the fuzzer, the known attacks and a few kills, in two minutes on two cores.
+test-fuzz: .venv/dev
+	$(BIN)/pytest -n auto -m 'fuzz and not slow' tests/fuzz $(ARGS)
+
+# As long as wanted, with cases of its own for each seed: `make fuzz SECONDS=3600 SEED=7`. What was found is in fuzz.json.
+fuzz: .venv/dev
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+# So many kills of each verb: `make kills COUNT=100 SEED=7`. What was found is in kills.json.
+kills: .venv/dev
+	$(BIN)/python -m tests.fuzz.kills --count $(COUNT) --seed $(SEED) $(ARGS)
 
 .venv/all: pyproject.toml setup.py $(wildcard runtime/kernels/*.cpp runtime/kernels/*.h) $(LOCK)
 	$(PYTHON) -m venv .venv
@@ -54,13 +70,14 @@ lock: .venv/dev
 clean:
 	rm -rf .venv .venv-latest .venv-oldest demo-output build dist
 
-# The kernels in C++ under AddressSanitizer and UndefinedBehaviorSanitizer; with -j in half the time.
+# The kernels in C++ under AddressSanitizer and UndefinedBehaviorSanitizer, where there is a compiler; with -j in half the time.
 KERNELS = avx512 avx512bf16 avx2 neon portable matmul check
 CHECKED := -std=c++17 -O1 -g1 -Wno-maybe-uninitialized -Iruntime/kernels
 vpath %.cpp runtime/kernels tests/runtime/kernels
 
-sanitize: build/sanitized/check
-	$<
+sanitize:
+	@if command -v $(firstword $(CXX)) >/dev/null; then $(MAKE) --no-print-directory build/sanitized/check && build/sanitized/check; \
+	else echo "sanitize: skipped, the kernels need a C++ compiler and there is no $(firstword $(CXX)): install g++"; fi
 
 build/sanitized/check: $(KERNELS:%=build/sanitized/%.o)
 	$(CXX) -fsanitize=address,undefined $^ -o $@

@@ -14,3 +14,6 @@ DENSE, WANDA, BEST, SPARSEST = "dense", "Wanda", "ADMM, reconstructed", "ADMM, 7
 RESSA, REMASKED = "RESSA", "LoRA merged and re-masked"
 DEFAULTS = "defaults"
 ACCURACY = "accuracy"
+
+DEMOS = ("demo", "demo-blip2")
+"""The models to measure where none are named."""

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Artifact, write
 from vlmc.runtime.artifact.folder import model_files
-from vlmc.toolchain.demo.checkpoints import locate
-from vlmc.toolchain.models.carrying import carry
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.adapters.files import FOLDER
+from vlmc.toolchain.models.saving import carry
+from vlmc.toolchain.repair.adapters import FOLDER
 from vlmc.toolchain.repair.methods import METHODS, MaskedFull
 from vlmc.toolchain.settings import RepairMethod
 
@@ -42,7 +41,7 @@ def write_llava(folder: Path, size: Size, dtype: torch.dtype = torch.bfloat16, s
     """Write the model with the demo's processor into a new folder; return the bytes of its weights."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    demo = locate("demo")
+    demo = SavedModel.find("demo").folder
     folder.mkdir(parents=True)
     for path in demo.iterdir():
         if path.suffix in _KEPT and "index" not in path.name:

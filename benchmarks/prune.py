@@ -1,9 +1,9 @@
 """Pruning to 2:4 by vlmc, by llm-compressor and by textbook code: time, peak memory, layers' output error, right answers.
 
-Every contestant is a process of its own that gets the same checkpoint, the same calibration tokens and as many threads; both
+Every contestant is a process of its own that gets the same model, the same calibration tokens and as many threads; both
 towers are pruned, each block on what the already pruned blocks before it give out (the textbook's on the dense model's).
 Two models: the demo, and a wide and deep one with random weights whose times and sizes can be compared. A process first
-does a small job of the same kind that does not count; then time runs from the checkpoint on disk to the pruned one on disk,
+does a small job of the same kind that does not count; then time runs from the model on disk to the pruned one on disk,
 and memory is the process's resident set at its peak less what was resident before (VmHWM, VmRSS). Contestants take turns.
 A layer's error is ||(W - W') X|| / ||W X|| with X what the dense model feeds it on held-out validation samples.
 llm-compressor is installed into an environment of its own (--peer-env). A full run also brings the table and the picture in

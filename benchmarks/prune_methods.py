@@ -15,14 +15,12 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from labels import ACCURACY, DENSE
+from labels import ACCURACY, DEMOS, DENSE
 from pages import DOCS, fill, with_table
 from report import RESULTS, Report, Row, arguments, command, finish, measured, prepare, report, tenths
 from variants import Variants
 
-from vlmc.toolchain import data
-from vlmc.toolchain.demo.checkpoints import NAMES
-from vlmc.toolchain.demo.dataset import write
+from vlmc.toolchain import builtin, data
 from vlmc.toolchain.settings import PruneMethod, PruneSettings, TokenPolicy
 
 NAME, QUESTIONS, SETS = "prune_methods", 1000, 3
@@ -57,7 +55,7 @@ VARIANTS = [*PLAIN, *TRAINED]
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
-    parser.add_argument("--models", nargs="+", default=list(NAMES), help="which models [default: both demos]")
+    parser.add_argument("--models", nargs="+", default=list(DEMOS), help="which models [default: both demos]")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="which methods [default: all]")
     parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
     chosen = parser.parse_args(given)
@@ -113,7 +111,9 @@ def run(
 
 def calibration_sets(folder: Path, sets: int, size: int) -> list[str]:
     """Write the first training questions as files of `size` each; the first of them is what `--data demo` calibrates on."""
-    lines = write(folder, "train", sets * size).read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = (
+        builtin.data_sets()["demo"].write(folder, "train", sets * size).read_text(encoding="utf-8").splitlines(keepends=True)
+    )
     files = [folder / f"{number}.jsonl" for number in range(sets)]
     for number, file in enumerate(files):
         file.write_text("".join(lines[number * size : (number + 1) * size]), encoding="utf-8")

@@ -20,7 +20,7 @@ from pages import DOCS, fill
 from processes import watch
 from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
 
-from vlmc.toolchain.demo.dataset import write
+from vlmc.toolchain import builtin
 
 NAME, PAGE = "sharding", DOCS / "repair.md"
 WEIGHTS, PEAK, GAP = "weights in each process", "peak resident memory", "greatest difference of a loss"
@@ -60,7 +60,7 @@ def run(chosen: argparse.Namespace, line: str) -> Report:
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         total = write_llava(folder / "dense", size)
-        data = str(write(folder / "data", "train", 4))
+        data = str(builtin.data_sets()["demo"].write(folder / "data", "train", 4))
         _vlmc(
             ["prune", str(folder / "dense"), "--method", "magnitude", "--data", data, "--calibration", "1", *_to(folder, 0)]
         )

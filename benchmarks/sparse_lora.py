@@ -22,7 +22,7 @@ from lora_steps.words import CHECKPOINTED, COSINES, KEPT, PEAK, STEP
 from pages import DOCS, fill, with_table
 from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
 
-from vlmc.toolchain.repair.kernels.masked_linear import NARROWEST, TILE
+from vlmc.toolchain.repair.kernels.tiled import NARROWEST, TILE
 
 NAME, PAGE = "sparse_lora", DOCS / "repair.md"
 SUBJECTS = (*SHAPES, VLM_NAME)

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from labels import ACCURACY, DENSE
+from labels import ACCURACY, DEMOS, DENSE
 from pages import fill, with_table
 from prune_methods import calibration_sets
 from report import RESULTS, Report, arguments, command, finish, measured, prepare, report, tenths
 from report import Row as Measure
 
-from vlmc.toolchain.demo.checkpoints import NAMES
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import SweepSettings
 from vlmc.toolchain.study import Plan, Record, Row, SplitStudy, Variant
@@ -30,7 +29,7 @@ PAGE = RESULTS.parent.parent / "docs" / "sweep.md"
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
-    parser.add_argument("--models", nargs="+", default=list(NAMES), help="which models [default: both demos]")
+    parser.add_argument("--models", nargs="+", default=list(DEMOS), help="which models [default: both demos]")
     parser.add_argument("--table", action="store_true", help="measure nothing; write the page's tables from the results")
     chosen = parser.parse_args(given)
     page = chosen.table or not (chosen.quick or chosen.out)

@@ -18,7 +18,7 @@ from pages import DOCS, fill
 from processes import Spent, spend
 from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
 
-from vlmc.toolchain.demo.dataset import write
+from vlmc.toolchain import builtin
 
 NAME, PAGE = "streaming", DOCS / "pruning.md"
 SHARE = 0.25  # of the model's size that may be resident beside what one block needs
@@ -72,7 +72,7 @@ def run(chosen: argparse.Namespace, line: str) -> Report:
     with TemporaryDirectory(dir=chosen.scratch) as scratch:
         folder = Path(scratch)
         total = write_llava(folder / "dense", size)
-        data = write(folder / "data", "train", samples)
+        data = builtin.data_sets()["demo"].write(folder / "data", "train", samples)
         rows, bars = [measured("the model", "size of its weights", [total / 1e6], "MB")], []
         for name, options in VARIANTS.items():
             print(f"{name} ...", file=sys.stderr, flush=True)

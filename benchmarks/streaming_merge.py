@@ -15,7 +15,7 @@ from pages import DOCS
 from processes import Spent, spend
 from report import Bar, Report, Row, measured, report
 
-from vlmc.toolchain.demo.dataset import write
+from vlmc.toolchain import builtin
 from vlmc.toolchain.settings import RepairMethod
 
 NAME, PAGE = "streaming_merge", DOCS / "repair.md"
@@ -71,7 +71,7 @@ def _merge(folder: Path, chosen: argparse.Namespace) -> Spent:
 
 
 def _eval(folder: Path, chosen: argparse.Namespace) -> Spent:
-    data = write(folder / "data", "test", QUESTIONS)
+    data = builtin.data_sets()["demo"].write(folder / "data", "test", QUESTIONS)
     return spend(["eval", str(folder / "merged"), "--data", str(data), "--count", str(QUESTIONS)], chosen.threads)
 
 

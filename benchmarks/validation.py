@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from labels import ACCURACY, DEFAULTS
+from labels import ACCURACY, DEFAULTS, DEMOS
 from report import Bar, Report, Row, arguments, command, finish, measured, prepare, report
 from variants import Variants
 
 from vlmc.toolchain import data
-from vlmc.toolchain.demo.checkpoints import NAMES
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 
 MARGIN = 1.0  # points of accuracy; what a thousand questions can tell apart is not less
@@ -22,7 +21,7 @@ MARGIN = 1.0  # points of accuracy; what a thousand questions can tell apart is 
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
-    parser.add_argument("--models", nargs="+", default=list(NAMES), help="which models [default: both demos]")
+    parser.add_argument("--models", nargs="+", default=list(DEMOS), help="which models [default: both demos]")
     chosen = parser.parse_args(given)
     prepare(chosen)
     quick = RepairSettings(steps=4, batch=4)

@@ -1,4 +1,4 @@
-"""Answer questions from your own program: `python examples/embed.py artifact picture.png "what is the blue digit?"`.
+"""Answer questions from your own program: `python examples/embed.py artifact image.png "what is the blue digit?"`.
 
 Needs `pip install '.[cpu]'` alone, no torch. The model may be shared by several threads.
 """
@@ -8,10 +8,10 @@ import sys
 from vlmc.runtime import InputError, load
 
 
-def main(artifact: str, picture: str, question: str) -> None:
+def main(artifact: str, image: str, question: str) -> None:
     """Stream one answer."""
     with load(artifact) as model:
-        for piece in model.stream(picture, question):
+        for piece in model.stream(image, question):
             print(piece, end="", flush=True)
         print()
 

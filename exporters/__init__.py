@@ -1,6 +1,6 @@
-"""Turns graph descriptions into ONNX graphs and TensorRT engines; knows no model family.
+"""Turns graph descriptions into ONNX graphs and TensorRT engines, without knowing model families.
 
-A new backend is a subpackage with a descriptor, and one line in `BACKENDS`.
+A new backend is a folder with a descriptor, and a line in `BACKENDS`.
 """
 
 from pathlib import Path
@@ -23,8 +23,8 @@ def find(name: str) -> "Exporter":
     """Return the exporter of a backend.
 
     Raises:
-        InputError: there is none of that name.
-        EnvironmentLacks: a package that it needs is not installed.
+        InputError: there is no such backend.
+        EnvironmentLacks: a package that it needs is missing.
     """
     if name not in BACKENDS:
         raise InputError(f"unknown backend {name!r}: use one of {', '.join(BACKENDS)}")
@@ -34,5 +34,5 @@ def find(name: str) -> "Exporter":
 
 
 def of_file(path: Path) -> Backend | None:
-    """Return the backend that writes files of this ending, None where there is none."""
+    """Return the backend that writes files with this suffix; None: no backend does."""
     return next((backend for backend in BACKENDS.values() if path.suffix == backend.suffix), None)

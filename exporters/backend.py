@@ -1,4 +1,4 @@
-"""Backend: what the command line, doctor, inspect and the tables must know of a backend, without loading it."""
+"""Backend: what the command line, doctor, inspect and the tables need to know of a backend, without importing it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend's descriptor; what it can do is named as `module:name` and imported on use, for most of it needs torch.
+    """A backend's descriptor. Code is named as `module:name` and imported on use, because most of it needs torch.
 
-    `name` is also the artifact's subfolder, `title` what a table calls its files. `packages` are what it needs of PyPI and
-    what for; of `alternatives` one is enough. `options` maps those options of `vlmc export` that it honours to their
-    defaults. `suffix` is what its files end in. `session` runs such a file, and `verifier(path, pattern)` reads the
-    sparsity of one; None: nobody here can. `report` is the file that holds what the exporter returns, and `tables(report)`
-    gives it as tables.
+    `name` is also the artifact's subfolder, `title` what tables call its files. `packages` maps the PyPI packages that it
+    needs to what they are for; one of `alternatives` is enough, and so is one of `runtimes`, by which its graphs are
+    checked. `options` maps the options of `vlmc export` that it takes to their defaults. `suffix` is that of its files.
+    `session` runs such a file, and `verifier(path, pattern)` checks the sparsity of one; None: vlmc cannot. `report` is the
+    file for what the exporter returns, and `tables(report)` shows that as tables.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Backend:
     tables: str
     packages: Mapping[str, str] = field(default_factory=dict)
     alternatives: Mapping[str, str] = field(default_factory=dict)
+    runtimes: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     session: str | None = None
     verifier: str | None = None
@@ -38,7 +39,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Table:
-    """A part of a report for people: a header, rows of cells, and notes below."""
+    """A table of a report: a header, rows of cells, and notes below."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[object]]

@@ -1,4 +1,4 @@
-"""Exporter: what every backend can do with graph descriptions."""
+"""Exporter: what every backend does with graph descriptions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,15 +18,15 @@ PACKED_TOLERANCE: dict[ValueType, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 
 """The same where 2:4 weights are packed for the CPU: what rounding the weights may change."""
 
 Progress = Callable[[str], None]
-"""Is told the name of each graph that is done."""
+"""Is called with the name of each finished graph."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose: the type of the weights, and the GPUs to build for; (): the backend's own choice.
+    """What the user may choose: the weights' type, and the GPUs to build for; (): the backend's default.
 
     `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not. `cpu_activations` is
-    the type to which these may round activations.
+    the type to which the kernels may round activations.
     """
 
     precision: Precision = "fp32"
@@ -47,17 +47,17 @@ class Exporter(ABC):
 
     @abstractmethod
     def requires(self) -> None:
-        """Raise EnvironmentLacks, with the command that mends it, when a package is missing."""
+        """Raise EnvironmentLacks, with the command that installs it, if a package is missing."""
 
     @abstractmethod
     def check(self, options: Options) -> None:
-        """Raise InputError for an option that the backend cannot serve, before any work is done."""
+        """Raise InputError for an option that the backend cannot take, before any work is done."""
 
     @abstractmethod
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
-        """Write every graph into `folder`, prove it, and return a report of JSON values.
+        """Write every graph into `folder`, check it, and return a report of JSON values.
 
         Raises:
-            InputError: an option that the backend cannot serve.
-            CheckFailed: a graph does not answer as its module does, or lacks the sparsity that is promised.
+            InputError: the backend cannot take an option.
+            CheckFailed: a graph's outputs differ from its module's, or it lacks the promised sparsity.
         """

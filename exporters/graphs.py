@@ -1,4 +1,4 @@
-"""GraphSpec: what an exporter is given. It says how to trace a module, and nothing of the model's family."""
+"""GraphSpec: what an exporter is given. It says how to trace a module, and nothing about the model family."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from vlmc.runtime.sparsity import SparsityPattern
 
 @dataclass(frozen=True)
 class Axis:
-    """A dynamic dimension: its name, and the sizes that an engine must serve (`optimum` is tuned for)."""
+    """A dynamic dimension: its name, and the sizes that an engine must support; it is tuned for `optimum`."""
 
     name: str
     minimum: int
@@ -22,10 +22,10 @@ class Axis:
 class GraphSpec:
     """A module to export as one graph.
 
-    `inputs` are example tensors in the order of the module's forward arguments, keyed by the graph's input names, with
-    dynamic dimensions of at least 2; `axes` gives those as input -> dimension -> Axis. `cases` are further real inputs,
-    of other sizes: the graph must answer them as the module does. `sparse` promises a pattern for Linear layers, by their
-    names inside `module`: the exporter proves it on the graph's own weights.
+    `inputs` are example tensors in the order of the module's forward arguments, by the graph's input names, with dynamic
+    dimensions of at least 2; `axes` gives these as input -> dimension -> Axis. `cases` are further inputs of other sizes:
+    the graph's outputs must be the module's. `sparse` promises patterns for Linear layers, by their names inside `module`:
+    the exporter checks them on the graph's own weights.
     """
 
     name: str

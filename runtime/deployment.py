@@ -1,4 +1,4 @@
-"""Deployment: `deployment.json`, which export writes beside the graphs; all that the runtime must know to feed them."""
+"""Deployment: `deployment.json`, which export writes beside the graphs: all that the runtime needs to feed them."""
 
 import json
 from pathlib import Path
@@ -17,10 +17,10 @@ class _Strict(BaseModel):
 
 
 class ImagePipeline(_Strict):
-    """The steps of transformers' PIL image processors, in their order; a step that is None is left out.
+    """The steps of transformers' PIL image processors, in their order; None skips a step.
 
     `resize` is (height, width), or (shortest edge,); `crop` is (height, width) of the centre; `resample` is Pillow's
-    number of the filter; pixel values are multiplied by `rescale`, then normalised by `mean` and `std` per channel.
+    number of a filter; pixel values are multiplied by `rescale`, then normalised by `mean` and `std` per channel.
     """
 
     resize: tuple[int, int] | tuple[int] | None = None
@@ -42,8 +42,8 @@ class FixedProcessor(_Strict):
 class OwnProcessor(_Strict):
     """The family's own processor, run by transformers without torch (`pip install 'vlmc[processors]'`).
 
-    `name` is the processor's class in transformers, None for the one that the artifact names itself; `images_only` loads
-    it without its part for videos, which needs torchvision.
+    `name` is the processor's class in transformers; None: the one that the artifact names. `images_only` loads it without
+    its video processor, which needs torchvision.
     """
 
     kind: Literal["transformers"] = "transformers"
@@ -54,7 +54,7 @@ class OwnProcessor(_Strict):
 class Tiles(_Strict):
     """The vision encoder reads images, or tiles of them, of one size: (tiles, channels, height, width).
 
-    `padded`: the processor gives (requests, tiles, ...) and fills up with tiles whose mask is zero, which are left out.
+    `padded`: the processor returns (requests, tiles, ...), padded with tiles whose mask is zero; these are dropped.
     """
 
     kind: Literal["tiles"] = "tiles"
@@ -74,12 +74,12 @@ class Patches(_Strict):
 
 
 class Prompt(_Strict):
-    """How the model is asked.
+    """How a question becomes the model's input.
 
     `slot` stands for an image in a text. `question` is the model's input for one question: `{images}` for the images,
     each written as `image`, and `{prompt}` for the question; None: the user writes the whole input. `place` says where an
-    image's tokens go: `inline`, in the place of its slot, or `front`, before the whole text (BLIP-2). `chat_template` is
-    the model's own template for conversations (Jinja), None where it has none.
+    image's tokens go: `inline`, in place of its slot, or `front`, before the whole text (BLIP-2). `chat_template` is the
+    model's own chat template (Jinja), None where it has none.
     """
 
     slot: str
@@ -90,7 +90,7 @@ class Prompt(_Strict):
 
 
 class Graphs(_Strict):
-    """The file of each role, without its ending; an encoder is there for encoder-decoder models alone."""
+    """The file of each role, without its ending; only encoder-decoder models have an encoder."""
 
     vision: str = "vision_encoder"
     embedding: str = "embed_tokens"
@@ -106,10 +106,10 @@ class Graphs(_Strict):
 class Deployment(_Strict):
     """`deployment.json`; see docs/format.md.
 
-    `positions`: `sequential`, one number a token, or `m-rope`, three (time, height, width; arXiv 2409.12191). `prefix_mask`:
-    the prompt is read in both directions. `deepstack`: how many of the decoder's first layers are given image features of
-    their own. `cache`: `concatenated`, the decoder gives back its past with the new tokens behind it. `max_images` is how
-    many images one request may have, `max_positions` how many tokens in all; None: no limit.
+    `positions`: `sequential`, one number per token, or `m-rope`, three (time, height, width; arXiv 2409.12191).
+    `prefix_mask`: attention over the prompt is bidirectional. `deepstack`: how many of the decoder's first layers get image
+    features of their own. `cache`: `concatenated`, the decoder returns its past with the new tokens appended. `max_images`
+    is how many images one request may have, `max_positions` how many tokens in all; None: no limit.
     """
 
     version: Literal[1] = VERSION

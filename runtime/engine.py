@@ -1,4 +1,4 @@
-"""Engine: prefill and step on arrays, through whatever inputs the graphs declare.
+"""Engine: prefill and step on arrays, feeding the inputs that the graphs declare.
 
 Shapes: B requests, S new tokens, P past tokens, T = P + S, D hidden size, V vocabulary, K key-value heads, E head size.
 """
@@ -19,10 +19,10 @@ _PAST, _PRESENT = "past_key_values.", "present."
 
 @dataclass(frozen=True)
 class State:
-    """Where some requests stand; a step makes a new one.
+    """The state of a batch of requests between steps; each step returns a new one.
 
-    `cache` has keys and values (B, K, T, E) under the names of the decoder's inputs, `mask_BT` is 1 where a row's own tokens
-    are in it, `next_B` is each row's next position.
+    `cache` has keys and values (B, K, T, E) under the names of the decoder's inputs, `mask_BT` is 1 for a row's own tokens
+    and 0 for padding, `next_B` is each row's next position.
     """
 
     cache: Mapping[str, Array]
@@ -50,7 +50,7 @@ class Engine:
         """Run the prompts; return the logits (B, V) after each row's last token, and the state for the next step.
 
         Raises:
-            InputError: a graph declares an input that the batch lacks, or an image's features do not fit its tokens.
+            InputError: a graph declares an input that the batch lacks, or the images' features do not match their tokens.
         """
         rows, length = batch.ids_BS.shape
         feeds = {
@@ -87,7 +87,7 @@ class Engine:
             session.close()
 
     def _embed(self, batch: Batch) -> Array:
-        """Return the input's embeddings (B, S, D), the images' features in the places of their tokens."""
+        """Return the input's embeddings (B, S, D), with the images' features in place of their tokens."""
         embeds_BSD = self._run(self._embedding, {"input_ids": batch.ids_BS})["inputs_embeds"]
         if not batch.vision:
             return embeds_BSD
@@ -95,8 +95,8 @@ class Engine:
         is_image_BS = (batch.ids_BS == self._deployment.image_token_id) & batch.mask_BS.astype(bool)
         if int(is_image_BS.sum()) != len(features):
             raise InputError(
-                f"the images have {len(features)} features and their tokens are {int(is_image_BS.sum())}: the processor "
-                "and the graphs are of two models; export again"
+                f"the images have {len(features)} features and {int(is_image_BS.sum())} tokens: the processor and the "
+                "graphs belong to different models; export again"
             )
         embeds_BSD = embeds_BSD.copy()
         embeds_BSD[is_image_BS] = features
@@ -105,12 +105,12 @@ class Engine:
     def _run(self, session: Session, feeds: Mapping[str, Array]) -> dict[str, Array]:
         missing = [name for name in session.inputs if name not in feeds]
         if missing:
-            raise InputError(f"a graph wants {missing[0]}, which the processor does not give: export again")
+            raise InputError(f"a graph needs {missing[0]}, which the processor does not return: export again")
         return session.run({name: feeds[name] for name in session.inputs})
 
 
 def _check(deployment: Deployment) -> None:
-    """Raise InputError for what only a later version runs."""
+    """Raise InputError for what only a later version can run."""
     asked = {
         "an encoder-decoder": deployment.decoder != "causal",
         "a mask over the whole prompt": deployment.prefix_mask,
@@ -122,7 +122,7 @@ def _check(deployment: Deployment) -> None:
 
 
 def _empty_cache(decoder: Session, rows: int) -> dict[str, Array]:
-    """Return keys and values (B, K, 0, E) for every layer, as the decoder's inputs want them."""
+    """Return keys and values (B, K, 0, E) for every layer, as the decoder's inputs declare them."""
     return {
         name: np.zeros([size if isinstance(size, int) else rows * (axis == 0) for axis, size in enumerate(shape)], kind)
         for name, (kind, shape) in decoder.inputs.items()
@@ -131,5 +131,5 @@ def _empty_cache(decoder: Session, rows: int) -> dict[str, Array]:
 
 
 def _renamed(outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the decoder's outputs under the names by which it takes them again."""
+    """Return the decoder's outputs under the names of its inputs."""
     return {name.replace(_PRESENT, _PAST): value for name, value in outputs.items()}

@@ -10,7 +10,7 @@ A message is one line: what is wrong, where, and how to mend it.
 
 
 class VlmcError(Exception):
-    """The root of all errors that vlmc raises on purpose; ``str()`` is one line for the user."""
+    """The base of all errors that vlmc raises on purpose; ``str()`` is one line for the user."""
 
     exit_code = 1
 
@@ -22,12 +22,12 @@ class CheckFailed(VlmcError):
 
 
 class InputError(VlmcError):
-    """The user's input or usage cannot be worked with."""
+    """The user's input or usage is wrong."""
 
     exit_code = 2
 
 
 class EnvironmentLacks(VlmcError):
-    """Something that the step needs is not installed or not present on this machine."""
+    """Something that the step needs is not installed, or this machine does not have it."""
 
     exit_code = 3

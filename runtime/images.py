@@ -1,6 +1,6 @@
-"""From a picture to the numbers that a vision tower reads: transformers' PIL image processors, in numpy and Pillow.
+"""From an image to the pixel values that a vision tower reads: transformers' PIL image processors, in numpy and Pillow.
 
-Shapes: H height, W width, C channels (3); a picture on its way is `pixels_HWC`, the result `pixels_NCHW` with N = 1.
+Shapes: H height, W width, C channels (3); in between an image is `pixels_HWC`, the result is `pixels_NCHW` with N = 1.
 """
 
 from io import BytesIO
@@ -14,17 +14,17 @@ from PIL import Image, ImageOps
 from vlmc.runtime.deployment import ImagePipeline
 from vlmc.runtime.errors import InputError
 
-Picture = str | Path | bytes | Image.Image
-"""A picture file's path, a picture file's bytes, or an open picture."""
+ImageInput = str | Path | bytes | Image.Image
+"""The path of an image file, the bytes of one, or an image in Pillow."""
 
 
-def preprocess(picture: Picture, pipeline: ImagePipeline) -> NDArray[np.float32]:
-    """Return the pixel values (1, 3, H, W) that transformers' processor gives for the picture.
+def preprocess(given: ImageInput, pipeline: ImagePipeline) -> NDArray[np.float32]:
+    """Return the pixel values (1, 3, H, W) that transformers' processor gives for the image.
 
     Raises:
-        InputError: the picture is none, or cannot be read.
+        InputError: it is not an image, or cannot be read.
     """
-    image = open_picture(picture)
+    image = open_image(given)
     if pipeline.resize is not None:
         height, width = target_size(image.height, image.width, pipeline.resize)
         image = image.resize((width, height), resample=Image.Resampling(pipeline.resample))
@@ -39,26 +39,26 @@ def preprocess(picture: Picture, pipeline: ImagePipeline) -> NDArray[np.float32]
     return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)[None])
 
 
-def open_picture(picture: Picture) -> Image.Image:
-    """Return the picture in RGB, upright where a file's EXIF data says how, transparency on white.
+def open_image(given: ImageInput) -> Image.Image:
+    """Return the image in RGB, turned upright by its EXIF data, with white where it is transparent.
 
     Raises:
-        InputError: there is no such file, or it is no picture, or a damaged one.
+        InputError: there is no such file, or it is not an image, or is damaged.
     """
-    if isinstance(picture, Image.Image):
-        return to_rgb(picture)
-    name = "the picture given as bytes" if isinstance(picture, bytes) else str(picture)
-    if not isinstance(picture, bytes) and not Path(picture).is_file():
+    if isinstance(given, Image.Image):
+        return to_rgb(given)
+    name = "the image given as bytes" if isinstance(given, bytes) else str(given)
+    if not isinstance(given, bytes) and not Path(given).is_file():
         raise InputError(f"no image at {name}")
     try:
-        with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+        with Image.open(BytesIO(given) if isinstance(given, bytes) else given) as opened:
             return to_rgb(ImageOps.exif_transpose(opened))
     except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise InputError(f"{name} is no image that can be read") from None
+        raise InputError(f"{name} is not an image that can be read") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB; what is transparent shows white, as in transformers since 5.23."""
+    """Convert to RGB, with white where the image is transparent, as in transformers since 5.23."""
     if "A" not in image.getbands() and image.info.get("transparency") is None:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -66,7 +66,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def target_size(height: int, width: int, resize: tuple[int, int] | tuple[int]) -> tuple[int, int]:
-    """Return (height, width) after resizing: both given, or the shorter edge given and the ratio kept."""
+    """Return (height, width) after resizing: as given, or from the shorter edge, keeping the ratio."""
     if len(resize) == 2:
         return resize
     edge = resize[0]
@@ -75,7 +75,7 @@ def target_size(height: int, width: int, resize: tuple[int, int] | tuple[int]) -
 
 
 def center_crop(pixels_HWC: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Cut out the centre; a picture that is smaller is padded with zeros."""
+    """Cut out the centre; a smaller image is padded with zeros."""
     rows, columns = pixels_HWC.shape[:2]
     top, left = (rows - height) // 2, (columns - width) // 2
     if top >= 0 and left >= 0:

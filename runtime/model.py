@@ -13,16 +13,16 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.deployment import Deployment
 from vlmc.runtime.engine import Engine
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import Picture, open_picture
+from vlmc.runtime.images import ImageInput, open_image
 from vlmc.runtime.processing import Batch, Processing, Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.runtime.sampling import Sampler
-from vlmc.runtime.sessions import CPU, Array, OnnxSession, Session
+from vlmc.runtime.sessions import CPU, SESSIONS, Array, Session
 from vlmc.runtime.text import Text
 
-FOLDER = "onnx"
+ONNX = "onnx"
 
-Images = Picture | Sequence[Picture]
+Images = ImageInput | Sequence[ImageInput]
 """One image, or several that the question is about."""
 
 
@@ -30,8 +30,8 @@ Images = Picture | Sequence[Picture]
 class Answer:
     """An answer; `str()` gives its text.
 
-    `tokens` are the ids that were generated, the end of the answer included; `finish` says what ended it: the model
-    (`stop`), or the limit of tokens or positions (`length`).
+    `tokens` are the generated ids, with the one that ends the answer; `finish` says what ended it: the model (`stop`), or
+    the limit of tokens or positions (`length`).
     """
 
     text: str
@@ -43,19 +43,21 @@ class Answer:
         return self.text
 
 
-def load(path: Path | str, *, providers: Sequence[str] = CPU, threads: int = 0) -> "Model":
-    """Load an artifact's ONNX graphs; `threads` is the number of CPU threads, 0 for one per core.
+def load(path: Path | str, *, backend: str = ONNX, providers: Sequence[str] = CPU, threads: int = 0) -> "Model":
+    """Load an artifact's graphs of a backend; `threads` is the number of CPU threads, 0 for one per core.
 
     Raises:
-        InputError: no artifact there, a damaged one, one without ONNX graphs, or a model that the runtime cannot run.
-        EnvironmentLacks: ONNX Runtime has no such execution provider here.
+        InputError: there is no artifact, it is damaged, it has no such graphs, or the runtime cannot run such a model.
+        EnvironmentLacks: ONNX Runtime lacks the execution provider.
     """
-    artifact = Artifact.open(path)
-    deployment = artifact.deployment(FOLDER)
+    if backend not in SESSIONS:
+        raise InputError(f"the runtime cannot run {backend} graphs: give one of {', '.join(SESSIONS)}")
+    artifact, suffix = Artifact.open(path), SESSIONS[backend][0]
+    deployment = artifact.deployment(backend)
     graphs = () if deployment is None else deployment.graphs.names
-    if deployment is None or any(f"{FOLDER}/{name}.onnx" not in artifact.manifest.files for name in graphs):
-        raise InputError(f"{path} has no ONNX graphs yet: run 'vlmc export {path} --backend onnx'")
-    return Model.from_graphs(artifact.root, deployment, artifact.root / FOLDER, providers, threads)
+    if deployment is None or any(f"{backend}/{name}{suffix}" not in artifact.manifest.files for name in graphs):
+        raise InputError(f"{path} has no graphs for {backend} yet: run 'vlmc export {path} --backend {backend}'")
+    return Model.from_graphs(artifact.root, deployment, artifact.root / backend, providers, threads, backend=backend)
 
 
 @final
@@ -67,15 +69,23 @@ class Model:
 
     @classmethod
     def from_graphs(
-        cls, root: Path, deployment: Deployment, graphs: Path, providers: Sequence[str] = CPU, threads: int = 0
+        cls,
+        root: Path,
+        deployment: Deployment,
+        graphs: Path,
+        providers: Sequence[str] = CPU,
+        threads: int = 0,
+        *,
+        backend: str = ONNX,
     ) -> "Model":
-        """Load graphs from any folder, with the tokenizer, and the processor where it is run, in `root`."""
-        sessions = {name: OnnxSession(graphs / f"{name}.onnx", providers, threads) for name in deployment.graphs.names}
+        """Load graphs from any folder; `root` holds the tokenizer and, where one is used, the processor."""
+        suffix, opened = SESSIONS[backend]
+        sessions = {name: opened(graphs / f"{name}{suffix}", providers, threads) for name in deployment.graphs.names}
         return cls.from_sessions(root, deployment, sessions)
 
     @classmethod
     def from_sessions(cls, root: Path, deployment: Deployment, sessions: Mapping[str, Session]) -> "Model":
-        """Take graphs that are loaded already, by the names that the deployment gives them."""
+        """Use graphs that are already loaded, by the names that the deployment gives them."""
         return cls(deployment, Text(root), processing.find(root, deployment), Engine(deployment, sessions))
 
     def generate(
@@ -91,12 +101,12 @@ class Model:
     ) -> Answer:
         """Answer a question about an image, or about several.
 
-        The prompt goes into the model's own template; with `raw` it is the whole input, with a slot for each image.
-        Temperature 0 takes the likeliest token each time; above it tokens are drawn, the same ones for the same seed.
+        The prompt is put into the model's own template; with `raw` it is the whole input, with a slot for each image.
+        Temperature 0 is greedy; above it tokens are sampled, the same ones for the same seed.
 
         Raises:
-            InputError: an image cannot be read, there are too many, the prompt is empty or too long, an option is out of
-                range.
+            InputError: an image cannot be read, there are too many, the prompt is empty or too long, or an option is out
+                of range.
         """
         pieces = self.stream(
             image, prompt, raw=raw, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
@@ -119,7 +129,7 @@ class Model:
         top_p: float = 1.0,
         seed: int | None = None,
     ) -> Generator[str, None, Answer]:
-        """Yield the answer of `generate` piece by piece as it is made, and return it whole.
+        """Yield the answer of `generate` piece by piece while it is generated, and return it whole.
 
         Raises:
             InputError: as `generate`, before the first piece.
@@ -143,12 +153,12 @@ class Model:
         self.close()
 
     def _request(self, image: Images, prompt: str, *, raw: bool) -> Request:
-        given = [image] if isinstance(image, Picture) else list(image)
+        given = [image] if isinstance(image, ImageInput) else list(image)
         most = self._deployment.max_images
         if most is not None and len(given) > most:
             raise InputError(f"{len(given)} images were given, and this model looks at {most} at a time")
         text = fill_prompt(self._deployment.prompt, prompt, images=len(given), raw=raw)
-        return Request(text, tuple(open_picture(one) for one in given))
+        return Request(text, tuple(open_image(one) for one in given))
 
     def _room(self, prompt_tokens: int) -> int | None:
         """Return how many tokens may follow the prompt; None where there is no limit."""
@@ -164,22 +174,17 @@ class Model:
 
     def _show(self, choices: Iterator[int], prompt_tokens: int) -> Generator[str, None, Answer]:
         """Yield the text of the tokens as soon as no later token can change it; return the whole answer."""
-        tokens: list[int] = []
-        shown = ""
+        stream = self._text.stream()
         for token in choices:
-            tokens.append(token)
-            settled = self._text.settled(tokens)
-            if settled.startswith(shown) and len(settled) > len(shown):
-                yield settled[len(shown) :]
-                shown = settled
-        text = self._text.decode(tokens)
-        if len(text) > len(shown):
-            yield text[len(shown) :]
-        stopped = tokens[-1] in self._deployment.stop_ids
-        return Answer(text, tuple(tokens), prompt_tokens, "stop" if stopped else "length")
+            if piece := stream.add(token):
+                yield piece
+        if piece := stream.end():
+            yield piece
+        stopped = stream.tokens[-1] in self._deployment.stop_ids
+        return Answer(self._text.decode(stream.tokens), tuple(stream.tokens), prompt_tokens, "stop" if stopped else "length")
 
     def _choose(self, batch: Batch, limit: int, choose: Callable[[Array], int]) -> Iterator[int]:
-        """Return the tokens of the answer: the prompt is run now, each token that was chosen when the next is asked for."""
+        """Return the tokens of the answer. The prompt is run now, and a chosen token when the next one is asked for."""
         logits_BV, state = self._engine.prefill(batch)
 
         def tokens() -> Iterator[int]:

@@ -7,11 +7,11 @@ from vlmc.runtime.errors import InputError
 def fill_prompt(form: Prompt, prompt: str, *, images: int = 1, raw: bool = False) -> str:
     """Return the model's whole input text: the question in the model's own template, with one slot for each image.
 
-    A slot that stands in the question (as in LLaVA's data) is dropped, for the template has its own. With `raw`, or where
-    the model has no template, the prompt is the whole input already.
+    A slot in the question (as in LLaVA's data) is dropped, because the template has its own. With `raw`, or for a model
+    without a template, the prompt is already the whole input.
 
     Raises:
-        InputError: the prompt is empty, or has not as many slots as there are images.
+        InputError: the prompt is empty, or has more or fewer slots than there are images.
     """
     slot = form.slot
     found = prompt.count(slot)

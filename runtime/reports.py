@@ -1,4 +1,4 @@
-"""What a check of a layer's sparsity found; the same form for safetensors files and for graphs.
+"""The result of checking a layer's sparsity; the same for safetensors files and for graphs.
 
 Shapes: O out features, I in features.
 """
@@ -13,10 +13,10 @@ from vlmc.runtime.sparsity import SparsityPattern
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer held against its pattern.
+    """One layer compared with its pattern.
 
     `rows` are output features and `columns` the weights along the reduction axis; `sparsity` is the fraction of zeros,
-    `nonzero` the number of other weights; `violation` names the first place that breaks the pattern, None where it holds.
+    `nonzero` the number of other weights; `violation` names the first place that breaks the pattern; None: it holds.
     """
 
     layer: str
@@ -30,7 +30,7 @@ class LayerReport:
 
 
 def examine(layer: str, part: str, pattern: SparsityPattern, zero_OI: NDArray[np.bool_]) -> LayerReport:
-    """Hold the map of a weight's zeros (O, I) against the pattern, for all groups at once."""
+    """Compare the map of a weight's zeros (O, I) with the pattern, all groups at once."""
     rows, columns = zero_OI.shape
     nonzero = int(zero_OI.size - np.count_nonzero(zero_OI))
     sparsity = 1 - nonzero / max(zero_OI.size, 1)

@@ -1,9 +1,9 @@
-"""Session: a graph that is ready to run, whatever runs it."""
+"""Session: a graph that is ready to run, with any backend."""
 
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +19,7 @@ CPU = ("CPUExecutionProvider",)
 PACKED_KEY = "vlmc.cpu_sparse"
 """The metadata entry of a graph whose 2:4 weights are packed; its value is their type."""
 NO_ONNXRUNTIME = "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]' where there is an NVIDIA GPU"
-_WORDS = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
+_NUMPY = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
 
 
 class Session(ABC):
@@ -49,10 +49,10 @@ class OnnxSession(Session):
     """A graph in ONNX Runtime.
 
     Raises:
-        InputError: the file is no graph that ONNX Runtime can run, or an input or output has a type that numpy lacks.
-        EnvironmentLacks: ONNX Runtime is not installed, or a provider that was asked for is not there; ONNX Runtime
-            itself falls back in silence.
-        CheckFailed: by `run`, the graph cannot be run on such inputs.
+        InputError: ONNX Runtime cannot run the file, or an input or output has a type that numpy lacks.
+        EnvironmentLacks: ONNX Runtime is not installed, or lacks a provider that was asked for; ONNX Runtime itself
+            would fall back without a word.
+        CheckFailed: by `run`, the graph cannot be run on these inputs.
     """
 
     def __init__(self, path: Path, providers: Sequence[str] = CPU, threads: int = 0) -> None:
@@ -91,15 +91,22 @@ class OnnxSession(Session):
         self._session = None
 
 
+Opens = Callable[[Path, Sequence[str], int], Session]
+"""Loads a graph's file, given the execution providers and the number of threads."""
+
+SESSIONS: dict[str, tuple[str, Opens]] = {"onnx": (".onnx", OnnxSession)}
+"""What runs the graphs of each backend: the suffix of their files, and what opens one."""
+
+
 def import_onnxruntime() -> Any:
-    """Return the module `onnxruntime`, which two packages bring.
+    """Return the module `onnxruntime`, which comes with either of two packages.
 
     Raises:
-        EnvironmentLacks: neither is installed, or what is installed cannot be loaded.
+        EnvironmentLacks: neither is installed, or the module cannot be loaded.
     """
     try:
         import onnxruntime
-        from onnxruntime import InferenceSession  # noqa: F401  # it is gone after one of the two packages was uninstalled
+        from onnxruntime import InferenceSession  # noqa: F401  # gone after one of the two packages was uninstalled
     except ImportError as error:
         if error.name == "onnxruntime" and isinstance(error, ModuleNotFoundError):
             raise EnvironmentLacks(NO_ONNXRUNTIME) from None
@@ -113,7 +120,7 @@ def _type(path: Path, node: Any) -> np.dtype[Any]:
     found = re.fullmatch(r"tensor\((bool|float|double|float16|u?int(?:8|16|32|64))\)", node.type)
     if not found:
         raise InputError(f"{path}: {node.name} is a {node.type}, which numpy lacks: export it as fp32 or fp16")
-    return np.dtype(_WORDS.get(found[1], found[1]))
+    return np.dtype(_NUMPY.get(found[1], found[1]))
 
 
 def _one_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 @dataclass(frozen=True)
 class SparsityPattern:
-    """Which weights may stay: `n` of every `m` consecutive ones, or all but a fraction of every row.
+    """Which weights may stay: `n` of every `m` consecutive ones, or all but a `fraction` of every row.
 
     Exactly one of (`n`, `m`) and `fraction` is set; build it with `parse`.
     """
@@ -35,7 +35,7 @@ class SparsityPattern:
         """Read `"2:4"`, `"4:8"` or `"50%"` (percentage of zeros).
 
         Raises:
-            InputError: the text is none of these, or N is not below M, or the percentage is not between 0 and 100.
+            InputError: the text has another form, N is not below M, or the percentage is not between 0 and 100.
         """
         if found := _N_M.fullmatch(text.strip()):
             n, m = int(found[1]), int(found[2])
@@ -64,7 +64,7 @@ class SparsityPattern:
         return self.m
 
     def divides(self, columns: int) -> bool:
-        """Whether a row of that many weights falls into whole groups."""
+        """Whether a row of that many weights divides into whole groups."""
         return self.fraction is not None or columns % self._m == 0
 
     def zeros(self, columns: int) -> int:
@@ -94,7 +94,7 @@ class SparsityPattern:
         return _fewer([groups[..., place] for place in range(self._m)], self._m - self._n)
 
     def holds(self, weight_OI: Array) -> bool:
-        """Whether the weight's zeros satisfy the pattern; a weight that does not fall into whole groups never does."""
+        """Whether the weight's zeros satisfy the pattern; never for a weight whose rows do not divide into whole groups."""
         return self.divides(weight_OI.shape[-1]) and not bool(self.violations(weight_OI == 0).any())
 
 

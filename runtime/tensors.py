@@ -1,6 +1,6 @@
 """Reading safetensors as raw bits, without torch: every dtype, memory-mapped, and truncation is noticed.
 
-numpy has no bfloat16 or float8; whether a weight is zero is a question about its bits, so bits are what this module gives.
+numpy has no bfloat16 or float8; whether a weight is zero can be read from its bits, so this module returns bits.
 """
 
 import json
@@ -24,7 +24,7 @@ class TensorFile(Mapping[str, NDArray[Any]]):
     """The tensors of one safetensors file, as unsigned integers of their item size (read-only, memory-mapped).
 
     Raises:
-        InputError: the file is no safetensors file, or is cut short.
+        InputError: the file is not a safetensors file, or is cut short.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class TensorFile(Mapping[str, NDArray[Any]]):
         self._check_length()
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Map the tensor's own bytes; they leave the memory with the array."""
+        """Map the tensor's own bytes; the memory is freed with the array."""
         entry = self._header[name]
         kind, shape = np.dtype(f"<u{_BYTES.get(entry['dtype'], 1)}"), tuple(entry["shape"])
         if math.prod(shape) == 0:
@@ -70,7 +70,7 @@ class TensorFile(Mapping[str, NDArray[Any]]):
 
 
 def write_bytes(path: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
-    """Write arrays of bytes as a safetensors file, sorted by name; each is asked for when its turn comes."""
+    """Write arrays of bytes as a safetensors file, sorted by name; each is read when it is written."""
     header, end = {}, 0
     for name in sorted(arrays):
         begin, end = end, end + arrays[name].size
@@ -84,10 +84,10 @@ def write_bytes(path: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files that a model's weights lie in: those that its index names, where it has one.
+    """Return the safetensors files with a model's weights: those that its index names, if it has one.
 
     Raises:
-        InputError: there are none, or the index cannot be read or names a file that is missing.
+        InputError: there are no weights, or the index cannot be read or names a missing file.
     """
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
@@ -96,7 +96,7 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             names = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         except (ValueError, KeyError, AttributeError):
-            raise InputError(f"{index} is no readable index of weights; copy the file again") from None
+            raise InputError(f"{index} is not a readable index of weights; copy the file again") from None
         paths = [folder / name for name in sorted(names)]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
@@ -110,7 +110,7 @@ def open_weights(folder: Path) -> dict[str, TensorFile]:
     """Map the name of every weight of a model to the file that holds it.
 
     Raises:
-        InputError: no weights there, or a file that cannot be read.
+        InputError: there are no weights, or a file cannot be read.
     """
     files = [TensorFile(path) for path in weight_files(folder)]
     return {name: file for file in files for name in file}
@@ -129,5 +129,5 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         if not all({"dtype", "shape", "data_offsets"} <= entry.keys() for entry in entries.values()):
             raise ValueError("the header is incomplete")
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no readable safetensors file ({error}); copy the file again") from None
+        raise InputError(f"{path} is not a readable safetensors file ({error}); copy the file again") from None
     return entries, 8 + length

@@ -1,6 +1,7 @@
 """Set before torch and transformers are imported: one thread per test process, and no progress bars of theirs."""
 
 import os
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -46,5 +47,6 @@ def _own_cache(_caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_plots() -> Iterator[None]:
     """Repair runs by the dozen, and drawing a plot takes as long as a small run: the tests of the plot ask for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlmc.toolchain.repair.training.reports.can_draw", lambda: False)
+        if "torch" in sys.modules:  # else nothing that was collected can repair, and importing it takes seconds
+            patch.setattr("vlmc.toolchain.repair.training.reports.can_draw", lambda: False)
         yield

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from lora_steps.subject import Pairs, Subject
-from vlmc.toolchain.repair.adapters.attaching import AdapterPlan, attach
-from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
+from vlmc.toolchain.repair.adapters import attach
+from vlmc.toolchain.repair.methods import AdapterSpec, LoRA, SparseLoRA
 from vlmc.toolchain.repair.methods.low_rank import LowRank
 
 LORA = "plain LoRA (peft)" if find_spec("peft") else "plain LoRA (vlmc's: peft is not installed)"
@@ -136,7 +136,7 @@ def _attach(subject: Subject, model: nn.Module, pairs: Pairs, kinds: Mapping[str
     plan = {}
     for name, kind in kinds.items():
         rank = len(pairs[name][0])
-        plan[name] = AdapterPlan(kind, rank, subject.scale * rank, subject.masks[name] if kind is SparseLoRA else None)
+        plan[name] = AdapterSpec(kind, rank, subject.scale * rank, subject.masks[name] if kind is SparseLoRA else None)
     attach(model, plan)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lora_steps.contestants import by_autograd
 from lora_steps.subject import Pairs, Subject, prune
 from vlmc.toolchain.families.llava import Llava
-from vlmc.toolchain.repair.training.recompute import recompute
+from vlmc.toolchain.repair.loading import recompute
 
 NAME, FAMILY = "vlm", Llava()
 WORDS, PATCH, HEAD = 4096, 14, 64

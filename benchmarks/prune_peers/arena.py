@@ -11,7 +11,7 @@ from typing import Any
 
 from prune_peers.environment import Missing, interpreter
 from prune_peers.job import Job, Taken
-from prune_peers.material import Size, encoded, write_feeds, write_wide
+from prune_peers.material import Size, encoded, write_inputs, write_wide
 from prune_peers.words import (
     ADMM,
     ADMM_REFIT,
@@ -64,7 +64,7 @@ AS_STORED = [
     Contestant(WANDA_FLOAT, "ours", "wanda", THEIR_WANDA, dtype="fp32"),
     Contestant(SPARSEGPT_FLOAT, "ours", "sparsegpt", THEIR_SPARSEGPT, dtype="fp32"),
 ]
-"""On the wide model: llm-compressor in the checkpoint's own type, vlmc in float32 where its own choice may be another."""
+"""On the wide model: llm-compressor in the model's own type, vlmc in float32 where its own choice may be another."""
 NARROW = [
     Contestant(WANDA_BRAIN, "ours", "wanda", dtype="bf16"),
     Contestant(SPARSEGPT_BRAIN, "ours", "sparsegpt", dtype="bf16"),
@@ -113,11 +113,11 @@ class Arena:
         write_wide(self.models[DEMO], work.size, scratch / WIDE)
         self.models[WIDE] = SavedModel.find(str(scratch / WIDE))
         for name, model in self.models.items():
-            write_feeds(encoded(model, "train", work.calibration[name]), self.feeds(name))
+            write_inputs(encoded(model, "train", work.calibration[name]), self.inputs(name))
 
-    def feeds(self, model: str) -> Path:
+    def inputs(self, model: str) -> Path:
         """Return the file of a model's calibration samples."""
-        return self.scratch / f"{model}.feeds.safetensors"
+        return self.scratch / f"{model}.inputs.safetensors"
 
     def made(self, model: str, contestant: str) -> Path:
         """Return the folder of what a contestant made."""
@@ -168,7 +168,7 @@ class Arena:
         return [small, self._job(model, one, self.work.calibration[model], one.name)]
 
     def _job(self, model: str, one: Contestant, samples: int, out: str) -> dict[str, Any]:
-        folders = str(self.models[model].folder), str(self.feeds(model)), samples, str(self.made(model, out))
+        folders = str(self.models[model].folder), str(self.inputs(model)), samples, str(self.made(model, out))
         return asdict(Job(one.method, *folders, refit=one.refit, dtype=one.dtype))
 
     def _environment(self) -> dict[str, str]:

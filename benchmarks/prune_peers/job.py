@@ -17,20 +17,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-FEED = ("input_ids", "attention_mask", "pixel_values")
+INPUTS = ("input_ids", "attention_mask", "pixel_values")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One model to prune to 2:4: from the checkpoint's folder, on the calibration file's samples, into the folder `out`."""
+    """One model to prune to 2:4: from the model's folder, on the calibration file's samples, into the folder `out`."""
 
     method: str
     model: str
-    feeds: str
+    inputs: str
     samples: int
     out: str
     refit: bool = False
-    dtype: str = "float32"  # what is computed in; the result is always stored in the checkpoint's own type
+    dtype: str = "float32"  # what is computed in; the result is always stored in the model's own type
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Taken:
 
 
 Contestant = Callable[[Job], None]
-"""Loads the checkpoint, prunes it and saves the result."""
+"""Loads the model, prunes it and saves the result."""
 
 
 def main(contestant: Contestant) -> None:
@@ -77,10 +77,10 @@ def resident(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def read_feeds(job: Job) -> list[dict[str, Tensor]]:
+def read_inputs(job: Job) -> list[dict[str, Tensor]]:
     """Return the model's inputs for every calibration sample, a batch of one each."""
-    tensors = load_file(job.feeds)
-    return [{name: tensors[f"{number:05d}.{name}"] for name in FEED} for number in range(job.samples)]
+    tensors = load_file(job.inputs)
+    return [{name: tensors[f"{number:05d}.{name}"] for name in INPUTS} for number in range(job.samples)]
 
 
 def load_model(job: Job) -> Any:
@@ -91,6 +91,6 @@ def load_model(job: Job) -> Any:
 
 
 def save_model(model: Any, job: Job) -> None:
-    """Write the weights in the type of the checkpoint that they came from."""
+    """Write the weights in the type of the model that they came from."""
     stored = json.loads((Path(job.model) / "config.json").read_text(encoding="utf-8"))["dtype"]
     model.to(getattr(torch, stored)).save_pretrained(job.out)

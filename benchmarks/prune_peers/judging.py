@@ -33,7 +33,7 @@ def tensors_of_layers(ours: Path) -> dict[str, str]:
 
 @torch.no_grad()
 def layer_errors(
-    dense: SavedModel, layers: Mapping[str, str], pruned: Mapping[str, Path], feeds: Sequence[Mapping[str, Tensor]]
+    dense: SavedModel, layers: Mapping[str, str], pruned: Mapping[str, Path], inputs: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, dict[str, float]]:
     """Return ||(W - W') X|| / ||W X|| of every result and layer, X being what the dense model feeds the layer."""
     model, stored = dense.load(), {name: weights(folder) for name, folder in pruned.items()}
@@ -47,8 +47,8 @@ def layer_errors(
 
     for layer, tensor in layers.items():
         model.get_submodule(layer).register_forward_pre_hook(partial(add, layer, tensor))
-    for feed in feeds:
-        model(**feed, use_cache=False)
+    for sample in inputs:
+        model(**sample, use_cache=False)
     return {name: {layer: (one[name] / one[""]) ** 0.5 for layer, one in squares.items()} for name in pruned}
 
 

@@ -13,7 +13,7 @@ from llmcompressor import oneshot
 from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
 from torch.utils.data import DataLoader
 
-from prune_peers.job import Job, load_model, main, read_feeds, save_model
+from prune_peers.job import Job, load_model, main, read_inputs, save_model
 
 SHARED = {"sparsity": 0.5, "mask_structure": "2:4"}
 VISION, LANGUAGE = "CLIPEncoderLayer", "LlamaDecoderLayer"
@@ -29,12 +29,12 @@ def modifier(method: str, block: str) -> Any:
 def prune(job: Job) -> None:
     """Prune the vision tower, then the language model."""
     model = load_model(job)
-    feeds = [feed | {"pixel_values": feed["pixel_values"].to(model.dtype)} for feed in read_feeds(job)]
+    inputs = [sample | {"pixel_values": sample["pixel_values"].to(model.dtype)} for sample in read_inputs(job)]
     tower = model.model.vision_tower
     tower.config._name_or_path = job.model  # oneshot looks there for a config
     for part, block, given in (
-        (tower, VISION, [{"pixel_values": feed["pixel_values"]} for feed in feeds]),
-        (model, LANGUAGE, feeds),
+        (tower, VISION, [{"pixel_values": sample["pixel_values"]} for sample in inputs]),
+        (model, LANGUAGE, inputs),
     ):
         oneshot(
             model=part,

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prune_peers.job import FEED
+from prune_peers.job import INPUTS
 from vlmc.toolchain import data
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.models.saved import SavedModel
@@ -28,12 +28,14 @@ def encoded(source: SavedModel, split: str, count: int) -> list[dict[str, Tensor
     """Return the first samples of the demo's data as the model's inputs, answers included."""
     encoder = Encoder(source.load_processor(), source.family, source.load())
     samples = [encoder.answered(sample) for sample in data.load("demo", split, count)]
-    return [{name: sample[name] for name in FEED} for sample in samples]
+    return [{name: sample[name] for name in INPUTS} for sample in samples]
 
 
-def write_feeds(feeds: list[dict[str, Tensor]], path: Path) -> None:
+def write_inputs(inputs: list[dict[str, Tensor]], path: Path) -> None:
     """Write the inputs of all samples in one file."""
-    save_file({f"{number:05d}.{name}": feed[name].contiguous() for number, feed in enumerate(feeds) for name in FEED}, path)
+    save_file(
+        {f"{number:05d}.{name}": sample[name].contiguous() for number, sample in enumerate(inputs) for name in INPUTS}, path
+    )
 
 
 def write_wide(demo: SavedModel, size: Size, folder: Path) -> None:

@@ -6,7 +6,7 @@ Every layer's statistics come from one pass of the dense model. Shapes: O out fe
 import torch
 from torch import Tensor, nn
 
-from prune_peers.job import Job, load_model, main, read_feeds, save_model
+from prune_peers.job import Job, load_model, main, read_inputs, save_model
 
 DAMPING, BLOCK = 0.01, 128
 
@@ -25,8 +25,8 @@ def prune(job: Job) -> None:
 
     for name, layer in layers.items():
         layer.register_forward_pre_hook(lambda _, args, name=name: add(name, args[0].flatten(0, -2)))
-    for feed in read_feeds(job):
-        model(**feed, use_cache=False)
+    for sample in read_inputs(job):
+        model(**sample, use_cache=False)
     for name, layer in layers.items():
         layer.weight.copy_(wanda(layer.weight, sums[name]) if job.method == "wanda" else sparsegpt(layer.weight, sums[name]))
     save_model(model, job)

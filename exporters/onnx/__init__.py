@@ -1,7 +1,8 @@
-"""ONNX: torch's exporter for the trace, and the proof that the graph on disk computes the same and is as sparse."""
+"""ONNX: graphs by torch's exporter, checked on disk to compute the same as the model and to be as sparse."""
 
 from vlmc.exporters.backend import Backend
 
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 BACKEND = Backend(
     name="onnx",
     title="onnx graphs",
@@ -11,6 +12,7 @@ BACKEND = Backend(
     report="export.json",
     tables="vlmc.exporters.onnx.report:tables",
     packages={"onnx": "export", "onnxscript": "export"},
+    runtimes=RUNTIMES,
     options={"precision": "fp32", "cpu_sparse": "", "cpu_activations": "fp32"},
     session="vlmc.runtime.sessions:OnnxSession",
     verifier="vlmc.exporters.onnx.sparsity:check_onnx",

@@ -1,4 +1,4 @@
-"""One ONNX graph per description: traced, labelled with its sparsity, and proven on the file that ships."""
+"""One ONNX graph per description: traced, labelled with its sparsity, and checked on the written file."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +26,7 @@ PLAIN = Options()
 
 @dataclass(frozen=True)
 class GraphReport:
-    """A proven graph: `max_error` is the largest difference from torch, as a fraction of the output's largest value.
+    """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value.
 
     `packed` counts the layers whose weights are packed for the CPU, in the type `cpu_sparse`.
     """
@@ -52,17 +52,17 @@ class OnnxExporter(Exporter):
         missing = [package for package in BACKEND.packages if find_spec(package) is None]
         if missing:
             raise EnvironmentLacks(f"{' and '.join(missing)} not installed: {BACKEND.remedy}")
-        import_onnxruntime()  # graphs are proven on it
+        import_onnxruntime()  # graphs are checked with it
 
     def check(self, options: Options) -> None:
-        """Raise InputError where packed weights are asked for in a graph that is not fp32."""
+        """Raise InputError where options contradict each other, EnvironmentLacks where the kernels are not built."""
         if options.cpu_activations == "bf16" and options.cpu_sparse != "bf16":
             raise InputError("--cpu-activations bf16 needs --cpu-sparse bf16: no other weights have such products")
         if options.cpu_sparse is None:
             return
         if options.precision != "fp32":
             raise InputError(f"--cpu-sparse needs --precision fp32, not {options.precision}: its products are fp32")
-        require_library()  # graphs are proven on the kernels
+        require_library()  # graphs are checked with the kernels
 
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
         reports = []
@@ -77,10 +77,10 @@ class OnnxExporter(Exporter):
 
 
 def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport:
-    """Write the graph to `path` and prove it: the same answers as torch, and the sparsity that is promised.
+    """Write the graph to `path` and check it: the same outputs as torch, and the promised sparsity.
 
     Raises:
-        CheckFailed: an answer differs by more than the precision's tolerance, a promised layer is not in the graph, or
+        CheckFailed: an output differs by more than the precision's tolerance, a promised layer is not in the graph, or
             its weight breaks the pattern.
     """
     start = perf_counter()

@@ -1,4 +1,4 @@
-"""Whether a graph on disk answers as its torch module does, on every case of its description."""
+"""Whether a graph on disk gives the outputs of its torch module, on every case of its description."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ def largest_error(spec: GraphSpec, path: Path, options: Options) -> float:
     """Run the example and every case through both; return the largest difference relative to the output's scale.
 
     Raises:
-        CheckFailed: it is above the tolerance, or an output has another shape; names the graph, the output and the case.
+        CheckFailed: it is above the tolerance, or an output has another shape; names the graph, output and case.
     """
     worst, precision = 0.0, options.precision
     with OnnxSession(path) as session:
@@ -38,7 +38,7 @@ def largest_error(spec: GraphSpec, path: Path, options: Options) -> float:
 
 
 def _reference(spec: GraphSpec, case: Mapping[str, Tensor], precision: Precision) -> dict[str, NDArray[np.float32]]:
-    """Answer in float32, from inputs rounded as the graph's are."""
+    """Return the module's outputs in float32, from inputs rounded as the graph's are."""
     inputs = [_rounded(tensor, precision) for tensor in case.values()]
     with torch.no_grad():
         answer = spec.module(*inputs)
@@ -51,7 +51,7 @@ def _rounded(tensor: Tensor, precision: Precision) -> Tensor:
 
 
 def _difference(found: NDArray[np.generic], reference: NDArray[np.float32]) -> float:
-    """Return max |found - reference| / max |reference|; infinite where shapes differ, NaN where a value is none."""
+    """Return max |found - reference| / max |reference|; infinite if shapes differ, NaN if a value is NaN."""
     if found.shape != reference.shape:
         return float("inf")
     if reference.size == 0:

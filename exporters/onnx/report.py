@@ -1,4 +1,4 @@
-"""The export's report for people."""
+"""The export's report as a table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from vlmc.exporters.backend import Table
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:
-    """Return what was exported, one graph a line."""
+    """Return what was exported, one graph per row."""
     rows = [
         (
             graph["graph"],

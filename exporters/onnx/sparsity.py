@@ -1,7 +1,7 @@
-"""The sparsity of an ONNX file: written into its metadata when it is made, and checked on its own weights.
+"""The sparsity of an ONNX file: written into its metadata at export, and checked on its own weights.
 
 The metadata entry `vlmc.sparsity` is JSON: layer -> {initializer, pattern, axis}, where `axis` is the axis of the
-initializer that the product sums over, which is the one that groups of M run along.
+initializer that the product sums over: groups of M run along it.
 """
 
 import json
@@ -22,7 +22,7 @@ KEY = "vlmc.sparsity"
 
 
 def label(path: Path, promised: Mapping[str, SparsityPattern]) -> None:
-    """Write into the file where each promised layer's weight is.
+    """Write the place of each promised layer's weight into the file's metadata.
 
     Raises:
         CheckFailed: a promised layer is not in the graph.
@@ -40,13 +40,13 @@ def label(path: Path, promised: Mapping[str, SparsityPattern]) -> None:
 
 
 def check_onnx(path: Path, target: SparsityPattern | None = None) -> list[LayerReport]:
-    """Hold the weights of an ONNX file against what its metadata promises, or all of them against `target`.
+    """Compare the weights of an ONNX file with what its metadata promises, or all of them with `target`.
 
-    With `target`, every weight of a MatMul, Gemm or Conv is checked, wherever the file comes from; a layer is called by
-    its module's name where torch wrote that, otherwise by its weight's.
+    With `target`, every weight of a MatMul, Gemm or Conv is checked, whatever wrote the file; a layer has its module's
+    name if torch wrote one, otherwise its weight's.
 
     Raises:
-        InputError: the file cannot be read, or promises nothing and no target is given.
+        InputError: the file cannot be read, or it has no metadata and no target is given.
     """
     model = read(path)
     weights = Weights(model)
@@ -58,7 +58,7 @@ def read(path: Path) -> onnx.ModelProto:
     """Load an ONNX file with its external data.
 
     Raises:
-        InputError: there is none, or it cannot be read.
+        InputError: it is missing or cannot be read.
     """
     if not path.is_file():
         raise InputError(f"no ONNX file at {path}")
@@ -74,7 +74,7 @@ def read(path: Path) -> onnx.ModelProto:
 def _promised(path: Path, model: onnx.ModelProto, weights: Weights) -> Iterator[tuple[str, Weight, SparsityPattern]]:
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
     if text is None:
-        raise InputError(f"{path} says nothing of its sparsity: give the pattern to check with --target, such as 2:4")
+        raise InputError(f"{path} does not state its sparsity: give the pattern to check with --target, such as 2:4")
     for layer, entry in _entries(path, text).items():
         if entry["initializer"] not in weights.initializers:
             raise InputError(f"{path} has no weight {entry['initializer']}, which its metadata gives for {layer}")
@@ -108,12 +108,12 @@ def _report(path: Path, weights: Weights, layer: str, weight: Weight, pattern: S
 
 
 def _rows(zero: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Bring the axis of reduction last and flatten the others: (O, I)."""
+    """Move the reduction axis last and flatten the others: (O, I)."""
     return np.moveaxis(zero, axis, -1).reshape(-1, zero.shape[axis])
 
 
 def _zero_points(weights: Weights, weight: Weight, dimensions: int) -> NDArray[np.generic]:
-    """Shape zero points for comparison with the weight: one for all, or one per channel."""
+    """Shape the zero points to compare them with the weight: one for all, or one per channel."""
     points = weights.array(weight.zero_point or "")
     shape = [1] * dimensions
     shape[weight.channel_axis] = points.size

@@ -18,11 +18,11 @@ from vlmc.exporters.onnx.weights import SCOPES
 
 OPSET = 18
 EXTERNAL_ABOVE = 1_500_000_000
-"""Bytes of weights from which they go into a file of their own: protobuf ends at 2 GiB."""
+"""Bytes above which the weights go into a file of their own: protobuf ends at 2 GiB."""
 
 
 def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
-    """Trace the module on its example inputs and write the graph; the weights of large ones go to `<path>.data`."""
+    """Trace the module on its example inputs and write the graph; weights of large ones go to `<path>.data`."""
     module = cast_module(spec.module, precision)
     inputs = tuple(cast_tensor(tensor, precision) for tensor in spec.inputs.values())
     with torch.no_grad(), _quiet():
@@ -42,9 +42,9 @@ def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
 
 
 def cast_module(module: nn.Module, precision: Precision) -> nn.Module:
-    """Return the module itself in fp32, or a copy of it in fp16, as loading it in that type would give.
+    """Return the module itself in fp32, or a copy in fp16, the same as loading it in that type.
 
-    Buffers that are computed rather than stored keep their type: frequencies of rotary positions would be lost in fp16.
+    Buffers that are computed, not stored, keep their type: rotary frequencies would be lost in fp16.
     """
     if precision == "fp32":
         return module
@@ -57,12 +57,12 @@ def cast_module(module: nn.Module, precision: Precision) -> nn.Module:
 
 
 def cast_tensor(tensor: Tensor, precision: Precision) -> Tensor:
-    """Return floating-point tensors in the precision's type, others as they are."""
+    """Return a floating-point tensor in the precision's type, any other unchanged."""
     return tensor.half() if precision == "fp16" and tensor.is_floating_point() else tensor
 
 
 def _dynamic_shapes(spec: GraphSpec) -> tuple[Any, ...]:
-    """Name the dynamic dimensions in the form of forward's arguments: those of `*rest` are a tuple of their own."""
+    """Name the dynamic dimensions in the form of forward's arguments, where `*rest` is a tuple of its own."""
     flat = [{axis: named.name for axis, named in spec.axes.get(name, {}).items()} for name in spec.inputs]
     kinds = [parameter.kind for parameter in signature(spec.module.forward).parameters.values()]
     if Parameter.VAR_POSITIONAL not in kinds:
@@ -72,7 +72,7 @@ def _dynamic_shapes(spec: GraphSpec) -> tuple[Any, ...]:
 
 
 def _forget_origin(program: torch.onnx.ONNXProgram) -> None:
-    """Drop the stack traces that torch writes beside every node: they triple small files and tell this machine's paths."""
+    """Drop the stack traces that torch writes into every node: they triple small files and contain local paths."""
     for node in program.model.graph.all_nodes():
         for key in [key for key in node.metadata_props if key != SCOPES]:
             del node.metadata_props[key]
@@ -84,7 +84,7 @@ def _bytes(module: nn.Module) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from reporting on itself: a missing torchvision, its own deprecations, shared axis names."""
+    """Silence torch's exporter on a missing torchvision, its own deprecations and shared axis names."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and along which axis.
+"""Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and over which axis.
 
 Shapes: O out features, I in features. MatMul's right operand is [..., I, O]; Gemm's is [I, O], or [O, I] with transB;
 Conv's weight is [O, I, *kernel]. MatMul24's packed weight counts as [O, I].
@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from vlmc.runtime.kernels.packing import Packed, ValueType, unpack
 
-SCOPES = "pkg.torch.onnx.name_scopes"  # torch's exporter lists the modules around every node there
+SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter lists the modules around a node
 MATMUL24 = "MatMul24"
 VALUES = ".values"
 """What the name of a packed weight's values ends in, after the name of the weight."""
@@ -28,7 +28,7 @@ _THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
 class Weight:
     """An initializer that a node multiplies with, and the axis of it that the product sums over.
 
-    `zero_point` is the initializer of its zero where it is quantised, along `channel_axis` where there are several.
+    `zero_point` is the initializer of its zero point if it is quantised, along `channel_axis` if there are several.
     """
 
     initializer: str
@@ -67,7 +67,7 @@ class Weights:
                     yield node, weight
 
     def of_layer(self, layer: str) -> Weight | None:
-        """Return the weight of the module of that name, None where the graph has none."""
+        """Return the weight of a module; None: it is not in the graph."""
         for node, weight in self:
             if layer in scopes(node) or weight.initializer.removesuffix(VALUES) == f"{layer}.weight":
                 return weight
@@ -97,7 +97,7 @@ class Weights:
         return {node.input[1]: node for node in self.model.graph.node if node.op_type == MATMUL24}
 
     def _trace(self, name: str, axis: int) -> Weight | None:
-        """Follow the operand back to where it is stored, through what only moves or converts it."""
+        """Follow the operand back to the initializer, through nodes that only move or convert it."""
         zero_point, channel_axis = None, 1
         while name not in self.initializers:
             producer = self._producers.get(name)
@@ -114,7 +114,7 @@ class Weights:
 
 
 def scopes(node: onnx.NodeProto) -> list[str]:
-    """Return the names of the modules around a node; empty where the graph does not come from torch."""
+    """Return the names of the modules around a node; empty if torch did not write the graph."""
     for entry in node.metadata_props:
         if entry.key == SCOPES:
             return [str(name) for name in ast.literal_eval(entry.value)]

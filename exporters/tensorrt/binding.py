@@ -11,14 +11,14 @@ import torch
 from vlmc.exporters.tensorrt import BACKEND
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 
-LOCAL = "local"  # the GPU at hand, where torch cannot say which it is
+LOCAL = "local"  # the GPU in this machine, if torch cannot identify it
 DEFAULT_GPUS = tuple(BACKEND.options["gpu"].split(","))
-Trt = Any  # neither package has type stubs of its own
+Trt = Any  # neither package has type stubs
 
 
 @dataclass(frozen=True)
 class Binding:
-    """An importable TensorRT; TensorRT-RTX builds ahead of time for GPUs that need not be present."""
+    """An importable TensorRT; TensorRT-RTX builds ahead of time, for GPUs that need not be present."""
 
     package: str
     trt: Trt
@@ -33,10 +33,10 @@ class Binding:
         return str(self.trt.__version__)
 
     def targets(self, gpus: Sequence[str]) -> list[str]:
-        """Return the GPUs to build for, without repetitions; with none given, what this TensorRT builds for by default.
+        """Return the GPUs to build for, without repetitions; if none are given, this TensorRT's default.
 
         Raises:
-            InputError: a name is none, or this TensorRT cannot build for it.
+            InputError: a name is not a GPU architecture, or this TensorRT cannot build for it.
         """
         wanted = list(dict.fromkeys(gpu.strip().lower() for gpu in gpus))
         return self._ahead_of_time(wanted or DEFAULT_GPUS) if self.ahead_of_time else self._at_hand(wanted)
@@ -45,7 +45,7 @@ class Binding:
         known = sorted(self.compute_capabilities, key=lambda name: int(name[2:]))
         for gpu in wanted:
             if not re.fullmatch(r"sm\d+", gpu):
-                raise InputError(f"--gpu {gpu!r} is no GPU architecture: give some of {', '.join(known)}")
+                raise InputError(f"--gpu {gpu!r} is not a GPU architecture: give some of {', '.join(known)}")
             if gpu not in known:
                 raise InputError(f"TensorRT-RTX {self.version} cannot build for {gpu}: give some of {', '.join(known)}")
         return list(wanted)
@@ -56,7 +56,7 @@ class Binding:
             if gpu != present:
                 here = "none that torch can use" if present == LOCAL else present
                 raise InputError(
-                    f"--gpu {gpu}: TensorRT {self.version} builds for the GPU at hand ({here}) and for no other: "
+                    f"--gpu {gpu}: TensorRT {self.version} builds only for the GPU in this machine ({here}): "
                     "leave --gpu out, or 'pip uninstall tensorrt' to build for others with TensorRT-RTX"
                 )
         return [present]
@@ -84,7 +84,7 @@ def bind() -> Binding:
     for package in ("tensorrt", "tensorrt_rtx"):
         try:
             module = import_module(package)
-        except (ImportError, OSError, RuntimeError):  # also: libraries of the vendor that are missing or do not load
+        except (ImportError, OSError, RuntimeError):  # also: the vendor's libraries are missing or do not load
             continue
         if getattr(module, "Builder", None) is not None:
             return Binding(package, module)

@@ -10,11 +10,11 @@ from vlmc.runtime.errors import CheckFailed, EnvironmentLacks
 
 
 def build(binding: Binding, spec: GraphSpec, path: Path, gpu: str) -> tuple[bytes, list[str]]:
-    """Return the engine, and the builder's log line by line.
+    """Return the engine, and the lines of the builder's log.
 
     Raises:
-        CheckFailed: TensorRT cannot read the graph, or cannot build it; says why in TensorRT's words.
-        EnvironmentLacks: TensorRT finds no GPU and needs one.
+        CheckFailed: TensorRT cannot read or build the graph; the message has TensorRT's reason.
+        EnvironmentLacks: TensorRT needs a GPU and finds none.
     """
     trt = binding.trt
     logger = _logger(trt)
@@ -34,7 +34,7 @@ def build(binding: Binding, spec: GraphSpec, path: Path, gpu: str) -> tuple[byte
 def _builder(binding: Binding, logger: Any) -> Any:
     try:
         return binding.trt.Builder(logger)
-    except TypeError:  # what the constructor raises without a GPU
+    except TypeError:  # raised by the constructor without a GPU
         remedy = "TensorRT-RTX needs none: pip uninstall tensorrt, then pip install 'vlmc[tensorrt-rtx]'"
         raise EnvironmentLacks(f"{binding.package} finds no GPU to build on; {remedy}") from None
 

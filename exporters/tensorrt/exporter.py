@@ -1,4 +1,4 @@
-"""Engines for every graph and GPU: through a proven ONNX graph, strongly typed, with sparse weights allowed."""
+"""Engines for every graph and GPU: from a checked ONNX graph, strongly typed, with sparse weights allowed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,10 +29,10 @@ SILENT = "the builder's log says nothing about sparsity"
 
 @dataclass(frozen=True)
 class EngineReport:
-    """One engine. `eligible` are the layers whose weights in the graph are 2:4, found by vlmc itself.
+    """One engine. `eligible` are the layers whose weights in the graph are 2:4, as vlmc itself finds.
 
-    `log_eligible` and `log_chosen` are what the builder's log says, in TensorRT's names; None where it says nothing, and
-    then `note` says why.
+    `log_eligible` and `log_chosen` are from the builder's log, in TensorRT's names; None: the log does not say, and `note`
+    says why.
     """
 
     graph: str

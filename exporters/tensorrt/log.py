@@ -2,7 +2,7 @@
 
 8.x writes `(Sparsity) Layers eligible for sparse math: a, b` and `(Sparsity) TRT inference plan picked sparse
 implementation for layers: a`; 10.x writes `(Sparsity) Found 2 layer(s) eligible to use sparse tactics: a, b` and
-`(Sparsity) Chose 1 layer(s) using sparse tactics: a`, once for every pass over the tactics, so the last pair counts.
+`(Sparsity) Chose 1 layer(s) using sparse tactics: a`, once per pass over the tactics, so the last pair counts.
 """
 
 import re
@@ -20,7 +20,7 @@ _CHOSEN = re.compile(
 
 @dataclass(frozen=True)
 class SparsityLog:
-    """TensorRT's own names of the layers; None where the log is silent, which is not the same as none."""
+    """TensorRT's own names of the layers; None: the log does not say, which is not the same as no layers."""
 
     eligible: tuple[str, ...] | None
     chosen: tuple[str, ...] | None

@@ -1,4 +1,4 @@
-"""The build report for people."""
+"""The build report as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from vlmc.exporters.onnx import report as onnx
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:
-    """Return the graphs that engines were built from, then the engines, one a line."""
+    """Return the graphs that engines were built from, then the engines, one per row."""
     engines = report["engines"]
     rows = [
         (one["file"], one["gpu"], f"{one['bytes'] / 1e6:.2f} MB", len(one["eligible"]), _chosen(one["log_chosen"]))

@@ -2,7 +2,7 @@
 
 from vlmc.runtime.artifact.digest import digest_of_files, sha256_file
 from vlmc.runtime.artifact.folder import CARD, Artifact
-from vlmc.runtime.artifact.manifest import Layer, Manifest, Origin, Part, Step
+from vlmc.runtime.artifact.manifest import Layer, Manifest, Origin, Part, State, Step
 from vlmc.runtime.artifact.writing import Draft, extend, put_texts, write
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Manifest",
     "Origin",
     "Part",
+    "State",
     "Step",
     "digest_of_files",
     "extend",

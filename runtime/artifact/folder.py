@@ -1,4 +1,4 @@
-"""Opening an artifact: the manifest is read, every file is there in full, and nothing is trusted before that."""
+"""Opening an artifact: the manifest is read and every file checked before anything is used."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from vlmc.runtime.deployment import DEPLOYMENT, Deployment
 from vlmc.runtime.errors import InputError
 
 MANIFEST = "manifest.json"
-CARD = "README.md"  # the model card: people write in it too, so its bytes are never held against the manifest
+CARD = "README.md"  # the model card: people edit it, so its bytes are never compared with the manifest
 _AT_THE_ROOT = {".safetensors", ".json", ".txt", ".jinja", ".model"}  # weights, masks, configuration, tokenizer, processor
 _ADAPTER = "adapter/"
 _TOKENIZER = "tokenizer_config.json"  # a folder with one is a second tokenizer
@@ -25,7 +25,7 @@ _TOKENIZER = "tokenizer_config.json"  # a folder with one is a second tokenizer
 class Artifact:
     """A finished artifact on disk; `root` is its folder.
 
-    `inherited` is what a manifest of version 1 said about serving; since version 2 it stands beside the graphs.
+    `inherited` is what a manifest of version 1 says about serving; since version 2 that is beside the graphs.
     """
 
     root: Path
@@ -34,16 +34,17 @@ class Artifact:
 
     @classmethod
     def open(cls, root: Path | str) -> "Artifact":
-        """Read the manifest and check that every file but the model card is there with the size that it promises.
+        """Read the manifest and check that every file but the model card is there with the size that it gives.
 
         Raises:
-            InputError: no such folder, no artifact, a manifest that cannot be read, a file missing or cut short.
+            InputError: there is no such folder, it is not an artifact, its manifest cannot be read, or a file is missing or
+                cut short.
         """
         root = Path(root)
         if not root.is_dir():
             raise InputError(f"no artifact at {root}: make one with 'vlmc compress --out {root}'")
         if not (root / MANIFEST).is_file():
-            raise InputError(f"{root} is no vlmc artifact: it has no {MANIFEST}")
+            raise InputError(f"{root} is not a vlmc artifact: it has no {MANIFEST}")
         artifact = cls(root, *_read_manifest(root / MANIFEST))
         artifact._check_sizes()
         return artifact
@@ -55,7 +56,7 @@ class Artifact:
         return digest_of_files({path: files[path].sha256 for path in model_files(files)})
 
     def deployment(self, folder: str) -> Deployment | None:
-        """Return how the graphs in that folder of the artifact are fed; None where there are no such graphs.
+        """Return how the graphs in that folder of the artifact are fed; None: it has no such graphs.
 
         Raises:
             InputError: `deployment.json` is damaged, or a newer vlmc wrote it.
@@ -66,15 +67,15 @@ class Artifact:
 
     @property
     def card_note(self) -> str | None:
-        """What there is to say of the model card: that it is not the one that vlmc wrote last. None: it is."""
+        """A line that says that the model card was changed or removed; None: it is the one that vlmc wrote last."""
         listed, path = self.manifest.files.get(CARD), self.root / CARD
         if listed is None or (path.is_file() and sha256_file(path) == listed.sha256):
             return None
         done = "was changed" if path.is_file() else "was removed"
-        return f"{path} {done} after vlmc wrote it: what it says is no part of what is proven here"
+        return f"{path} {done} after vlmc wrote it: what it says is not part of what is verified here"
 
     def verify_files(self, prefix: str = "") -> None:
-        """Hash every file whose path starts with `prefix`, but the model card, and compare with the manifest.
+        """Hash every file whose path starts with `prefix`, except the model card, and compare with the manifest.
 
         Raises:
             InputError: a file's bytes are not those that the manifest lists.
@@ -83,7 +84,7 @@ class Artifact:
             if path.startswith(prefix) and sha256_file(self.root / path) != file.sha256:
                 raise InputError(
                     f"{self.root / path} is not the file that the manifest lists (SHA-256 differs): "
-                    "copy the artifact again or make it anew"
+                    "copy the artifact again or create it again"
                 )
 
     def _proven(self) -> Iterator[tuple[str, File]]:
@@ -93,16 +94,16 @@ class Artifact:
         for path, file in self._proven():
             on_disk = self.root / path
             if not on_disk.is_file():
-                raise InputError(f"{on_disk} is missing: copy the artifact again or make it anew")
+                raise InputError(f"{on_disk} is missing: copy the artifact again or create it again")
             if on_disk.stat().st_size != file.size:
                 raise InputError(
                     f"{on_disk} has {on_disk.stat().st_size} bytes, the manifest says {file.size}: "
-                    "copy the artifact again or make it anew"
+                    "copy the artifact again or create it again"
                 )
 
 
 def model_files(paths: Iterable[str]) -> list[str]:
-    """Return those files that make up the model: at the root all but the card, its adapter, and tokenizers in folders."""
+    """Return the files that make up the model: those at the root but the card, the adapter, and tokenizers in folders."""
     known = set(paths)
     return sorted(path for path in known if _is_model(path, known))
 
@@ -115,23 +116,23 @@ def _is_model(path: str, known: set[str]) -> bool:
 
 
 def _read_manifest(path: Path) -> tuple[Manifest, Deployment | None]:
-    """Return the manifest, and what one of version 1 says about serving."""
+    """Return the manifest and, for one of version 1, what it says about serving."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {error}; restore it or make the artifact anew") from None
+        raise InputError(f"{path} cannot be read: {error}; restore it or create the artifact again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} is not valid: it holds no object; restore it or make the artifact anew")
+        raise InputError(f"{path} is not valid: it is not a JSON object; restore it or create the artifact again")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(f"{path} has schema version {version}, this vlmc reads {SCHEMA_VERSION}: upgrade vlmc")
     promised = content.pop("checksum", None)
     if promised != checksum(content):
-        raise InputError(f"{path} was changed after it was written (checksum differs): restore it or make the artifact anew")
+        raise InputError(f"{path} was edited (checksum differs): restore it or create the artifact again")
     try:
         fields, inherited = upgrade(content) if version == 1 else (content, None)
         return Manifest.model_validate(fields), inherited
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise InputError(f"{path} is not valid at {where}: {first['msg']}; restore it or make the artifact anew") from None
+        raise InputError(f"{path} is not valid at {where}: {first['msg']}; restore it or create it again") from None

@@ -13,6 +13,9 @@ from vlmc.runtime.sparsity import SparsityPattern
 
 SCHEMA_VERSION: Final = 2
 
+State = Literal["pruned", "adapted", "merged"]
+"""The furthest step that an artifact has gone through; `adapted`: an adapter waits to be merged."""
+
 
 class Part(StrEnum):
     """Where in a vision-language model a layer sits."""
@@ -62,14 +65,14 @@ class Layer(_Strict):
 
 
 class Origin(_Strict):
-    """The dense model that the artifact was made from: as the user named it, and the digest of its files."""
+    """The dense model that the artifact was made from: its name as the user gave it, and the digest of its files."""
 
     model: str
     digest: Sha256
 
 
 class Step(_Strict):
-    """One line of history: a stage, its whole configuration, the digest that it started from, and what it measured."""
+    """One entry of the history: a stage, its whole configuration, the digest that it started from, what it measured."""
 
     stage: str
     config: dict[str, Any]
@@ -81,12 +84,12 @@ class Step(_Strict):
 class Manifest(_Strict):
     """`manifest.json`; see docs/format.md.
 
-    `state` is the furthest step done: `pruned`, `adapted` (an adapter waits to be merged) or `merged`.
+    `state` is the last step done: `pruned`, `adapted` (with an adapter that is not merged yet) or `merged`.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
     family: str
-    state: Literal["pruned", "adapted", "merged"]
+    state: State
     origin: Origin
     layers: dict[str, Layer]
     history: tuple[Step, ...]
@@ -99,6 +102,6 @@ class Manifest(_Strict):
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 over a manifest's fields, the checksum itself apart: an edit by hand is noticed."""
+    """Return the SHA-256 over a manifest's fields, without the checksum itself: edits by hand are found."""
     fields = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

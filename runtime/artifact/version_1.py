@@ -1,4 +1,4 @@
-"""Manifests of schema version 1: what they said about serving stands in `deployment.json` since version 2."""
+"""Manifests of schema version 1: what they say about serving is in `deployment.json` since version 2."""
 
 from typing import Any, Final, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vlmc.runtime.deployment import Deployment, FixedProcessor, ImagePipeline, Prompt
 
-GRAPHS: Final = "onnx"  # the folder of the graphs that were run by it
+GRAPHS: Final = "onnx"  # the folder of the graphs that it describes
 
 
 class Serving(BaseModel):
@@ -24,7 +24,7 @@ class Serving(BaseModel):
     max_positions: int = Field(gt=0)
 
     def deployment(self, family: str) -> Deployment:
-        """Return the same in the form of today."""
+        """Return the same in the present form."""
         question = None if self.prompt is None else self.prompt.replace(self.image_slot, "{images}", 1)
         return Deployment(
             family=family,
@@ -38,7 +38,7 @@ class Serving(BaseModel):
 
 
 def upgrade(content: dict[str, Any]) -> tuple[dict[str, Any], Deployment | None]:
-    """Return a version 1 manifest's fields as version 2 has them, and its serving data apart.
+    """Return the fields of a version 1 manifest as version 2 has them, and its serving data separately.
 
     Raises:
         ValidationError: the serving data are not valid.

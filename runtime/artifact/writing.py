@@ -1,4 +1,4 @@
-"""Writing an artifact so that a killed run leaves the old one or the new one, never a half."""
+"""Writing an artifact so that a killed run leaves the old one or the new one, never half of one."""
 
 import os
 import shutil
@@ -16,14 +16,14 @@ from vlmc.runtime.errors import InputError
 
 
 class Draft:
-    """An artifact that is being written, in a folder beside its destination; `seal` makes it whole."""
+    """An artifact that is being written, in a folder beside its destination; `seal` completes it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest: Manifest | None = None
 
     def seal(self, manifest: Manifest) -> None:
-        """Give the manifest; its file list is made here, from the files that stand in the draft."""
+        """Set the manifest; the files in the draft are listed in it here."""
         _follow_umask(self.root)
         self.manifest = manifest.model_copy(update={"files": _list_files(self.root)})
 
@@ -32,11 +32,11 @@ class Draft:
 def write(destination: Path, *, force: bool = False) -> Iterator[Draft]:
     """Yield a draft; when the block ends with a sealed draft, move it to `destination` in one step.
 
-    Nothing appears at the destination when the block raises. With `force` an artifact that stands there is replaced;
-    a folder that is no artifact never is.
+    Nothing appears at the destination when the block raises. With `force` an existing artifact is replaced;
+    a folder that is not an artifact never is.
 
     Raises:
-        InputError: something stands at the destination and may not be replaced.
+        InputError: the destination exists and may not be replaced.
     """
     check_destination(destination, force=force)
     partial = destination.with_name(destination.name + ".partial")
@@ -55,9 +55,10 @@ def write(destination: Path, *, force: bool = False) -> Iterator[Draft]:
 
 @contextmanager
 def extend(artifact: Artifact, folder: str) -> Iterator[Path]:
-    """Yield an empty folder to fill; then put it into the artifact as `folder/`, replacing one of that name.
+    """Yield an empty folder to fill; then move it into the artifact as `folder/`, replacing one of that name.
 
-    The manifest forgets the old folder first and lists the new one last: a killed run leaves an artifact without it.
+    The old folder is removed from the manifest first and the new one listed last: a killed run leaves an artifact without
+    either.
     """
     partial = artifact.root / f".{folder}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -87,7 +88,7 @@ def put_texts(artifact: Artifact, texts: Mapping[str, str]) -> Artifact:
 
 
 def update_manifest(artifact: Artifact, manifest: Manifest) -> None:
-    """Replace the artifact's manifest in one step; what one of version 1 said about serving goes to its graphs."""
+    """Replace the artifact's manifest in one step; what one of version 1 says about serving is put beside its graphs."""
     write_text(artifact.root / MANIFEST, _with_inherited(artifact, manifest).to_json())
 
 
@@ -107,13 +108,13 @@ def check_destination(destination: Path, *, force: bool) -> None:
     if not destination.exists() and not destination.is_symlink():
         return
     if not (destination / MANIFEST).is_file():
-        raise InputError(f"{destination} exists and is no vlmc artifact: name another folder with --out or move it away")
+        raise InputError(f"{destination} exists and is not a vlmc artifact: name another folder with --out or move it away")
     if not force:
         raise InputError(f"{destination} exists: add --force to replace it or name another folder with --out")
 
 
 def replace_folder(new: Path, destination: Path) -> None:
-    """Rename `new` to `destination`; what stood there is set aside first and deleted last."""
+    """Rename `new` to `destination`; an old folder is moved aside first and deleted last."""
     previous = destination.with_name(destination.name + ".previous")
     shutil.rmtree(previous, ignore_errors=True)
     if destination.exists():
@@ -133,9 +134,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _follow_umask(root: Path) -> None:
-    """Give new files the permissions that any new file has: safetensors makes its own readable to their owner alone.
+    """Give new files the usual permissions of new files: safetensors makes its own readable by their owner only.
 
-    A file that stands elsewhere too, as a hard link or behind a symbolic one, was not written here and stays as it is.
+    A file that is a hard link or behind a symbolic one was not written here and is left as it is.
     """
     umask = os.umask(0)
     os.umask(umask)

@@ -1,4 +1,4 @@
-"""Processing: requests in, arrays out. What the graphs are fed, made without torch."""
+"""Processing: requests in, arrays for the graphs out, without torch."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ __all__ = ["Batch", "Processing", "Request", "find"]
 
 
 def find(folder: Path, deployment: Deployment) -> Processing:
-    """Return the processing that a deployment asks for; `folder` holds the tokenizer and, where it is run, the processor.
+    """Return the processing that a deployment asks for; `folder` holds the tokenizer and, if one is used, the processor.
 
     Raises:
-        InputError: a file of them is missing or cannot be read.
+        InputError: one of these files is missing or cannot be read.
         EnvironmentLacks: transformers is needed and not installed.
     """
     if isinstance(deployment.processor, OwnProcessor):

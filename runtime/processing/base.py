@@ -1,6 +1,6 @@
-"""What goes into a processing and what comes out.
+"""Processing: what goes in and what comes out.
 
-Shapes: B requests, S tokens of the longest, A axes of a position (none or 3), X tiles or patches of all images.
+Shapes: B requests, S tokens of the longest request, X tiles or patches of all images.
 """
 
 from abc import ABC, abstractmethod
@@ -25,11 +25,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the graphs are fed for some requests; each row is filled up on its right.
+    """What the graphs are fed for a batch of requests; rows are padded on the right.
 
-    `mask_BS` is 1 on a row's own tokens. `positions` is (B, S), or (3, B, S) for M-RoPE. `vision` has the vision encoder's
-    inputs by name, (X, ...) over all images in the order of their requests; empty where there is none. `extras` are further
-    arrays (B, ...) that a graph may declare.
+    `mask_BS` is 1 for a row's own tokens. `positions` is (B, S), or (3, B, S) for M-RoPE. `vision` has the vision encoder's
+    inputs by name, (X, ...) over all images in the order of their requests; empty if there are no images. `extras` are
+    further arrays (B, ...) that a graph may declare.
     """
 
     ids_BS: Array
@@ -46,19 +46,19 @@ class Batch:
 
 
 class Processing(ABC):
-    """Turns requests into what the graphs are fed; keeps no state, so several threads may share it."""
+    """Turns requests into what the graphs are fed; keeps no state, so threads may share it."""
 
     @abstractmethod
     def __call__(self, requests: Sequence[Request]) -> Batch:
-        """Return the arrays for some requests.
+        """Return the arrays for a batch of requests.
 
         Raises:
-            InputError: a request has more images than its text has slots for, or fewer.
+            InputError: a request's text has more or fewer slots than there are images.
         """
 
 
-def fill_up(rows: Sequence[Sequence[int]], fill: int) -> tuple[Array, Array]:
-    """Return ids (B, S), each row filled up on the right, and their mask (B, S)."""
+def pad(rows: Sequence[Sequence[int]], fill: int) -> tuple[Array, Array]:
+    """Return ids (B, S), padded on the right, and their mask (B, S)."""
     longest = max(len(row) for row in rows)
     ids_BS = np.full((len(rows), longest), fill, np.int64)
     mask_BS = np.zeros((len(rows), longest), np.int64)

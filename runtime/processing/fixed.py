@@ -1,4 +1,4 @@
-"""Images of one size and a constant number of tokens: numpy, Pillow and tokenizers, nothing of transformers."""
+"""Images of one size and a constant number of tokens: numpy, Pillow and tokenizers, without transformers."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from vlmc.runtime.deployment import Deployment, FixedProcessor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.images import preprocess
-from vlmc.runtime.processing.base import Batch, Processing, Request, fill_up
+from vlmc.runtime.processing.base import Batch, Processing, Request, pad
 from vlmc.runtime.processing.positions import sequential
 from vlmc.runtime.text import Text
 
@@ -16,7 +16,7 @@ class Fixed(Processing):
     """The pipeline of LLaVA and BLIP-2.
 
     Raises:
-        InputError: the tokenizer knows the image's token under another number.
+        InputError: the tokenizer has another id for the image token than the graphs.
     """
 
     def __init__(self, deployment: Deployment, processor: FixedProcessor, text: Text) -> None:
@@ -29,13 +29,13 @@ class Fixed(Processing):
             )
 
     def __call__(self, requests: Sequence[Request]) -> Batch:
-        ids_BS, mask_BS = fill_up([self.encode(request) for request in requests], fill=0)
+        ids_BS, mask_BS = pad([self.encode(request) for request in requests], fill=0)
         images = [preprocess(image, self._processor.image) for request in requests for image in request.images]
         vision = {"pixel_values": np.concatenate(images)} if images else {}
         return Batch(ids_BS, mask_BS, sequential(mask_BS), vision)
 
     def encode(self, request: Request) -> list[int]:
-        """Return the ids of a request, special tokens included, and each image's tokens where they belong.
+        """Return the ids of a request, with special tokens, and with each image's tokens in their place.
 
         Raises:
             InputError: the text has more or fewer slots than there are images.

@@ -1,4 +1,4 @@
-"""A family's own processor, by transformers' PIL backend: the one module of the runtime that may load transformers."""
+"""A family's own processor, by transformers' PIL backend. No other module of the runtime may load transformers."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,23 +18,23 @@ _TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
 
 
 class Own(Processing):
-    """Whatever the processor gives, in the form that the graphs declare.
+    """What the processor returns, in the form that the graphs declare.
 
     Raises:
-        InputError: the folder holds no usable processor.
+        InputError: the folder has no usable processor.
         EnvironmentLacks: transformers is not installed, or lacks a package.
     """
 
     def __init__(self, folder: Path, deployment: Deployment, processor: OwnProcessor) -> None:
-        self._deployment, self._lock = deployment, Lock()  # its tokenizer changes while it pads
+        self._deployment, self._lock = deployment, Lock()  # its tokenizer changes state while it pads
         try:
             self._processor = load_processor(folder, processor)
         except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{folder} holds no usable processor: {_one_line(error)}") from None
+            raise InputError(f"{folder} has no usable processor: {_one_line(error)}") from None
         except ImportError as error:
             needs = _one_line(error).split(". ")[0]
             raise EnvironmentLacks(
-                f"the processor in {folder} lacks a package: {needs}; pip install -U transformers"
+                f"the processor in {folder} needs a package: {needs}; pip install -U transformers"
             ) from None
         if self._processor.tokenizer.pad_token is None:
             self._processor.tokenizer.pad_token = self._processor.tokenizer.eos_token
@@ -47,7 +47,7 @@ class Own(Processing):
 
     def _process(self, requests: Sequence[Request]) -> dict[str, Array]:
         prompt = self._deployment.prompt
-        front = prompt.place == "front"  # the processor itself puts the images' tokens before the text
+        front = prompt.place == "front"  # the processor itself puts the image tokens before the text
         texts = [request.text.replace(prompt.slot, "") if front else request.text for request in requests]
         nested = [list(request.images) for request in requests]
         flat = [image for images in nested for image in images]
@@ -58,7 +58,7 @@ class Own(Processing):
                     images=images if flat else None, text=texts, padding=True, padding_side="right", return_tensors="np"
                 )
         except (ValueError, TypeError, IndexError, KeyError, StopIteration) as error:
-            raise InputError(f"the model's processor refuses the request: {_one_line(error)}") from None
+            raise InputError(f"the model's processor rejects the request: {_one_line(error)}") from None
         return {name: np.asarray(array) for name, array in made.items()}
 
     def _positions(self, made: Mapping[str, Array]) -> Array:
@@ -88,12 +88,12 @@ class Own(Processing):
 
 
 def load_processor(folder: Path, processor: OwnProcessor) -> Any:
-    """Load a checkpoint's processor, with images by Pillow and numpy.
+    """Load a model's processor, for images by Pillow and numpy.
 
     Raises:
-        OSError, ValueError, TypeError: there is none, or it is damaged.
+        OSError, ValueError, TypeError: it is missing or damaged.
         EnvironmentLacks: transformers is not installed.
-        ImportError: a package is not installed that the processor needs.
+        ImportError: a package that the processor needs is not installed.
     """
     try:
         with _unadvised():
@@ -113,10 +113,10 @@ def load_processor(folder: Path, processor: OwnProcessor) -> Any:
 
 
 def without_videos(kind: Any) -> Any:
-    """Return a kind of processor without its part for videos, which needs torchvision.
+    """Return a processor class without its video processor, which needs torchvision.
 
-    transformers reads from the arguments of a processor's constructor which parts and settings it has: this one's takes no
-    video processor.
+    transformers reads a processor's parts and settings from the arguments of its constructor: this one takes no video
+    processor.
     """
 
     class ForImages(kind):  # type: ignore[misc]
@@ -135,7 +135,7 @@ def without_videos(kind: Any) -> Any:
 
 @contextmanager
 def _unadvised() -> Iterator[None]:
-    """Keep transformers from saying, while it is loaded, that models need PyTorch."""
+    """Keep transformers from warning, while it is imported, that models need PyTorch."""
     name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
     before = os.environ.get(name)
     os.environ[name] = "1"

@@ -1,4 +1,4 @@
-"""Where tokens and patches stand.
+"""Positions of tokens and patches.
 
 Shapes: B requests, S tokens, G images, N patches of all images; a grid is (time, height, width) in patches.
 """
@@ -11,9 +11,11 @@ import numpy as np
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.processing.base import Array
 
+_MIXED = "the processor and the graphs belong to different models"
+
 
 def sequential(mask_BS: Array) -> Array:
-    """Return the positions (B, S) of tokens that are counted one by one; what is masked out counts for nothing."""
+    """Return positions (B, S) that count the tokens one by one, without those that are masked out."""
     positions_BS: Array = (mask_BS.cumsum(1) - 1).clip(min=0)
     return positions_BS
 
@@ -21,12 +23,12 @@ def sequential(mask_BS: Array) -> Array:
 def m_rope(image_BS: Array, mask_BS: Array, grids_G3: Array, merge: int) -> Array:
     """Return M-RoPE's positions (3, B, S): Qwen2-VL (arXiv 2409.12191), section 2.1.
 
-    A token of text has one number three times. The tokens of an image count its rows and columns, from where the text
-    before it ended, and the text after it goes on from the largest of them. `image_BS` is true on the images' tokens,
-    `grids_G3` are the images' sizes in patches, of which `merge` x `merge` become a token.
+    A text token has one number three times. The tokens of an image count its rows and columns, from where the text before
+    it ended, and the text after it continues from the largest of them. `image_BS` is true for image tokens, `grids_G3` are
+    the images' sizes in patches, of which `merge` x `merge` become a token.
 
     Raises:
-        InputError: an image has more or fewer tokens than its size asks for.
+        InputError: an image has more or fewer tokens than its size gives.
     """
     positions = np.zeros((3, *mask_BS.shape), np.int64)
     grids = iter(grids_G3)
@@ -42,7 +44,7 @@ def m_rope(image_BS: Array, mask_BS: Array, grids_G3: Array, merge: int) -> Arra
                 parts.append(np.indices((time, height, width)).reshape(3, -1) + start)
                 start, count = start + max(height, width), count - time * height * width
             if count:
-                raise InputError("an image's tokens do not fit its size: the processor and the graphs are of two models")
+                raise InputError(f"an image's tokens do not match its size: {_MIXED}")
         positions[:, row, mask_S] = np.concatenate(parts, 1)
     return positions
 
@@ -81,7 +83,7 @@ def _runs(flags_S: Array) -> Iterator[tuple[bool, int]]:
 
 def _sides(grid: Array | None, merge: int) -> tuple[int, int, int]:
     if grid is None:
-        raise InputError("there are more images' tokens than images: the processor and the graphs are of two models")
+        raise InputError(f"there are image tokens without an image: {_MIXED}")
     return int(grid[0]), int(grid[1]) // merge, int(grid[2]) // merge
 
 

@@ -135,7 +135,7 @@ def test_the_textbooks_code_agrees_with_ours(method: str) -> None:
     weight_OI, x_LI = layer()
     statistics = Statistics(256, Need.HESSIAN, torch.device("cpu"))
     statistics.add(x_LI, "layer")
-    expected_OI, mask_OI = PRUNERS[method].prune(weight_OI, statistics, SparsityPattern.parse("2:4"))
+    expected_OI, mask_OI, _ = PRUNERS[method].prune(weight_OI, statistics, SparsityPattern.parse("2:4"))
     given = x_LI.square().sum(0) if method == "wanda" else x_LI.T @ x_LI
     found_OI = {"wanda": textbook.wanda, "sparsegpt": textbook.sparsegpt}[method](weight_OI, given)
     assert ((found_OI != 0) == mask_OI).float().mean() > 0.999
@@ -151,7 +151,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[SavedModel, dict[str
     for name, contestant in (("ours", ours.prune), ("textbook", textbook.prune)):
         found[name] = folder / name
         dtype = "fp32" if name == "ours" else "float32"
-        contestant(Job("wanda", str(model.folder), str(arena.feeds(words.WIDE)), 2, str(found[name]), dtype=dtype))
+        contestant(Job("wanda", str(model.folder), str(arena.inputs(words.WIDE)), 2, str(found[name]), dtype=dtype))
     return model, found
 
 
@@ -174,15 +174,15 @@ def test_the_first_blocks_masks_are_the_textbooks(made: tuple[SavedModel, dict[s
 def test_layer_errors_are_relative_to_the_dense_output(made: tuple[SavedModel, dict[str, Path]]) -> None:
     model, found = made
     layers = judging.tensors_of_layers(found["ours"])
-    feeds = prune.encoded(model, "validation", 2)
-    errors = judging.layer_errors(model, layers, {**found, "dense": model.folder}, feeds)
+    inputs = prune.encoded(model, "validation", 2)
+    errors = judging.layer_errors(model, layers, {**found, "dense": model.folder}, inputs)
     assert set(errors["dense"].values()) == {0.0}
     name, dense = next(iter(layers)), model.load()
-    inputs: list[torch.Tensor] = []
-    dense.get_submodule(name).register_forward_pre_hook(lambda _, args: inputs.append(args[0].flatten(0, -2)))
-    for feed in feeds:
-        dense(**feed)
-    x_LI, weight_OI = torch.cat(inputs), dense.get_submodule(name).weight
+    seen: list[torch.Tensor] = []
+    dense.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(0, -2)))
+    for sample in inputs:
+        dense(**sample)
+    x_LI, weight_OI = torch.cat(seen), dense.get_submodule(name).weight
     pruned_OI = judging.weights(found["ours"])[layers[name]].float()
     expected = ((weight_OI - pruned_OI) @ x_LI.T).norm() / (weight_OI @ x_LI.T).norm()
     assert errors["ours"][name] == pytest.approx(float(expected), rel=1e-4)

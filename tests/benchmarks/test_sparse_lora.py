@@ -16,7 +16,7 @@ from lora_steps.words import CHECKPOINTED, COSINES, KEPT, PEAK, STEP
 from report import RESULTS, Report, Row
 from torch import nn
 
-from vlmc.toolchain.repair.kernels import masked_linear
+from vlmc.toolchain.repair.kernels import tiled
 
 TINY = sparse_lora.Work(12, 4, 1, Size(2, 10, 3, 28, 64, 96, 2, 64, 80, 2))
 SOME = ("1024", "vlm")
@@ -28,8 +28,8 @@ def _small() -> Iterator[None]:
     """Make the layer tiny, and yet several tiles."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layers, "SHAPES", {"1024": (40, 24)})
-        patch.setattr(masked_linear, "TILE", 128)
-        patch.setattr(masked_linear, "NARROWEST", 8)
+        patch.setattr(tiled, "TILE", 128)
+        patch.setattr(tiled, "NARROWEST", 8)
         yield
 
 

@@ -11,7 +11,8 @@ from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.calibration.tokens import Tokens, atv, text
 from vlmc.toolchain.models.streaming.stack import Passed
-from vlmc.toolchain.prune import PRUNERS, with_refit
+from vlmc.toolchain.prune import PRUNERS
+from vlmc.toolchain.prune.refinements.refit import with_refit
 
 VISUAL = torch.tensor([False, True, True, False, True, False, False])
 

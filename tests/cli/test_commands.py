@@ -42,6 +42,13 @@ def test_every_verb_has_help_and_the_common_options(verb: str, capsys: pytest.Ca
         assert option in out
 
 
+def test_help_shows_a_default_of_zero_and_one_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "--help"]) == 0
+    assert "[default: 0.0]" in capsys.readouterr().out
+    assert run(["merge", "--help"]) == 0
+    assert "[default: adapted]" in capsys.readouterr().out
+
+
 def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom vlmc.toolchain.cli.main import run\nrun(['--help'])\n"
@@ -82,7 +89,7 @@ def interrupt_all(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stop", [subprocess.Popen.terminate, interrupt_all])
+@pytest.mark.parametrize("stop", [pytest.param(subprocess.Popen.terminate, marks=pytest.mark.slow), interrupt_all])
 def test_stopped_in_the_middle_it_says_so_in_one_line(
     tmp_path: Path, stop: Callable[["subprocess.Popen[str]"], None], workers: str
 ) -> None:
@@ -210,7 +217,9 @@ def test_doctor_names_the_onnx_runtime_that_is_installed_and_warns_of_two(
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines() if line.startswith("onnxruntime")] == sorted(installed)
     assert "missing" not in out.replace("nothing is missing", "")
-    both = "warning: onnxruntime and onnxruntime-gpu spoil each other: pip uninstall -y onnxruntime onnxruntime-gpu, then"
+    both = (
+        "warning: onnxruntime and onnxruntime-gpu overwrite each other: pip uninstall -y onnxruntime onnxruntime-gpu, then"
+    )
     assert (both in out) == (len(installed) == 2)
 
 
@@ -219,11 +228,11 @@ def test_without_onnx_runtime_the_extras_are_named(
     verb: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = exported("llava", tmp_path_factory.getbasetemp())
-    picture = folder.parent / "picture.png"
-    pico.picture(0).save(picture)
+    image = folder.parent / "image.png"
+    pico.picture(0).save(image)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     before = Artifact.open(folder).manifest
-    more = ["--image", str(picture), "--prompt", "what ?"] if verb == "run" else ["--backend", "onnx"]
+    more = ["--image", str(image), "--prompt", "what ?"] if verb == "run" else ["--backend", "onnx"]
     assert run([verb, str(folder), *more]) == 3
     assert "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]'" in capsys.readouterr().err
     assert Artifact.open(folder).manifest == before

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from tests import pico
 from tests.artifacts import pruned
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
-from vlmc.runtime.images import open_picture
+from vlmc.runtime.images import open_image
 from vlmc.toolchain.cli.main import explain, run
 
 Result = tuple[int, str, str]
@@ -61,7 +61,7 @@ def break_data(here: Path) -> None:
     jsonl(here / "turns.jsonl", {**GOOD, "conversations": [{"from": "human"}]})
     jsonl(here / "empty.jsonl", "")
     jsonl(here / "short.jsonl", GOOD)
-    (here / "text.png").write_text("no picture")
+    (here / "text.png").write_text("no image")
     jsonl(here / "bad-image.jsonl", {**GOOD, "image": "text.png"})
 
 
@@ -101,12 +101,12 @@ CASES: list[tuple[list[str], int, str]] = [
     ),
     (["prune", "dense", "--tokens", "visual"], 2, "--tokens visual: input should be 'all', 'text' or 'atv'"),
     (["prune", "dense", "--tokens", "text", "--language", "none"], 2, "the language model, which is left dense"),
-    (["prune", "dense", "--tokens", "atv", "--method", "magnitude"], 2, "magnitude looks at no token: add --refit"),
+    (["prune", "dense", "--tokens", "atv", "--method", "magnitude"], 2, "magnitude uses no calibration tokens: add --refit"),
     (["prune", "dense", "--target", "2:7"], 2, "add --allow-dense to leave them dense"),
     (["prune", "dense", "--target", "2:7", "--allow-dense"], 2, "nothing to prune"),
     (["compress", "dense", "--repair", "glue"], 2, "--repair glue: input should be 'ressa', 'sparse-lora'"),
     (["compress", "dense", "--target", "3:2", "--out", "pruned"], 2, "unknown sparsity '3:2'"),
-    (["compress", "some/model"], 3, "the hub cannot be reached for it: give a local folder"),
+    (["compress", "some/model"], 3, "the hub cannot be reached: give a local folder"),
     (["compress", "dense", "--lr", "0"], 2, "--lr 0.0: input should be greater than 0"),
     (["repair", "pruned", "--workers", "-1"], 2, "--workers -1: input should be greater than or equal to 0"),
     (["compress", "dense", "--recipe", "nowhere.yaml"], 2, "the recipe nowhere.yaml cannot be read"),
@@ -115,9 +115,9 @@ CASES: list[tuple[list[str], int, str]] = [
     (["run", "pruned", "--prompt", "what?"], 2, "--image"),
     (["export", "pruned", "--backend", "coreml"], 2, "coreml"),
     (["export", "pruned", "--precision", "fp4"], 2, "--precision fp4"),
-    (["sweep", "dense", "--shares", "70-30"], 2, "--shares: '70-30' is no share: give vision:language such as 60:40"),
+    (["sweep", "dense", "--shares", "70-30"], 2, "--shares: '70-30' is not a share: give vision:language such as 60:40"),
     (["sweep", "dense", "--shares", "1:0,0:1"], 2, "no share can be tried: 100:0 of 100 %"),
-    (["sweep", "dense", "--sums", "100,220"], 2, "--sums: '220' is no sum of two sparsities"),
+    (["sweep", "dense", "--sums", "100,220"], 2, "--sums: '220' is not a sum of two sparsities"),
     (["sweep", "dense", "--method", "guess"], 2, "--method guess: input should be"),
     (["sweep", "dense", "--targets", "none"], 2, "unknown sparsity 'none'"),
     (["sweep", "dense", "--targets", "2:7"], 2, "--targets 2:7: the inputs of 32 of 32 layers"),
@@ -137,39 +137,39 @@ CASES: list[tuple[list[str], int, str]] = [
     (["inspect"], 2, "no artifact at artifact"),
     (["inspect", "unknown"], 2, "is a 'bert' model; vlmc knows blip-2"),
     (["inspect", "cut"], 2, "model.safetensors is cut short"),
-    (["verify-sparsity", "dense"], 2, "promises no pattern: add --target, such as --target 2:4"),
+    (["verify-sparsity", "dense"], 2, "so its pattern is not known: add --target, such as --target 2:4"),
     (["verify-sparsity", "unknown", "--target", "2:4"], 2, "is a 'bert' model"),
     (["eval", "pruned", "--dense", "nowhere/at/all"], 2, "no model at nowhere/at/all"),
-    (["inspect", "edited"], 2, "was changed after it was written"),
+    (["inspect", "edited"], 2, "was edited (checksum differs)"),
     (["inspect", "short"], 2, "has 1 bytes, the manifest says"),
     (["inspect", "gone"], 2, "masks.safetensors is missing"),
     (["verify-sparsity", "nowhere"], 2, "no artifact at nowhere"),
     (["verify-sparsity", "file.onnx"], 2, "file.onnx"),
     (["merge", "pruned"], 2, "pruned"),
-    (["repair", "dense"], 2, "dense is no vlmc artifact"),
+    (["repair", "dense"], 2, "dense is dense: repair a pruned artifact, as 'vlmc prune dense' writes it"),
     (["run", "pruned", "--image", "p.png", "--prompt", "what?"], 2, "vlmc export"),
     # places
     (["prune", "dense", "--out", "pruned"], 2, "pruned exists: add --force"),
-    (["prune", "dense", "--out", "dense"], 2, "dense exists and is no vlmc artifact"),
-    (["prune", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
-    (["compress", "dense", "--out", "dense", "--force"], 2, "dense exists and is no vlmc artifact"),
+    (["prune", "dense", "--out", "dense"], 2, "dense exists and is not a vlmc artifact"),
+    (["prune", "dense", "--out", "dense", "--force"], 2, "dense exists and is not a vlmc artifact"),
+    (["compress", "dense", "--out", "dense", "--force"], 2, "dense exists and is not a vlmc artifact"),
     (["demo-data", "dense"], 2, "dense exists"),
-    (["sweep", "dense", "--out", "pruned", "--force"], 2, "pruned exists and is no study of vlmc"),
+    (["sweep", "dense", "--out", "pruned", "--force"], 2, "pruned exists and is not a study of vlmc"),
     # data
     (["prune", "dense", "--data", "nowhere.jsonl"], 2, "no data set at nowhere.jsonl"),
     (["prune", "dense", "--data", "file"], 2, "no data set at file"),
-    (["eval", "dense", "--data", "broken.jsonl"], 2, "broken.jsonl, line 3: no valid JSON"),
+    (["eval", "dense", "--data", "broken.jsonl"], 2, "broken.jsonl, line 3: invalid JSON"),
     (["eval", "dense", "--data", "missing.jsonl"], 2, "missing.jsonl line 2-0: no image at gone.png"),
     (["eval", "dense", "--data", "turns.jsonl"], 2, "turns.jsonl, line 1: conversations must be a list"),
-    (["eval", "dense", "--data", "empty.jsonl"], 2, "empty.jsonl holds no question"),
+    (["eval", "dense", "--data", "empty.jsonl"], 2, "empty.jsonl has no questions"),
     (["eval", "dense", "--data", "bad-image.jsonl"], 2, "text.png"),
-    (["prune", "dense", "--data", "short.jsonl"], 2, "short.jsonl holds 1 samples, 128 were asked for"),
+    (["prune", "dense", "--data", "short.jsonl"], 2, "short.jsonl has only 1 of the 128 samples that are needed"),
     (["eval", "dense", "--split", "secret"], 2, "the demo has no split 'secret'"),
     (["prune", "dense", "--data", "short.jsonl,demo=1"], 2, "give every source a weight, or none"),
-    (["prune", "dense", "--data", "demo", "--max-bad", "some"], 2, "--max-bad some: give a number of pictures"),
-    (["prune", "dense", "--data", "some/images"], 3, "the hub cannot be reached for it: give a file or a folder"),
+    (["prune", "dense", "--data", "demo", "--max-bad", "some"], 2, "--max-bad some: give a number of images"),
+    (["prune", "dense", "--data", "some/images"], 3, "the hub cannot be reached: give a file or a folder"),
     (["repair", "pruned", "--data", "some/images", "--stream"], 2, "add --samples or --count"),
-    (["sweep", "dense", "--data", "short.jsonl"], 2, "short.jsonl holds 1 samples, 128 were asked for"),
+    (["sweep", "dense", "--data", "short.jsonl"], 2, "short.jsonl has only 1 of the 128 samples that are needed"),
     (["sweep", "dense", "--calibration-data", "nowhere.jsonl"], 2, "no data set at nowhere.jsonl"),
 ]
 
@@ -257,7 +257,7 @@ def test_an_image_that_is_none(here: Path, vlmc: Callable[..., Result]) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "PNG")
     (here / "half.png").write_bytes(buffer.getvalue()[:40])
-    (here / "text.png").write_text("no picture")
+    (here / "text.png").write_text("no image")
     for name in ("half.png", "text.png", "nowhere.png"):
         with pytest.raises(InputError, match=name):
-            open_picture(here / name)
+            open_image(here / name)

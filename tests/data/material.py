@@ -1,4 +1,4 @@
-"""Six of the demo's questions with their pictures' files, and writers that put them into every form of data set."""
+"""Six of the demo's questions with their images' files, and writers that put them into every form of data set."""
 
 import csv
 import io
@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import webdataset
 from PIL import Image
 
+from vlmc.toolchain import builtin
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.demo.dataset import write as write_demo
 
 COUNT = 6
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question as a file holds it: the picture file's name and bytes, the texts."""
+    """A question as a file holds it: the image file's name and bytes, the texts."""
 
     name: str
     content: bytes
@@ -39,13 +39,13 @@ class Asked:
 
 
 def six(folder: Path) -> list[Asked]:
-    """Write the demo's first six test questions into a folder and read them back; every other picture is a JPEG."""
-    path = write_demo(folder / "demo", "test", COUNT)
+    """Write the demo's first six test questions into a folder and read them back; every other image is a JPEG."""
+    path = builtin.data_sets()["demo"].write(folder / "demo", "test", COUNT)
     found = []
     for number, line in enumerate(path.read_text().splitlines()):
         entry = json.loads(line)
-        turns, picture = entry["conversations"], (path.parent / entry["image"])
-        content = _jpeg(picture) if number % 2 else picture.read_bytes()
+        turns, image = entry["conversations"], (path.parent / entry["image"])
+        content = _jpeg(image) if number % 2 else image.read_bytes()
         name = f"{number:03d}.{'jpg' if number % 2 else 'png'}"
         question = turns[0]["value"].removeprefix("<image>\n")
         found.append(Asked(name, content, question, turns[1]["value"], entry["kind"]))
@@ -53,7 +53,7 @@ def six(folder: Path) -> list[Asked]:
 
 
 def seen(samples: Sequence[Sample]) -> list[tuple[str, str, str, bytes]]:
-    """Return what samples hold, pictures as their RGB values."""
+    """Return what samples hold, images as their RGB values."""
     return [(one.question, one.answer, one.kind, one.load_image().tobytes()) for one in samples]
 
 
@@ -62,7 +62,7 @@ def expected(asked: Sequence[Asked]) -> list[tuple[str, str, str, bytes]]:
     return [(one.question, one.answer, one.kind, _rgb(one.content)) for one in asked]
 
 
-def put_pictures(folder: Path, asked: Sequence[Asked]) -> None:
+def put_images(folder: Path, asked: Sequence[Asked]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for one in asked:
         (folder / one.name).write_bytes(one.content)
@@ -75,7 +75,7 @@ def lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def conversations(folder: Path, asked: Sequence[Asked]) -> Path:
-    put_pictures(folder, asked)
+    put_images(folder, asked)
     return lines(folder / "data.jsonl", [{"image": one.name, "kind": one.kind, "conversations": one.turns} for one in asked])
 
 
@@ -87,18 +87,18 @@ def conversation_list(folder: Path, asked: Sequence[Asked]) -> Path:
 
 
 def vqa_lines(folder: Path, asked: Sequence[Asked]) -> Path:
-    put_pictures(folder, asked)
+    put_images(folder, asked)
     return lines(folder / "data.jsonl", [{"image": one.name, **one.row} for one in asked])
 
 
 def image_folder(folder: Path, asked: Sequence[Asked]) -> Path:
-    put_pictures(folder / "pictures", asked)
-    lines(folder / "metadata.jsonl", [{"file_name": f"pictures/{one.name}", **one.row} for one in asked])
+    put_images(folder / "images", asked)
+    lines(folder / "metadata.jsonl", [{"file_name": f"images/{one.name}", **one.row} for one in asked])
     return folder
 
 
 def image_folder_csv(folder: Path, asked: Sequence[Asked]) -> Path:
-    put_pictures(folder, asked)
+    put_images(folder, asked)
     with (folder / "metadata.csv").open("w", encoding="utf-8-sig", newline="") as stream:
         writer = csv.DictWriter(stream, ["file_name", "question", "answer", "kind"])
         writer.writeheader()
@@ -106,12 +106,12 @@ def image_folder_csv(folder: Path, asked: Sequence[Asked]) -> Path:
     return folder
 
 
-def table(asked: Sequence[Asked], picture: Callable[[Asked], Any]) -> pa.Table:
-    return pa.Table.from_pylist([{"image": picture(one), **one.row} for one in asked])
+def table(asked: Sequence[Asked], image: Callable[[Asked], Any]) -> pa.Table:
+    return pa.Table.from_pylist([{"image": image(one), **one.row} for one in asked])
 
 
 def parquet(folder: Path, asked: Sequence[Asked]) -> Path:
-    """As Hugging Face writes it: the picture a struct of bytes and path; two rows in a group."""
+    """As Hugging Face writes it: the image a struct of bytes and path; two rows in a group."""
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table(asked, lambda one: {"bytes": one.content, "path": None}), folder / "d.parquet", row_group_size=2)
     return folder / "d.parquet"
@@ -124,8 +124,8 @@ def parquet_bytes(folder: Path, asked: Sequence[Asked]) -> Path:
 
 
 def parquet_paths(folder: Path, asked: Sequence[Asked]) -> Path:
-    put_pictures(folder / "pictures", asked)
-    pq.write_table(table(asked, lambda one: f"pictures/{one.name}"), folder / "d.parquet")
+    put_images(folder / "images", asked)
+    pq.write_table(table(asked, lambda one: f"images/{one.name}"), folder / "d.parquet")
     return folder / "d.parquet"
 
 
@@ -189,9 +189,9 @@ FORMS: dict[str, Callable[[Path, Sequence[Asked]], Path]] = {
 """Writers of every form that is a file or a folder; each returns what `--data` names."""
 
 
-def _jpeg(picture: Path) -> bytes:
+def _jpeg(image: Path) -> bytes:
     buffer = io.BytesIO()
-    Image.open(picture).save(buffer, "JPEG")
+    Image.open(image).save(buffer, "JPEG")
     return buffer.getvalue()
 
 

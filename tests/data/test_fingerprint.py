@@ -73,9 +73,7 @@ def test_the_demo_is_not_drawn_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, part = of("demo"), of("demo", 100)
     assert whole.startswith("2000:")
     assert len({whole, part, fingerprint(data.load("demo", "train", 100))}) == 3
-    monkeypatch.setattr(
-        "vlmc.toolchain.demo.dataset.picture", lambda scene: __import__("PIL.Image").Image.new("RGB", (4, 4))
-    )
+    monkeypatch.setattr("vlmc.toolchain.demo.dataset.render", lambda scene: __import__("PIL.Image").Image.new("RGB", (4, 4)))
     assert of("demo", 100) != part
 
 
@@ -89,7 +87,7 @@ def test_images_that_are_missing_count_as_that(tmp_path: Path, asked: list[Asked
 
 
 def test_a_broken_row_is_told(tmp_path: Path, asked: list[Asked]) -> None:
-    material.put_pictures(tmp_path, asked)
+    material.put_images(tmp_path, asked)
     path = lines(tmp_path / "d.jsonl", [{"image": one.name, "question": one.question, "answer": ""} for one in asked])
     with pytest.raises(InputError, match="line 1: answer is empty"):
         fingerprint(data.load(DataSettings(data=str(path), max_bad="100%"), "test"))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data import material
-from tests.data.material import Asked, expected, lines, put_pictures, seen
+from tests.data.material import Asked, expected, lines, put_images, seen
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data.forms import parquet
@@ -28,7 +28,7 @@ def test_text_files_are_read_as_far_as_needed(tmp_path: Path, asked: list[Asked]
     for number, form in enumerate((material.conversations, material.conversation_list, material.vqa_lines)):
         source = cut(form(tmp_path / str(number), asked), b"004.png")
         assert seen(data.load(source, "test", 3)) == expected(asked)[:3]
-        with pytest.raises(InputError, match="no valid JSON"):
+        with pytest.raises(InputError, match="invalid JSON"):
             list(data.load(source, "test"))
 
 
@@ -51,7 +51,7 @@ def test_parquet_files_are_read_as_far_as_needed(tmp_path: Path, asked: list[Ask
 
 
 def test_conversations_are_looked_at_as_far_as_needed(tmp_path: Path, asked: list[Asked]) -> None:
-    put_pictures(tmp_path, asked)
+    put_images(tmp_path, asked)
     rows: list[dict[str, Any]] = [{"image": one.name, "conversations": one.turns * 2} for one in asked[:3]]
     source = str(lines(tmp_path / "d.jsonl", [*rows[:2], {**rows[2], "conversations": []}]))
     assert [one.answer for one in data.load(source, "test", 4)] == [asked[number].answer for number in (0, 0, 1, 1)]
@@ -67,20 +67,20 @@ def test_a_file_that_is_gone_by_then_is_named(tmp_path: Path, asked: list[Asked]
         first.load_image()
 
 
-def test_texts_are_read_without_pictures(tmp_path: Path, asked: list[Asked], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_read_without_images(tmp_path: Path, asked: list[Asked], monkeypatch: pytest.MonkeyPatch) -> None:
     path, read = material.parquet(tmp_path, asked), []
     plain: Callable[..., Any] = parquet._read
     monkeypatch.setattr(parquet, "_read", lambda group, column: read.append((group.number, column)) or plain(group, column))
-    samples = data.load(str(path), "test").samples  # type: ignore[attr-defined]  # below the screen for bad pictures
+    samples = data.load(str(path), "test").samples  # type: ignore[attr-defined]  # below the screen for bad images
     assert [one.question for one in samples] == [one.question for one in asked]
     assert {column for _, column in read} == {"question", "answer", "kind"}
     read.clear()
     samples[4].load_image()
-    assert read == [(2, "image")], "the one row group that holds the picture"
+    assert read == [(2, "image")], "the one row group that holds the image"
 
 
 @pytest.mark.parametrize("form", ["lines", "list", "csv", "tar", "parquet"])
-def test_memory_does_not_grow_with_the_pictures_or_texts(tmp_path: Path, form: str) -> None:
+def test_memory_does_not_grow_with_the_images_or_texts(tmp_path: Path, form: str) -> None:
     size, count = 10_000, 100
     big = [Asked(f"{number:03d}.png", bytes(size), f"what? {number} {'x' * size}", "y", "k") for number in range(count)]
     write = {

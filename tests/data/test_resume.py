@@ -1,4 +1,4 @@
-"""A repair on files with bad pictures, stopped and gone on with, is the repair that was never stopped."""
+"""A repair on files with bad images, stopped and gone on with, is the repair that was never stopped."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
 
-def test_bad_pictures_do_not_change_a_run_that_goes_on(tmp_path: Path) -> None:
+def test_bad_images_do_not_change_a_run_that_goes_on(tmp_path: Path) -> None:
     asked = material.samples(12)
     for number, one in enumerate(asked):
         one.load_image().save(tmp_path / f"{number}.png")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.data import material
+from tests.data.forms.test_hub import made
 from tests.data.material import FORMS, Asked, expected, seen
-from tests.data.test_hub import made
 from vlmc.toolchain import data
 from vlmc.toolchain.data.forms.hub import TakenRows
 from vlmc.toolchain.settings import DataSettings

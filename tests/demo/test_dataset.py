@@ -1,17 +1,13 @@
 """The demo's data: deterministic, right, balanced, and honest about its splits."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from random import Random
 
 import pytest
-from PIL import Image
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.demo import samples, write
-from vlmc.toolchain.demo.dataset import draw_asked
+from vlmc.toolchain.demo.dataset import draw_asked, samples
 from vlmc.toolchain.demo.glyphs import SPLITS, coverage_NHW, labels, split_by_digit, split_indices
 from vlmc.toolchain.demo.questions import CAPTION, KINDS
 from vlmc.toolchain.demo.scenes import COLOURS, POSITIONS, WORDS, Digit, Scene, draw_scene, paint
@@ -169,47 +165,3 @@ def test_samples_refuses_what_it_does_not_have() -> None:
         samples("test", -1)
     with pytest.raises(IndexError):
         samples("test", 3)[3]
-
-
-def test_write_round_trip(tmp_path: Path) -> None:
-    lines = write(tmp_path / "set", "test", 12).read_text(encoding="utf-8").splitlines()
-    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["images", "test.jsonl"]
-    for line, sample in zip(lines, samples("test", 12), strict=True):
-        record = json.loads(line)
-        assert (record["id"], record["kind"]) == (sample.id, sample.kind)
-        assert record["conversations"] == [
-            {"from": "human", "value": f"<image>\n{sample.question}"},
-            {"from": "gpt", "value": sample.answer},
-        ]
-        with Image.open(tmp_path / "set" / record["image"]) as image:
-            assert image.tobytes() == sample.load_image().tobytes()
-
-
-def test_write_leaves_an_existing_folder_alone_unless_forced(tmp_path: Path) -> None:
-    folder = tmp_path / "set"
-    write(folder, "test", 3)
-    before = (folder / "test.jsonl").read_text()
-    with pytest.raises(InputError, match="exists"):
-        write(folder, "test", 2)
-    assert (folder / "test.jsonl").read_text() == before
-    write(folder, "validation", 2, force=True)
-    assert {path.name for path in folder.iterdir()} == {"images", "validation.jsonl"}
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="disk"):
-        write(tmp_path / "set", "test", 2)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_force_never_replaces_what_is_no_demo_data(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="holds more than demo data"):
-        write(tmp_path / "home", "test", 2, force=True)
-    assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"

@@ -9,11 +9,13 @@ import torch
 from transformers import AutoProcessor
 
 from vlmc.toolchain.data.sample import Sample
-from vlmc.toolchain.demo import checkpoints, samples, train
+from vlmc.toolchain.demo import train
+from vlmc.toolchain.demo.dataset import samples
 from vlmc.toolchain.demo.glyphs import FULL, coverage_NHW
 from vlmc.toolchain.demo.learning import hidden
 from vlmc.toolchain.demo.packing import IGNORE, Recipe, batches, single, warped
 from vlmc.toolchain.demo.questions import KINDS
+from vlmc.toolchain.demo.shipped import verify
 from vlmc.toolchain.demo.train import DEMOS
 from vlmc.toolchain.demo.vocabulary import VOCABULARY, build_tokenizer, encode
 
@@ -29,7 +31,7 @@ def test_packed_questions_do_not_see_each_other(name: str) -> None:
     demo = DEMOS[name]
     torch.manual_seed(0)
     model = demo.build(demo.size).eval()
-    packed = next(batches(replace(demo.recipe, pictures=1, questions=4), "a test", warped(0, 1)))
+    packed = next(batches(replace(demo.recipe, images=1, questions=4), "a test", warped(0, 1)))
     with torch.no_grad():
         together_TD = hidden(model, packed)[0][0]
         for segment in range(1, int(packed.segment_BT.max()) + 1):
@@ -56,7 +58,7 @@ def test_quick_encoding_is_the_tokenizers() -> None:
 
 
 def test_training_pixels_are_the_processors(name: str) -> None:
-    """What `single` feeds the model is what the stored processor makes of the same picture."""
+    """What `single` feeds the model is what the stored processor makes of the same image."""
     demo, sample = DEMOS[name], samples("validation", 1)[0]
     pixels = demo.processor()(images=sample.load_image(), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(single(demo.recipe.prefix, [sample]).pixels_BCHW, pixels, atol=1e-6, rtol=0)
@@ -71,7 +73,7 @@ def test_warped_handwriting_stays_ink() -> None:
 
 
 def test_batches_are_the_same_for_the_same_seed() -> None:
-    recipe, coverage = Recipe(prefix=(1, 4), pictures=2, questions=3), warped(0, 2)
+    recipe, coverage = Recipe(prefix=(1, 4), images=2, questions=3), warped(0, 2)
     one, other = (next(batches(recipe, "seed", coverage)) for _ in range(2))
     assert torch.equal(one.ids_BT, other.ids_BT)
     assert torch.equal(one.pixels_BCHW, other.pixels_BCHW)
@@ -79,13 +81,13 @@ def test_batches_are_the_same_for_the_same_seed() -> None:
 
 def test_make_writes_a_whole_folder_twice_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
-    short = replace(DEMOS[name], plan=replace(DEMOS[name].plan, steps=4, warm=2, variants=1))
+    short = replace(DEMOS[name], hyper=replace(DEMOS[name].hyper, steps=4, warm=2, variants=1))
     monkeypatch.setitem(DEMOS, name, short)
     monkeypatch.setattr(train, "samples", lambda split, count=None, kinds=None: samples(split, 20, kinds))
     try:
         for folder in (tmp_path / "one", tmp_path / "two"):
             train.make(name, folder, seed=3, threads=1)
-            checkpoints.verify(folder)
+            verify(folder)
             AutoProcessor.from_pretrained(folder)
     finally:
         torch.set_num_threads(threads)

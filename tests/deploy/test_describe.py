@@ -21,15 +21,15 @@ from vlmc.toolchain.models.saved import SavedModel
 
 
 def described(family: str, folder: Path, **changes: Any) -> tuple[SavedModel, Deployment]:
-    checkpoint = SavedModel.find(str(pico.save(family, folder)))
-    processor = checkpoint.load_processor()
+    saved = SavedModel.find(str(pico.save(family, folder)))
+    processor = saved.load_processor()
     for name, value in changes.items():
         setattr(processor, name, value)
     processor.save_pretrained(folder)
-    model = checkpoint.load()
-    wiring = checkpoint.family.wiring(model)
+    model = saved.load()
+    wiring = saved.family.wiring(model)
     assert wiring is not None
-    return checkpoint, describe(checkpoint.family, wiring, model, checkpoint.load_processor())
+    return saved, describe(saved.family, wiring, model, saved.load_processor())
 
 
 def test_families_with_one_size_need_no_transformers(tmp_path: Path) -> None:
@@ -62,14 +62,12 @@ def test_tiles_that_fill_up_a_batch_are_known(tmp_path: Path) -> None:
 
 def test_image_processor_that_numpy_cannot_repeat_is_run_by_transformers(tmp_path: Path) -> None:
     padding = LlavaImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, do_pad=True)
-    checkpoint, deployment = described("llava", tmp_path, image_processor=padding)
+    saved, deployment = described("llava", tmp_path, image_processor=padding)
     assert deployment.processor == OwnProcessor()
     assert pruned(tmp_path, tmp_path / "pruned").manifest.layers
     image = pico.picture(0, 70, 30)
     found = processing.find(tmp_path, deployment)([Request(fill_prompt(deployment.prompt, "what is it ?"), (image,))])
-    expected = checkpoint.load_processor()(
-        images=image, text=fill_prompt(deployment.prompt, "what is it ?"), return_tensors="np"
-    )
+    expected = saved.load_processor()(images=image, text=fill_prompt(deployment.prompt, "what is it ?"), return_tensors="np")
     np.testing.assert_array_equal(found.ids_BS, expected["input_ids"])
     np.testing.assert_allclose(found.vision["pixel_values"], expected["pixel_values"], rtol=0, atol=1e-6)
 
@@ -97,8 +95,8 @@ def test_what_an_image_takes_in_the_prompt(one: str, two: str, piece: str | None
 
 
 def test_family_without_a_wiring_is_refused(tmp_path: Path) -> None:
-    checkpoint = SavedModel.find(str(pico.save("gemma3", tmp_path)))
+    saved = SavedModel.find(str(pico.save("gemma3", tmp_path)))
     with pytest.raises(
         InputError, match=r"vlmc cannot export a gemma3 model yet: it exports llava, blip-2, .*; transformers loads"
     ):
-        deploy(checkpoint, checkpoint.load(), {})
+        deploy(saved, saved.load(), {})

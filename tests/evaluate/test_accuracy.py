@@ -34,9 +34,9 @@ def test_score_counts_by_kind_and_folds_case_space_and_full_stop() -> None:
 
 @pytest.mark.parametrize("family", sorted(pico.USUAL))
 def test_batches_answer_as_single_questions_do(tmp_path: Path, family: str) -> None:
-    checkpoint = SavedModel.find(str(pico.save(family, tmp_path / "m", torch.float32)))
-    model = checkpoint.load()
-    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
+    saved = SavedModel.find(str(pico.save(family, tmp_path / "m", torch.float32)))
+    model = saved.load()
+    encoder = Encoder(saved.load_processor(), saved.family, model)
     asked = samples(7)
     together = answer_all(model, encoder, asked, QUIET, title="all", batch=3)
     alone = [answer_all(model, encoder, [one], QUIET, title="one")[0] for one in asked]
@@ -81,9 +81,9 @@ def _logits(name: str, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """Return the logits of the model that `measure` questions."""
     seen: list[nn.Module] = []
     monkeypatch.setattr("vlmc.toolchain.evaluate.compare.evaluate", lambda model, *rest, **more: seen.append(model))
-    checkpoint = SavedModel.find(name)
-    measure(checkpoint, [], QUIET, title=name)
-    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, seen[0])
+    saved = SavedModel.find(name)
+    measure(saved, [], QUIET, title=name)
+    encoder = Encoder(saved.load_processor(), saved.family, seen[0])
     with torch.no_grad():
         logits: Tensor = seen[0](**encoder.question(samples(1)[0])).logits
     return logits

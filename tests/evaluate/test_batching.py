@@ -1,7 +1,6 @@
 """Batches of questions: how much is held at a time, and which questions share one."""
 
 from collections.abc import Iterator
-from threading import Event
 
 import pytest
 import torch
@@ -24,10 +23,10 @@ class Counting:
         return {"input_ids": torch.ones(1, 4, dtype=torch.long), "pixel_values": torch.zeros(1, 3, 8, 8)}
 
 
-def opened(count: int, size: int, stopped: Event | None = None) -> tuple[Counting, Iterator[batching.Window]]:
+def opened(count: int, size: int) -> tuple[Counting, Iterator[batching.Window]]:
     encoder = Counting()
     samples = [Sample(f"s{number}", (pico.picture(0),), "what ?", "seven", "kind") for number in range(count)]
-    return encoder, windows(samples, encoder, size, stopped or Event())  # type: ignore[arg-type]
+    return encoder, windows(samples, encoder, size)  # type: ignore[arg-type]
 
 
 def test_a_few_batches_are_encoded_at_a_time_and_every_sample_once() -> None:
@@ -42,15 +41,6 @@ def test_large_images_make_it_one_batch_at_a_time(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(batching, "BYTES", 500)
     _, found = opened(7, 3)
     assert [len(window.samples) for window in found] == [3, 3, 1]
-
-
-def test_once_stopped_nothing_more_is_encoded() -> None:
-    stopped = Event()
-    encoder, found = opened(40, 2, stopped)
-    next(found)
-    stopped.set()
-    assert next(found, None) is None
-    assert encoder.done == 2 * batching.BATCHES
 
 
 def test_questions_share_a_batch_by_length_and_only_with_the_same_room() -> None:

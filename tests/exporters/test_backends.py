@@ -14,12 +14,13 @@ from vlmc.exporters.base import Exporter, Options, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.sessions import SESSIONS
 from vlmc.toolchain.machine import doctor
 from vlmc.toolchain.machine.progress import Progress as Bar
 from vlmc.toolchain.reporting.inspection import overview, show_overview
 from vlmc.toolchain.reporting.tables import show_export
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 
 PAPER = Backend(
     name="paper",
@@ -59,6 +60,9 @@ def test_what_a_descriptor_names_is_there(backend: Backend) -> None:
     assert all(callable(resolve(name)) for name in (backend.tables, backend.session, backend.verifier) if name)
     assert set(backend.options) <= set(ExportSettings.model_fields)
     assert exporters.of_file(Path(f"graph{backend.suffix}")) is backend
+    if backend.session is not None:
+        suffix, opened = SESSIONS[backend.name]
+        assert (suffix, opened) == (backend.suffix, resolve(backend.session))
 
 
 def test_a_new_one_is_exported_inspected_and_looked_for(
@@ -66,9 +70,10 @@ def test_a_new_one_is_exported_inspected_and_looked_for(
 ) -> None:
     monkeypatch.setitem(exporters.BACKENDS, "paper", PAPER)
     made = pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "artifact")
-    report = export(made, ExportSettings(), "paper", Bar(quiet=True))
+    report = Export(ExportSettings(), "paper", Bar(quiet=True)).run(made)
     opened = Artifact.open(made.root)
     assert opened.digest == made.digest
+    assert "onnxruntime" not in report["versions"]
     assert {path for path in opened.manifest.files if path.startswith("paper/")} == {
         *(f"paper/{name}.paper" for name in report["graphs"]),
         "paper/deployment.json",
@@ -93,5 +98,5 @@ def test_doctor_says_how_to_get_what_a_backend_lacks(monkeypatch: pytest.MonkeyP
 
 def test_an_option_that_a_backend_lacks_is_refused(tmp_path: Path) -> None:
     made = pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "artifact")
-    with pytest.raises(InputError, match="--gpu is no option of onnx: leave it out"):
-        export(made, ExportSettings(gpu="sm86"), "onnx", Bar(quiet=True))
+    with pytest.raises(InputError, match="--gpu is not an option of onnx: leave it out"):
+        Export(ExportSettings(gpu="sm86"), "onnx", Bar(quiet=True)).run(made)

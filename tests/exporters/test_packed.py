@@ -27,7 +27,7 @@ TYPES: tuple[ValueType, ...] = ("fp32", "bf16", "fp16", "int8")
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_small_module_is_packed_and_proven(kind: ValueType, tmp_path: Path) -> None:
+def test_small_module_is_packed_and_checked(kind: ValueType, tmp_path: Path) -> None:
     report = export(small(), tmp_path / "small.onnx", Options(cpu_sparse=kind))
     assert (report.packed, report.cpu_sparse) == (2, kind)
     assert report.max_error <= report.tolerance == PACKED_TOLERANCE[kind]

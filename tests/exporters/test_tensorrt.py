@@ -25,7 +25,7 @@ from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 
 LOG_8 = """
 [V] (Sparsity) Layers eligible for sparse math: Conv_0, MatMul_3, MatMul_7
@@ -63,8 +63,8 @@ def test_profiles_take_every_axis(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_profiles_agree_in_each_of_their_shapes(family: str, tmp_path: Path) -> None:
-    checkpoint = SavedModel.find(str(pico.save(family, tmp_path)))
-    vision, _, decoder = deploy(checkpoint, checkpoint.load(), {}).specs
+    saved = SavedModel.find(str(pico.save(family, tmp_path)))
+    vision, _, decoder = deploy(saved, saved.load(), {}).specs
     shapes = profile_shapes(decoder)
     for which in range(3):
         sequence, past = shapes["inputs_embeds"][which][1], shapes["past_key_values.0.key"][which][2]
@@ -100,7 +100,7 @@ def rtx() -> Binding:
 
 def test_gpus_are_checked(rtx: Binding) -> None:
     assert rtx.targets(["sm86", " SM89 ", "sm86"]) == ["sm86", "sm89"]
-    with pytest.raises(InputError, match="'a100' is no GPU architecture: give some of sm75, sm80"):
+    with pytest.raises(InputError, match="'a100' is not a GPU architecture: give some of sm75, sm80"):
         rtx.targets(["a100"])
     with pytest.raises(InputError, match="cannot build for sm90: give some of sm75"):
         rtx.targets(["sm90"])
@@ -115,7 +115,7 @@ def test_tensorrt_builds_for_the_gpu_at_hand_and_refuses_others(monkeypatch: pyt
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
     assert binding.targets([]) == binding.targets(["sm90", " SM90"]) == ["sm90"]
-    with pytest.raises(InputError, match=r"^--gpu sm86: TensorRT 10.3 builds for the GPU at hand \(sm90\) and for no other"):
+    with pytest.raises(InputError, match=r"^--gpu sm86: TensorRT 10.3 builds only for the GPU in this machine \(sm90\)"):
         binding.targets(["sm90", "sm86"])
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match=r"--gpu sm86: .* \(none that torch can use\)"):
@@ -169,7 +169,7 @@ def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> None:
     made = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
-    report = export(made, ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True))
+    report = Export(ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True)).run(made)
     opened = Artifact.open(made.root)
     opened.verify_files("tensorrt/")
     assert json.loads((made.root / "tensorrt/build.json").read_text()) == report

@@ -13,7 +13,7 @@ from vlmc.toolchain.models.saved import SavedModel
 
 ANSWERS = ("seven", "two red digits", "blue", "yes")
 SHAPES = ((32, 32), (40, 70), (64, 36), (32, 32))
-"""Widths and heights of pictures that make unlike numbers of tiles and patches."""
+"""Widths and heights of images that make unlike numbers of tiles and patches."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Built:
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     try:
         folder = pico.save(request.param, tmp_path_factory.mktemp("families") / request.param, torch.float32)
-    except ImportError as error:  # transformers 5.17 has no picture processor for Idefics3 that does without torchvision
+    except ImportError as error:  # transformers 5.17 has no image processor for Idefics3 that does without torchvision
         pytest.skip(str(error).strip().splitlines()[0])
     source = SavedModel.find(str(folder))
     model = source.load()
@@ -38,7 +38,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def samples(count: int = 4) -> list[Sample]:
-    """Return questions about pictures of different shapes, with answers of different lengths."""
+    """Return questions about images of different shapes, with answers of different lengths."""
     return [
         Sample(f"s{i}", (pico.picture(i, *SHAPES[i]),), pico.QUESTIONS[i % len(pico.QUESTIONS)], ANSWERS[i], "kind")
         for i in range(count)

@@ -26,7 +26,7 @@ from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import PRUNERS
 from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import ExportSettings, PruneSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
@@ -74,9 +74,9 @@ def test_plain_transformers_gives_the_pruned_models_logits(built: Built, artifac
     masked = deepcopy(built.model)
     for name, mask_OI in load_masks(artifact.root, artifact.manifest).items():
         masked.get_parameter(f"{name}.weight").data.mul_(mask_OI)
-    feed = built.encoder.feed(samples()[1])
+    inputs = built.encoder.inputs(samples()[1])
     with torch.no_grad():
-        dense, pruned, found = (model(**feed).logits for model in (built.model, masked, reloaded))
+        dense, pruned, found = (model(**inputs).logits for model in (built.model, masked, reloaded))
     assert torch.equal(found, pruned)
     assert not torch.allclose(pruned, dense, atol=1e-2), "the test needs a model that pruning changes"
 
@@ -94,7 +94,7 @@ def test_every_block_is_calibrated_on_what_the_pruned_ones_before_it_give_out(bu
         seen[name] = Statistics(mask_OI.shape[1], Need.DIAGONAL, torch.device("cpu"))
         pruned.get_submodule(name).register_forward_pre_hook(note(name))
     for sample in data.load("demo", "train", 2):
-        pruned(**built.encoder.feed(sample))
+        pruned(**built.encoder.inputs(sample))
     heads = [name for name in masks if is_first_to_read(name)]
     wrong = [name for name in heads if not torch.equal(wanda_mask(built.model, name, seen[name]), masks[name])]
     assert not wrong
@@ -126,13 +126,13 @@ def test_the_processor_came_along(built: Built, artifact: Artifact) -> None:
 
 def test_families_that_are_not_deployed_are_refused(built: Built, artifact: Artifact) -> None:
     assert built.source.family.exportable == (built.name in pico.DEPLOYABLE)
-    with pytest.raises(InputError, match="has no ONNX graphs yet: run 'vlmc export"):
+    with pytest.raises(InputError, match="has no graphs for onnx yet: run 'vlmc export"):
         load(artifact.root)
     card = (artifact.root / "README.md").read_text()
-    assert ("vlmc does not export such a model yet" in card) == (built.name not in pico.DEPLOYABLE)
+    assert ("vlmc cannot export this model yet" in card) == (built.name not in pico.DEPLOYABLE)
     if built.name not in pico.DEPLOYABLE:
         with pytest.raises(InputError, match=f"vlmc cannot export a {built.name} model yet"):
-            export(artifact, ExportSettings(), "onnx", Progress(quiet=True))
+            Export(ExportSettings(), "onnx", Progress(quiet=True)).run(artifact)
 
 
 def test_token_policies_leave_the_decoder_of_an_encoder_decoder_alone(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_what_is_found_is_what_the_family_would_say(built: Built, monkeypatch: p
     assert found.adaptable(built.model) == known.adaptable(built.model)
     assert known.notice is None
     assert found.notice is not None
-    assert f"no family for '{known.model_type}': pruning the Linear layers of 2 stacks" in found.notice
+    assert f"does not know '{known.model_type}': it prunes the Linear layers of 2 stacks" in found.notice
 
 
 def test_the_notice_is_shown_and_the_model_pruned(
@@ -67,7 +67,7 @@ def test_a_package_that_its_parts_need_is_named(tmp_path: Path, monkeypatch: pyt
         raise ImportError("\nThis class requires the Torchvision library but it was not found. Check out\nthe page.")
 
     source = SavedModel.find(str(pico.save("llava", tmp_path)))
-    told = r"lacks a package: This class requires the Torchvision library but it was not found; install it with pip$"
+    told = r"needs a package: This class requires the Torchvision library but it was not found; install it with pip$"
     with monkeypatch.context() as patch, pytest.raises(EnvironmentLacks, match=f"the processor in .* {told}"):
         patch.setattr(transformers.AutoProcessor, "from_pretrained", lacking)
         source.load_processor()
@@ -80,7 +80,7 @@ def test_a_package_that_its_parts_need_is_named(tmp_path: Path, monkeypatch: pyt
 def test_without_a_chat_template_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forget(monkeypatch, "paligemma")
     source = SavedModel.find(str(pico.save("paligemma", tmp_path / "dense")))
-    with pytest.raises(InputError, match="'paligemma' model brings no chat template to ask it by; vlmc knows blip-2"):
+    with pytest.raises(InputError, match="'paligemma' model has no chat template; vlmc knows blip-2"):
         Prune(PruneSettings(calibration=2)).run(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -88,7 +88,7 @@ def test_without_a_chat_template_it_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_a_language_model_that_the_family_does_not_know_is_refused(tmp_path: Path) -> None:
     config = json.loads((pico.save("blip-2", tmp_path) / "config.json").read_text())
     config["text_config"]["model_type"] = "gpt2"
-    with pytest.raises(InputError, match="here is a blip-2 model that speaks through 'gpt2'; vlmc knows it with opt, t5"):
+    with pytest.raises(InputError, match="here is a blip-2 model with a 'gpt2' language model; vlmc knows it with opt, t5"):
         find(config, "here")
 
 

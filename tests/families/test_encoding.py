@@ -12,7 +12,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families import FAMILIES
-from vlmc.toolchain.repair.feeding.batches import answer_logits, find_answers
+from vlmc.toolchain.repair.feeding import answer_logits, find_answers
 
 ENDS = dict.fromkeys(("qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "internvl", "gemma3"), "<end>")
 DOCUMENTED = {
@@ -20,7 +20,7 @@ DOCUMENTED = {
     "instructblip-t5": "what is the largest digit ?",
     "paligemma": "<image>answer en what is the largest digit ?",
 }
-TWO_PICTURES = [name for name in pico.FAMILIES if "blip" not in name]
+TWO_IMAGES = [name for name in pico.FAMILIES if "blip" not in name]
 
 
 def test_labels_cover_the_answer_and_its_end_only(built: Built) -> None:
@@ -62,20 +62,20 @@ def test_the_prompt_is_the_models_own(built: Built) -> None:
     [
         ("llava", None, "USER: <image><image>\n{prompt} ASSISTANT:"),
         ("blip-2-t5", "{{ messages[0]['content'][-1]['text'] }}<image>", "{prompt}"),
-        ("llava_next", None, "this llava_next model brings no chat template"),
-        ("gemma3", "{{ messages[0]['content'][-1]['text'] }}", "chat template has 0 slots for 2 images"),
-        ("gemma3", "<start_of_image> {{ messages[1] }}", "chat template does not show the question once"),
+        ("llava_next", None, "this llava_next model has no chat template"),
+        ("gemma3", "{{ messages[0]['content'][-1]['text'] }}", "chat template has 0 places for 2 images"),
+        ("gemma3", "<start_of_image> {{ messages[1] }}", "chat template does not contain the question exactly once"),
         ("gemma3", "{{ raise_exception('no') }}", "chat template cannot be rendered: no"),
     ],
 )
 def test_prompts_with_other_templates_and_with_none(name: str, template: str | None, expected: str) -> None:
-    processor, pictures = pico.FAMILIES[name].processor(), 1 if "blip" in name else 2
+    processor, images = pico.FAMILIES[name].processor(), 1 if "blip" in name else 2
     processor.chat_template = template
     if "chat template" in expected:
         with pytest.raises(InputError, match=expected):
-            FAMILIES[name].prompt(processor, pictures)
+            FAMILIES[name].prompt(processor, images)
     else:
-        assert FAMILIES[name].prompt(processor, pictures) == expected
+        assert FAMILIES[name].prompt(processor, images) == expected
 
 
 @pytest.mark.parametrize("built", ENDS, indirect=True)
@@ -86,7 +86,7 @@ def test_an_answered_question_is_the_conversation_that_the_template_writes(built
     turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
     options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
     expected = built.encoder.processor.apply_chat_template(turns, **options)
-    found = built.encoder.feed(sample)
+    found = built.encoder.inputs(sample)
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
@@ -107,7 +107,7 @@ def logits_alone(built: Built, sample: Sample) -> Tensor:
     """The logits that predict the answer's tokens, from plain transformers."""
     labels = built.encoder.answered(sample)["labels"][0]
     with torch.no_grad():
-        logits: Tensor = built.model(**built.encoder.feed(sample)).logits[0]
+        logits: Tensor = built.model(**built.encoder.inputs(sample)).logits[0]
     return logits if built.source.family.encoder_decoder else logits[:-1][labels[1:] != IGNORE]
 
 
@@ -127,8 +127,8 @@ def test_a_batch_gives_the_logits_of_its_samples_alone(built: Built) -> None:
     assert (alone[0][-1] - alone[2][-1]).abs().max() > 1e-2, "the test needs answers that differ"
 
 
-@pytest.mark.parametrize("built", TWO_PICTURES, indirect=True)
-def test_several_pictures_are_seen_in_their_order(built: Built) -> None:
+@pytest.mark.parametrize("built", TWO_IMAGES, indirect=True)
+def test_several_images_are_seen_in_their_order(built: Built) -> None:
     first, second = pico.picture(0, 32, 32), pico.picture(1, 40, 70)
     pair, swapped = (Sample("", (one, other), "which ?", "red", "") for one, other in ((first, second), (second, first)))
     single = Sample("", (first,), "which ?", "two red", "")
@@ -137,18 +137,18 @@ def test_several_pictures_are_seen_in_their_order(built: Built) -> None:
     assert (alone[0] - alone[2]).abs().max() > 1e-3
 
 
-def test_visual_tokens_are_those_that_the_picture_changes(built: Built) -> None:
+def test_visual_tokens_are_those_that_the_image_changes(built: Built) -> None:
     family, seen = built.source.family, list[Tensor]()
     tower = next(tower for tower in family.towers if tower.part == "language" and tower.mixed)
     handle = family.blocks(built.model, tower)[0][1].register_forward_pre_hook(
         lambda _, args, kwargs: seen.append((*args, *kwargs.values())[0]), with_kwargs=True
     )
     for seed in (5, 6):
-        feed = built.encoder.feed(Sample("", (pico.picture(seed, 40, 70),), "which ?", "red", ""))
+        inputs = built.encoder.inputs(Sample("", (pico.picture(seed, 40, 70),), "which ?", "red", ""))
         with torch.no_grad():
-            built.model(**feed)
+            built.model(**inputs)
     handle.remove()
-    visual_BT = family.visual_tokens(built.model, feed)
+    visual_BT = family.visual_tokens(built.model, inputs)
     assert visual_BT.dtype == torch.bool
     assert visual_BT.any()
     changed_BT = (seen[0] != seen[1]).any(-1)

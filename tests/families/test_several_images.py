@@ -86,7 +86,7 @@ def test_a_question_is_the_conversation_that_the_processor_makes(built: Built, f
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in found)
     with torch.no_grad():
-        ours, theirs = (built.model(**feed).logits for feed in (found, expected))
+        ours, theirs = (built.model(**inputs).logits for inputs in (found, expected))
     assert torch.equal(ours, theirs)
     assert torch.isfinite(ours).all()
 
@@ -95,7 +95,7 @@ def test_a_question_is_the_conversation_that_the_processor_makes(built: Built, f
 def test_a_question_without_an_image_is_text_alone(built: Built) -> None:
     sample = Sample("s", (), "what is red ?", "seven", "kind")
     if built.name == "paligemma":
-        with pytest.raises(InputError, match="sample s: a paligemma model takes no question without an image"):
+        with pytest.raises(InputError, match="sample s: a paligemma model cannot answer a question without an image"):
             built.encoder.question(sample)
         return
     found, expected = (
@@ -116,7 +116,9 @@ def test_a_question_without_an_image_is_text_alone(built: Built) -> None:
 @pytest.mark.parametrize("built", [name for name in pico.FAMILIES if "blip" in name], indirect=True)
 def test_a_model_that_takes_one_image_says_so_for_the_sample(built: Built, folder: Path) -> None:
     (sample,) = data.load(put(folder, [CONVERSATIONS["first"]]), "test")
-    with pytest.raises(InputError, match=rf"sample d.jsonl line 1-0: a {built.name} model looks at one image, 2 were given"):
+    with pytest.raises(
+        InputError, match=rf"sample d.jsonl line 1-0: a {built.name} model takes one image, but 2 were given"
+    ):
         built.encoder.question(sample)
 
 

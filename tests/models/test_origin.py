@@ -63,7 +63,7 @@ def test_it_is_found_where_it_lay_beside_the_artifact_or_by_name(tmp_path: Path,
     shutil.rmtree(cache)
     assert find_dense(artifact).folder == tmp_path / "out" / "dense"
     shutil.move(tmp_path / "out" / "dense", tmp_path / "moved")
-    with pytest.raises(InputError, match=r"the dense model dense that .* was pruned from is not found: .* --dense"):
+    with pytest.raises(InputError, match=r"the dense model dense, from which .* was pruned, is not found: .* --dense"):
         find_dense(artifact)
     assert find_dense(artifact, str(tmp_path / "moved")).folder == tmp_path / "moved"
     assert find_dense(artifact).folder == tmp_path / "moved", "what the user named once is known"

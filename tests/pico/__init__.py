@@ -4,7 +4,9 @@ Matrix dimensions are multiples of 16. Weights are random with a fixed seed, and
 picture to picture. Each follows its family in what is awkward there; its file says in what.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from tests.pico import (
     qwen2_5_vl,
     qwen3_vl,
 )
-from tests.pico.base import IDS, INNER, SIDE, WIDTH, Pico, draw_weights, picture
+from tests.pico.base import IDS, INNER, SIDE, WIDTH, Pico, cut, draw_weights, picture
 
 __all__ = ["DEPLOYABLE", "FAMILIES", "INNER", "QUESTIONS", "SIDE", "USUAL", "WIDTH", "picture", "save"]
 
@@ -52,12 +54,22 @@ USUAL = ("llava", "blip-2")
 """Two of them that are quick and unlike each other; the tests of pruning, repairing and merging take these."""
 
 
-def save(family: str, folder: Path, dtype: torch.dtype = torch.float16, seed: int = 0) -> Path:
-    """Write the family's pico model and processor into `folder` as transformers does; return the folder."""
+def save(
+    family: str,
+    folder: Path,
+    dtype: torch.dtype = torch.float16,
+    seed: int = 0,
+    depths: Mapping[str, int] = MappingProxyType({}),
+) -> Path:
+    """Write the family's pico model and processor into `folder` as transformers does; return the folder.
+
+    `depths` are numbers of blocks by the parts of the configuration, where there shall be fewer of them.
+    """
     torch.manual_seed(seed)
     pico = FAMILIES[family]
     model: Any = pico.model()
     draw_weights(model)
+    model = cut(model, depths) if depths else model
     ends = IDS | {"eos_token_id": list(pico.ends) if len(pico.ends) > 1 else pico.ends[0]}
     model.generation_config = GenerationConfig(**ends, max_new_tokens=8, do_sample=False)
     model.to(dtype).save_pretrained(folder)

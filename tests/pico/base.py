@@ -1,6 +1,6 @@
 """What pico models share: sizes, words, weights, pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,3 +85,14 @@ def draw_weights(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.7)
+
+
+def cut(model: Any, depths: Mapping[str, int]) -> nn.Module:
+    """Return a model with the first blocks of another one alone: so many of each part of its configuration."""
+    settings = model.config.to_dict()
+    for part, depth in depths.items():
+        settings[part] |= {"depth" if "depth" in settings[part] else "num_hidden_layers": depth}
+        settings[part].pop("layer_types", None)
+    shorter: nn.Module = type(model)(type(model.config).from_dict(settings))
+    shorter.load_state_dict(model.state_dict(), strict=False)
+    return shorter

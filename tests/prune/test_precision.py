@@ -29,12 +29,12 @@ def dense(folder: Path, dtype: torch.dtype = torch.float16, family: str = "llava
 
 @pytest.mark.parametrize("amx", [False, True])
 @pytest.mark.parametrize("avx", [False, True])
-def test_a_cpu_is_quick_in_bfloat16_where_it_has_instructions_for_it(
+def test_a_cpu_is_fast_in_bfloat16_where_it_has_instructions_for_it(
     avx: bool, amx: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    found = [precision.is_quick(dtype, CPU) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
+    found = [precision.is_fast(dtype, CPU) for dtype in (torch.float32, torch.bfloat16, torch.float16)]
     assert found == [True, avx or amx, False]
 
 
@@ -48,10 +48,10 @@ def test_a_cpu_is_quick_in_bfloat16_where_it_has_instructions_for_it(
         (torch.float64, True, "fp32"),
     ],
 )
-def test_auto_is_the_checkpoints_own_type_where_the_device_is_quick_in_it(
+def test_auto_is_the_models_own_type_where_the_device_is_fast_in_it(
     stored: torch.dtype, quick: bool, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "is_quick", lambda dtype, device: quick)
+    monkeypatch.setattr(precision, "is_fast", lambda dtype, device: quick)
     source = dense(tmp_path, stored)
     assert precision.choose_precision("auto", source.folder, CPU) == chosen
     assert precision.choose_precision("fp16", source.folder, CPU) == "fp16"
@@ -76,9 +76,9 @@ def test_a_run_goes_on_in_the_type_that_it_began_with(tmp_path: Path, monkeypatc
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Journal, "write", stopped)
-        patch.setattr(precision, "is_quick", lambda dtype, device: True)
+        patch.setattr(precision, "is_fast", lambda dtype, device: True)
         prune(source, tmp_path / "out")
-    monkeypatch.setattr(precision, "is_quick", lambda dtype, device: False)
+    monkeypatch.setattr(precision, "is_fast", lambda dtype, device: False)
     with pytest.raises(InputError, match="its precision was 'bf16', now it is 'fp32'"):
         prune(source, tmp_path / "out", resume=True)
 
@@ -94,13 +94,13 @@ def test_what_transformers_keeps_in_float32_stays_so(chosen: torch.dtype, wide: 
 
 def test_ecoflap_takes_its_losses_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, seen = dense(tmp_path), []
-    from vlmc.toolchain.prune.ratios import allot
+    from vlmc.toolchain.prune.ratios import blocks
 
-    def scored(blocks: dict[str, list[Tensor]], *given: object) -> dict[str, float]:
-        seen.extend(weight.dtype for weights in blocks.values() for weight in weights)
-        return dict.fromkeys(blocks, 1.0)
+    def scored(groups: dict[str, list[Tensor]], *given: object) -> dict[str, float]:
+        seen.extend(weight.dtype for weights in groups.values() for weight in weights)
+        return dict.fromkeys(groups, 1.0)
 
-    monkeypatch.setattr(allot, "zeroth_order", scored)
+    monkeypatch.setattr(blocks, "zeroth_order", scored)
     prune(source, tmp_path / "out", precision="bf16", ratios="ecoflap", target="50%")
     assert set(seen) == {torch.float32}
 

@@ -17,7 +17,7 @@ PATTERNS = ["2:4", "4:8", "1:4", "3:4", "50%", "70%"]
 def test_result_holds_the_pattern_and_fits_its_mask(name: str, text: str) -> None:
     weight_OI, _, statistics = layer()
     pattern, before = SparsityPattern.parse(text), weight_OI.clone()
-    pruned_OI, mask_OI = PRUNERS[name].prune(weight_OI, statistics, pattern)
+    pruned_OI, mask_OI, _ = PRUNERS[name].prune(weight_OI, statistics, pattern)
     assert pattern.holds(pruned_OI)
     assert torch.equal(pruned_OI != 0, mask_OI)
     assert (~mask_OI).sum(1).tolist() == [pattern.zeros(64)] * 24
@@ -30,7 +30,7 @@ def test_better_methods_lose_less_of_the_output(text: str) -> None:
     weight_OI, x_LI, statistics = layer(rows=64)
 
     def error(name: str) -> float:
-        pruned_OI, _ = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern.parse(text))
+        pruned_OI, _, _ = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern.parse(text))
         return float((x_LI @ (pruned_OI - weight_OI).T).norm() / (x_LI @ weight_OI.T).norm())
 
     assert error("admm") < error("sparsegpt") < error("wanda") < error("magnitude")
@@ -42,6 +42,6 @@ def test_dead_inputs_stop_no_pruner(name: str) -> None:
     x_LI[:, ::3] = 0
     statistics = Statistics(64, Need.HESSIAN, torch.device("cpu"))
     statistics.add(x_LI, "layer")
-    pruned_OI, mask_OI = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    pruned_OI, mask_OI, _ = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
     assert torch.isfinite(pruned_OI).all()
     assert torch.isfinite(refit(weight_OI, pruned_OI, mask_OI, statistics)).all()

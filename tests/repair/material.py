@@ -18,7 +18,7 @@ OPTIONS = RepairSettings(steps=20, batch=4, lr=1e-2, rank=4, alpha=8.0, checkpoi
 
 
 def samples(count: int = 12) -> list[Sample]:
-    """Return questions about random pictures, with answers of one to three words."""
+    """Return questions about random images, with answers of one to three words."""
     asked = [pico.QUESTIONS[index % len(pico.QUESTIONS)] for index in range(count)]
     return [Sample(f"s{i}", (pico.picture(i),), asked[i], ANSWERS[i % len(ANSWERS)], "kind") for i in range(count)]
 
@@ -36,7 +36,7 @@ def pruned(source: SavedModel, folder: Path, method: PruneMethod = "magnitude") 
 
 @cache
 def encoder(source: SavedModel) -> Encoder:
-    """Return the encoder of a checkpoint, made once."""
+    """Return the encoder of a model, made once."""
     return Encoder(source.load_processor(), source.family, source.load())
 
 

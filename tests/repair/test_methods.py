@@ -15,10 +15,9 @@ from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan, attach
-from vlmc.toolchain.repair.adapters.files import attach_saved, load_adapter
+from vlmc.toolchain.repair.adapters import attach, attach_saved, load_adapter
 from vlmc.toolchain.repair.adapters.merging import merged_weight
-from vlmc.toolchain.repair.methods import METHODS, SPP, LoRS, MaskedFull, SparseLoRA
+from vlmc.toolchain.repair.methods import METHODS, SPP, Adapted, AdapterSpec, LoRS, MaskedFull, SparseLoRA
 from vlmc.toolchain.settings import RepairMethod
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
@@ -41,7 +40,7 @@ def layer(kind: type[Adapted], dtype: torch.dtype = torch.float64) -> Adapted:
     linear = nn.Linear(16, 8).to(dtype)
     linear.weight.data.mul_(MASK_OI)
     model = nn.Sequential(linear)
-    adapted = attach(model, {"0": AdapterPlan(kind, 2, 2 * SCALE, MASK_OI)}).layers["0"]
+    adapted = attach(model, {"0": AdapterSpec(kind, 2, 2 * SCALE, MASK_OI)}).layers["0"]
     for parameter in adapted.trained().values():
         nn.init.normal_(parameter)
     return adapted
@@ -60,7 +59,7 @@ def test_it_starts_as_the_linear_itself(name: RepairMethod, mask_OI: Tensor | No
         linear.weight.data.mul_(mask_OI)
     before, model = linear(x), nn.Sequential(linear)
     kind = METHODS[name].dense if mask_OI is None else METHODS[name].pruned
-    adapted = attach(model, {"0": AdapterPlan(kind, 2, 6.0, mask_OI)}).layers["0"]
+    adapted = attach(model, {"0": AdapterSpec(kind, 2, 6.0, mask_OI)}).layers["0"]
     torch.testing.assert_close(model(x), before, rtol=0, atol=1e-6)
     assert {parameter for parameter in model.parameters() if parameter.requires_grad} == set(adapted.trained().values())
 

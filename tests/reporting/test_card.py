@@ -71,7 +71,7 @@ def test_measures_that_were_edited_are_left_alone_and_said(artifact: Artifact, c
     artifact = edit(artifact, "measures it", "of mine measures it")
     before = (artifact.root / "README.md").read_bytes()
     record(artifact, measured(0.5), Progress())
-    assert "README.md is left as it is" in capsys.readouterr().err
+    assert "README.md is left unchanged" in capsys.readouterr().err
     assert (artifact.root / "README.md").read_bytes() == before
     assert json.loads((artifact.root / "reports" / "eval.json").read_text())["count"] == 8
     assert Artifact.open(artifact.root).card_note

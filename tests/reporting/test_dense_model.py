@@ -34,5 +34,5 @@ def test_the_command_says_what_to_do_next(capsys: pytest.CaptureFixture[str], tm
     folder = pico.save("qwen3_vl", tmp_path / "dense")
     assert run(["inspect", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert f"vlmc exports {', '.join(exported_names())}; what it makes of this model, transformers loads" in out
+    assert f"vlmc exports {', '.join(exported_names())}; transformers loads what it makes of this model" in out
     assert out.splitlines()[-1] == f"next: vlmc compress {folder} --target 2:4 --repair ressa"

@@ -36,10 +36,10 @@ def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def refer(family: str, base: Path) -> Reference:
     """Load a family's exported pico artifact in torch, too."""
-    checkpoint = SavedModel.find(str(exported(family, base)))
-    assert checkpoint.artifact is not None
-    model = checkpoint.load()
-    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
-    deployment = checkpoint.artifact.deployment("onnx")
+    saved = SavedModel.find(str(exported(family, base)))
+    assert saved.artifact is not None
+    model = saved.load()
+    encoder = Encoder(saved.load_processor(), saved.family, model)
+    deployment = saved.artifact.deployment("onnx")
     assert deployment is not None
-    return Reference(checkpoint.folder, model, encoder, deployment)
+    return Reference(saved.folder, model, encoder, deployment)

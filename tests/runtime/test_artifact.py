@@ -45,7 +45,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 def test_a_killed_write_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
     (tmp_path / "a.partial").mkdir()
     (tmp_path / "a.partial" / "model.safetensors").write_text("half")
-    with pytest.raises(InputError, match="no vlmc artifact"):
+    with pytest.raises(InputError, match="not a vlmc artifact"):
         Artifact.open(tmp_path / "a.partial")
     assert make(tmp_path / "a").digest
 
@@ -63,7 +63,7 @@ def test_does_not_replace_without_force_nor_foreign_folders(tmp_path: Path) -> N
         pass
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="no vlmc artifact"), write(tmp_path / "home", force=True):
+    with pytest.raises(InputError, match="not a vlmc artifact"), write(tmp_path / "home", force=True):
         pass
     assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
 
@@ -95,7 +95,7 @@ def test_notices_a_file_that_is_missing_short_or_changed(tmp_path: Path) -> None
     ("edit", "message"),
     [
         (lambda text: text[:-20], "cannot be read"),
-        (lambda text: "[]", "holds no object"),
+        (lambda text: "[]", "is not a JSON object"),
         (lambda text: text.replace("2:4", "1:4"), "checksum differs"),
         (lambda text: text.replace('"merged"', '"pruned"'), "checksum differs"),
         (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "upgrade vlmc"),

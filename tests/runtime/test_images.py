@@ -12,12 +12,12 @@ from transformers import BlipImageProcessorPil, CLIPImageProcessorPil
 
 from vlmc.runtime.deployment import ImagePipeline
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import open_picture, preprocess
+from vlmc.runtime.images import open_image, preprocess
 from vlmc.toolchain.deploy.describe import image_pipeline
 
 PROCESSORS = {
     "clip": CLIPImageProcessorPil(size={"shortest_edge": 30}, crop_size={"height": 28, "width": 28}),
-    "clip with a crop beyond the picture": CLIPImageProcessorPil(
+    "clip with a crop beyond the image": CLIPImageProcessorPil(
         size={"shortest_edge": 21}, crop_size={"height": 34, "width": 27}
     ),
     "clip without a resize": CLIPImageProcessorPil(do_resize=False, crop_size={"height": 33, "width": 32}),
@@ -62,7 +62,7 @@ def test_transparent_colour_of_a_palette_shows_white() -> None:
 
 
 def test_invisible_pixels_are_white() -> None:
-    assert open_picture(Image.new("RGBA", (2, 2), (10, 20, 30, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(Image.new("RGBA", (2, 2), (10, 20, 30, 0))).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_files_stand_upright_as_their_exif_data_says(tmp_path: Path) -> None:
@@ -70,38 +70,38 @@ def test_files_stand_upright_as_their_exif_data_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     image.save(tmp_path / "a.png", exif=exif)
-    assert open_picture(tmp_path / "a.png").size == (20, 40)
+    assert open_image(tmp_path / "a.png").size == (20, 40)
     expected = PROCESSORS["clip"](str(tmp_path / "a.png"), return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(
         preprocess(tmp_path / "a.png", image_pipeline(PROCESSORS["clip"])), expected, rtol=0, atol=1e-6
     )
 
 
-def test_path_text_and_bytes_are_one_picture(tmp_path: Path) -> None:
+def test_path_text_and_bytes_are_one_image(tmp_path: Path) -> None:
     stream = io.BytesIO()
     noise(10, 12).save(stream, "png")
     (tmp_path / "a").write_bytes(stream.getvalue())
-    forms = [open_picture(form).tobytes() for form in (tmp_path / "a", str(tmp_path / "a"), stream.getvalue())]
+    forms = [open_image(form).tobytes() for form in (tmp_path / "a", str(tmp_path / "a"), stream.getvalue())]
     assert forms == [noise(10, 12).tobytes()] * 3
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"no picture"])
-def test_no_picture_is_told(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"not an image"])
+def test_what_is_not_an_image_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.jpg is no image that can be read"):
+    with pytest.raises(InputError, match=r"a\.jpg is not an image that can be read"):
         preprocess(tmp_path / "a.jpg", ImagePipeline())
-    with pytest.raises(InputError, match="the picture given as bytes is no image"):
+    with pytest.raises(InputError, match="the image given as bytes is not an image"):
         preprocess(content, ImagePipeline())
 
 
-def test_picture_that_is_cut_short_is_told(tmp_path: Path) -> None:
+def test_image_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
     stream = io.BytesIO()
     noise(64, 64).save(stream, "png")
-    with pytest.raises(InputError, match="is no image that can be read"):
+    with pytest.raises(InputError, match="is not an image that can be read"):
         preprocess(stream.getvalue()[:-4000], ImagePipeline())
 
 
-def test_folder_is_no_picture(tmp_path: Path) -> None:
+def test_folder_is_not_an_image(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no image at"):
         preprocess(tmp_path, ImagePipeline())
 

@@ -32,7 +32,7 @@ def test_notices_truncation_anywhere(tmp_path: Path, keep: int) -> None:
 @pytest.mark.parametrize("content", [b"not a tensor file at all", b"\x02\0\0\0\0\0\0\0[]", b'\x08\0\0\0\0\0\0\0{"w":{}}'])
 def test_refuses_what_is_no_tensor_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match="no readable safetensors"):
+    with pytest.raises(InputError, match="not a readable safetensors"):
         TensorFile(tmp_path / "model.safetensors")
 
 

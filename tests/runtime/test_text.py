@@ -1,11 +1,12 @@
 """Token ids and texts are those of transformers' tokenizers; what streams is never taken back."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from tests import pico
@@ -49,17 +50,67 @@ def save(tokenizer: Tokenizer, folder: Path, **config: object) -> Path:
     return folder
 
 
+def sentence_piece(folder: Path) -> Path:
+    """Write a tokenizer in the form of LLaMA's: `▁` for a space, and bytes of their own for what it lacks."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdef.", "▁a", "ab"]
+    merges = [("▁", "a"), ("a", "b")]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return save(tokenizer, folder)
+
+
 def streamed(text: Text, ids: list[int]) -> list[str]:
-    return [text.settled(ids[: end + 1]) for end in range(len(ids))]
+    """Return what is shown after each token and after the last."""
+    stream, shown = text.stream(), [""]
+    for token in ids:
+        shown.append(shown[-1] + stream.add(token))
+        assert shown[-1] == stream.shown
+    assert stream.tokens == ids
+    return [*shown[1:], shown[-1] + stream.end()]
 
 
-@pytest.mark.parametrize("answer", ["a café 🙂 naïve", " 漢字", "🏳️‍🌈 flag", "x"])
-def test_parts_of_characters_wait(tmp_path: Path, answer: str) -> None:
-    text = Text(byte_level(tmp_path))
+@pytest.mark.parametrize("write", [byte_level, sentence_piece])
+@pytest.mark.parametrize("answer", ["a café 🙂 naïve", " 漢字", "🏳️‍🌈 flag", "ab", "  a  b ", "a\n\nb"])
+def test_parts_of_characters_wait(tmp_path: Path, write: Callable[[Path], Path], answer: str) -> None:
+    text = Text(write(tmp_path))
     ids = text.encode(answer)
     shown = streamed(text, ids)
     assert all(text.decode(ids).startswith(part) and "\ufffd" not in part for part in shown)
     assert shown[-1] == text.decode(ids) == answer.strip()
+    assert len(set(shown)) > 1
+
+
+@pytest.mark.parametrize("write", [byte_level, sentence_piece])
+def test_whatever_the_tokens_are_nothing_is_taken_back(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    """Bytes that are no character, special tokens between them, spaces at the ends: all that sampling may bring."""
+    text, random = Text(write(tmp_path)), np.random.default_rng(0)
+    likely = np.array([text.number(token) for token in ("a", "b", "Ġ", "▁", "</s>", "</s>")])
+    likely = likely[likely != np.array(None)]
+    for length in random.integers(1, 30, 300):
+        rare = random.integers(0, 256, length)
+        ids = [int(number) for number in np.where(random.random(length) < 0.6, random.choice(likely, length), rare)]
+        shown = streamed(text, ids)
+        assert all(text.decode(ids).startswith(part) for part in shown), ids
+        assert shown[-1] == text.decode(ids)
+
+
+def test_text_comes_as_soon_as_it_can(tmp_path: Path) -> None:
+    text = Text(sentence_piece(tmp_path))
+    ids = [text.number(token) or 0 for token in ("<s>", "▁a", "b", "▁", "c", "<0xC3>", "<0xA9>", "d", "</s>")]
+    assert streamed(text, ids) == ["", "a", "ab", "ab", "ab c", "ab c", "ab c", "ab céd", "ab céd", "ab céd"]
+
+
+def test_decoder_that_takes_back_what_it_gave_is_waited_for(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "c": 2}, unk_token="a"))
+    tokenizer.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace("ab", "x")])
+    text = Text(save(tokenizer, tmp_path))
+    assert text.decode([2, 0, 1, 2]) == "cxc"
+    assert streamed(text, [2, 0, 1, 2])[:4] == ["c", "ca", "ca", "ca"]
 
 
 def test_spaces_before_punctuation_go_as_in_transformers(tmp_path: Path) -> None:
@@ -67,7 +118,9 @@ def test_spaces_before_punctuation_go_as_in_transformers(tmp_path: Path) -> None
     text = Text(word_level(tmp_path, answer))
     ids = text.encode(answer)
     assert text.decode(ids) == AutoTokenizer.from_pretrained(tmp_path).decode(ids)
-    assert all(text.decode(ids).startswith(part) for part in streamed(text, ids))
+    shown = streamed(text, ids)
+    assert all(text.decode(ids).startswith(part) for part in shown)
+    assert shown[-1] == text.decode(ids)
 
 
 def test_missing_and_damaged_tokenizers_are_told(tmp_path: Path) -> None:

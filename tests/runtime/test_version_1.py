@@ -16,7 +16,7 @@ from vlmc.runtime.deployment import Deployment, FixedProcessor
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 
 KEPT = Path(__file__).parents[1] / "version_1"
 KNOWN = json.loads((KEPT / "answers.json").read_text())
@@ -55,7 +55,7 @@ def test_a_report_makes_it_version_2_and_it_still_answers(old: Artifact) -> None
 
 @pytest.mark.slow
 def test_it_is_exported_again_by_newer_code(old: Artifact) -> None:
-    export(old, ExportSettings(), "onnx", Progress(quiet=True))
+    Export(ExportSettings(), "onnx", Progress(quiet=True)).run(old)
     newer = Artifact.open(old.root)
     newer.verify_files()
     deployment = newer.deployment("onnx")

@@ -8,7 +8,7 @@ from tests import pico
 from tests.repair.material import Killed, KilledAt
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError
-from vlmc.toolchain.demo.dataset import write
+from vlmc.toolchain import builtin
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import CompressSettings
@@ -81,7 +81,7 @@ def test_other_options_do_not_overwrite(tmp_path: Path) -> None:
 
 def test_options_that_leave_the_result_alone_are_no_part_of_what_a_run_is() -> None:
     other = OPTIONS.model_copy(update={"checkpoint_every": 3, "max_bad": "7", "spill": True, "workers": 3})
-    assert [one.settings() for one in Compress(other).stages()] == [one.settings() for one in Compress(OPTIONS).stages()]
+    assert [one.settings() for one in Compress(other).stages] == [one.settings() for one in Compress(OPTIONS).stages]
 
 
 def test_an_unfinished_run_is_not_continued_with_other_options(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_an_unfinished_run_is_not_continued_with_other_options(tmp_path: Path) -
 
 def own_data(folder: Path) -> CompressSettings:
     """Options to prune on four questions of one's own."""
-    return OPTIONS.model_copy(update={"repair": "none", "data": str(write(folder, "train", 4))})
+    return OPTIONS.model_copy(update={"repair": "none", "data": str(builtin.data_sets()["demo"].write(folder, "train", 4))})
 
 
 def change(folder: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_byte_of_an_image_makes_another_run(tmp_path: Path) -> None:
     old = Compress(options).run(source, tmp_path / "out")
     Compress(options, progress=KilledAt(1)).run(source, tmp_path / "out")
     change(tmp_path / "data")
-    with pytest.raises(InputError, match=r"out was made otherwise: its prune\.data\.calibration was '3:\w+.*add --force"):
+    with pytest.raises(InputError, match=r"out is from another run: its prune\.data\.calibration was '3:\w+.*add --force"):
         Compress(options).run(source, tmp_path / "out")
     new = Compress(options).run(source, tmp_path / "out", force=True)
     digests = [one.manifest.history[0].measures["data"]["calibration"] for one in (old, new)]
@@ -144,7 +144,7 @@ WRONG = {
     "no validation": ({"patience": 2}, "there is nothing to validate"),
     "kernel": ({"kernel": "triton"}, "--kernel triton needs an NVIDIA GPU"),
     "teacher": ({"teacher": "shared", "method": "sparsegpt"}, "--teacher shared: this pruning changes weights"),
-    "target": ({"target": "2:7"}, "no multiple of the pattern's group"),
+    "target": ({"target": "2:7"}, "not a multiple of the pattern's group"),
     "glob": ({"layers": {"nothing.*": "none"}}, "nothing"),
 }
 
@@ -169,8 +169,8 @@ def test_a_package_that_is_missing_leaves_nothing_behind(tmp_path: Path, monkeyp
 def test_what_stands_in_the_way_is_not_touched(tmp_path: Path) -> None:
     source = dense(tmp_path)
     for name, message in (
-        ("out", "out exists and is no vlmc artifact"),
-        ("out.work", "is no unfinished run"),
+        ("out", "out exists and is not a vlmc artifact"),
+        ("out.work", "is not an unfinished run"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "thesis.txt").write_text("mine")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import pico
-from tests.artifacts import DEPLOYABLE, exported, pruned
+from tests.artifacts import DEPLOYABLE, dense, exported, pruned
 from tests.runtime.kernels.material import needs_library
 from vlmc.runtime import Artifact, InputError, load
 from vlmc.runtime.artifact.writing import update_manifest
@@ -22,7 +22,7 @@ from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
-from vlmc.toolchain.stages.export import export
+from vlmc.toolchain.stages.export import Export
 
 QUIET = Progress(quiet=True)
 
@@ -41,43 +41,46 @@ def test_graphs_stand_in_the_manifest_and_the_model_is_untouched(
     added = {path for path in with_graphs.manifest.files if path.startswith("onnx/")}
     graphs = ("vision_encoder", "embed_tokens", "decoder_model_merged")
     assert added == {"onnx/export.json", "onnx/deployment.json", *(f"onnx/{graph}.onnx" for graph in graphs)}
-    plain = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
+    plain = pruned(dense(family, tmp_path / "dense"), tmp_path / "artifact")
     assert with_graphs.digest == plain.digest
 
 
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_transformers_loads_the_artifact_as_it_is(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    checkpoint = SavedModel.find(str(exported(family, tmp_path_factory.getbasetemp())))
-    assert {type(checkpoint.load()).__name__} == {checkpoint.config["architectures"][0]}
+    saved = SavedModel.find(str(exported(family, tmp_path_factory.getbasetemp())))
+    assert {type(saved.load()).__name__} == {saved.config["architectures"][0]}
 
 
 def test_adapter_must_be_merged_first(made: Artifact) -> None:
     update_manifest(made, made.manifest.model_copy(update={"state": "adapted"}))
-    with pytest.raises(InputError, match="has an adapter that is not merged: run 'vlmc merge"):
-        export(Artifact.open(made.root), ExportSettings(), "onnx", QUIET)
+    with pytest.raises(
+        InputError,
+        match=r"adapter is not merged: export a pruned artifact or a merged artifact, as 'vlmc merge .*' writes it",
+    ):
+        Export(ExportSettings(), "onnx", QUIET).run(Artifact.open(made.root))
 
 
 def test_unknown_backend_and_gpu_are_told_and_leave_nothing(made: Artifact) -> None:
     before = {path.name for path in made.root.iterdir()}
     with pytest.raises(InputError, match="unknown backend 'coreml'"):
-        export(made, ExportSettings(), "coreml", QUIET)
+        Export(ExportSettings(), "coreml", QUIET).run(made)
     pytest.importorskip("tensorrt_rtx")
-    with pytest.raises(InputError, match="'gtx' is no GPU architecture"):
-        export(made, ExportSettings(gpu="gtx"), "tensorrt", QUIET)
+    with pytest.raises(InputError, match="'gtx' is not a GPU architecture"):
+        Export(ExportSettings(gpu="gtx"), "tensorrt", QUIET).run(made)
     assert {path.name for path in made.root.iterdir()} == before
     assert Artifact.open(made.root).manifest == made.manifest
 
 
 def compare(folder: Path, graphs: Path) -> dict[str, Any]:
-    checkpoint = SavedModel.find(str(folder))
+    saved = SavedModel.find(str(folder))
     exported = Exported(Deployment.read(graphs / DEPLOYMENT), graphs, ".onnx", OnnxSession)
-    return agreement.compare_answers(checkpoint.load(), checkpoint, exported, probes(2), 1e-4)
+    return agreement.compare_answers(saved.load(), saved, exported, probes(2), 1e-4)
 
 
 def test_graphs_of_another_model_are_found_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = exported("llava", tmp_path_factory.getbasetemp())
     assert compare(folder, folder / "onnx")["questions"] == 2
-    other = pruned(pico.save("llava", tmp_path / "dense", seed=1), tmp_path / "artifact")
+    other = pruned(dense("llava", tmp_path / "dense", seed=1), tmp_path / "artifact")
     with pytest.raises(CheckFailed, match=r"the exported graphs answer .* with tokens .*, the model with"):
         compare(other.root, folder / "onnx")
 
@@ -99,7 +102,7 @@ def test_exporting_again_replaces_the_folder(tmp_path: Path, tmp_path_factory: p
     first = json.loads((folder / "onnx/export.json").read_text())
     with load(folder) as model:
         expected = model.generate(pico.picture(0), pico.QUESTIONS[0]).tokens
-    export(Artifact.open(folder), ExportSettings(precision="fp16"), "onnx", QUIET)
+    Export(ExportSettings(precision="fp16"), "onnx", QUIET).run(Artifact.open(folder))
     second = json.loads((folder / "onnx/export.json").read_text())
     assert (first["precision"], second["precision"]) == ("fp32", "fp16")
     assert all(a["bytes"] > b["bytes"] for a, b in zip(first["graphs"], second["graphs"], strict=True))
@@ -109,7 +112,7 @@ def test_exporting_again_replaces_the_folder(tmp_path: Path, tmp_path_factory: p
 
 @needs_library
 def test_packed_weights_are_part_of_the_artifact_and_answer(made: Artifact) -> None:
-    report = export(made, ExportSettings(cpu_sparse="bf16"), "onnx", QUIET)
+    report = Export(ExportSettings(cpu_sparse="bf16"), "onnx", QUIET).run(made)
     packed = sum(graph["packed"] for graph in report["graphs"])
     assert packed + len(report["layers_in_no_graph"]) == len(made.manifest.layers)
     assert report["cpu_sparse"] == "bf16"
@@ -120,5 +123,5 @@ def test_packed_weights_are_part_of_the_artifact_and_answer(made: Artifact) -> N
 
 
 def test_packed_weights_are_an_option_of_onnx_alone(made: Artifact) -> None:
-    with pytest.raises(InputError, match="--cpu-sparse is no option of tensorrt: leave it out"):
-        export(made, ExportSettings(cpu_sparse="bf16"), "tensorrt", QUIET)
+    with pytest.raises(InputError, match="--cpu-sparse is not an option of tensorrt: leave it out"):
+        Export(ExportSettings(cpu_sparse="bf16"), "tensorrt", QUIET).run(made)

@@ -7,12 +7,11 @@ import pytest
 
 from tests.repair import material
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain import data
+from vlmc.toolchain import builtin, data
 from vlmc.toolchain.data.fingerprint import fingerprint
-from vlmc.toolchain.demo.dataset import write
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
-from vlmc.toolchain.stages.base import Stage
+from vlmc.toolchain.stages.base import ArtifactStage
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
 
@@ -23,8 +22,8 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
 
 
 @pytest.fixture(scope="module")
-def pruned(dense: SavedModel, tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
-    return material.pruned(dense, tmp_path_factory.mktemp("pruned") / "pruned")
+def pruned(dense: SavedModel) -> SavedModel:
+    return material.pruned(dense, dense.folder.with_name("pruned"))  # beside it, where repair finds the dense model
 
 
 def repairing(source: str, **more: object) -> RepairSettings:
@@ -41,7 +40,12 @@ def repairing(source: str, **more: object) -> RepairSettings:
     ],
 )
 def test_a_wrong_input_is_found_first(
-    stage: Stage, message: str, dense: SavedModel, pruned: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: ArtifactStage,
+    message: str,
+    dense: SavedModel,
+    pruned: SavedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("load", "stream"):
         monkeypatch.delattr(SavedModel, name)
@@ -51,7 +55,7 @@ def test_a_wrong_input_is_found_first(
 
 
 def test_a_row_that_is_broken_is_found_before_the_training(pruned: SavedModel, tmp_path: Path) -> None:
-    path = write(tmp_path / "data", "train", 6)
+    path = builtin.data_sets()["demo"].write(tmp_path / "data", "train", 6)
     path.write_text(path.read_text() + '{"image": "images/000001.png", "conversations": []}\n')
     with pytest.raises(InputError, match=r"train\.jsonl, line 7: conversations must be"):
         Repair(repairing(str(path))).run(pruned, tmp_path / "out")
@@ -59,7 +63,7 @@ def test_a_row_that_is_broken_is_found_before_the_training(pruned: SavedModel, t
 
 
 def test_a_stopped_repair_goes_on_with_the_same_data_only_wherever_it_lies(pruned: SavedModel, tmp_path: Path) -> None:
-    path, moved = write(tmp_path / "data", "train", 6), tmp_path / "moved"
+    path, moved = builtin.data_sets()["demo"].write(tmp_path / "data", "train", 6), tmp_path / "moved"
     with pytest.raises(material.Killed):
         Repair(repairing(str(path)), progress=material.KilledAt(3)).run(pruned, tmp_path / "out")
     shutil.move(path.parent, moved)

@@ -20,8 +20,8 @@ from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.repair.adapters import attach_saved, load_adapter
 from vlmc.toolchain.repair.adapters.examples import encode_examples, trained_on
-from vlmc.toolchain.repair.adapters.files import attach_saved, load_adapter
 from vlmc.toolchain.settings import DataSettings, PruneMethod
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
@@ -113,12 +113,12 @@ def test_merging_twice_gives_the_same_bytes(adapt: Adapt, tmp_path: Path) -> Non
 
 def test_only_a_repaired_artifact_is_merged(adapt: Adapt, tmp_path: Path) -> None:
     source = adapt("llava")
-    with pytest.raises(InputError, match="is pruned: merge works on a repaired artifact"):
+    with pytest.raises(InputError, match=r"is pruned: merge a repaired artifact, as 'vlmc repair .*' writes it"):
         Merge().run(SavedModel.find(str(source.folder.parent / "pruned")), tmp_path / "out")
-    with pytest.raises(InputError, match="is no vlmc artifact: merge works on"):
+    with pytest.raises(InputError, match="is dense: merge a repaired artifact, as 'vlmc repair' writes it"):
         Merge().run(SavedModel.find(str(source.folder.parent / "dense")), tmp_path / "out")
     merged = Merge().run(source, tmp_path / "merged")
-    with pytest.raises(InputError, match="is merged: merge works on"):
+    with pytest.raises(InputError, match="is already merged: merge a repaired artifact"):
         Merge().run(SavedModel.find(str(merged.root)), tmp_path / "out")
 
 
@@ -154,13 +154,13 @@ def test_a_base_that_breaks_its_mask_is_refused(adapt: Adapt, tmp_path: Path, mo
     edited = rewritten(source, tmp_path / "edited", "model.safetensors", (tmp_path / "edited.safetensors").read_bytes())
     recorded = load_adapter(source.folder / "adapter").base_digest
     # an edited base is a foreign one by its digest: let that pass, to see that the merge itself looks at the weights
-    monkeypatch.setattr("vlmc.toolchain.stages.merge._base_digest", lambda _: recorded)
+    monkeypatch.setattr("vlmc.toolchain.repair.adapters.mergeable._base_digest", lambda _: recorded)
     with pytest.raises(CheckFailed, match=f"cannot merge {name}: the weight in row {row}, column {column} is pruned"):
         Merge().run(edited, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_of_mixed_types_goes_through_the_chain(tmp_path: Path) -> None:
+def test_a_model_of_mixed_types_goes_through_the_chain(tmp_path: Path) -> None:
     folder = pico.save("llava", tmp_path / "dense")
     config = json.loads((folder / "config.json").read_text())
     types = [torch.float16, torch.bfloat16, torch.float32]

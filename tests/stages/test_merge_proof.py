@@ -14,8 +14,7 @@ from vlmc.runtime.artifact import Artifact, write
 from vlmc.runtime.errors import CheckFailed
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.adapters.attaching import attach
-from vlmc.toolchain.repair.adapters.files import save_adapter
+from vlmc.toolchain.repair.adapters import attach, save_adapter
 from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.stages.merge import Merge
 
@@ -42,7 +41,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype, fl
     def made(dtype: torch.dtype, size: float) -> SavedModel:
         source = base(dtype)
         artifact, model, folder = Artifact.open(source.folder), source.load(), source.folder.parent / str(size)
-        plan = METHODS["ressa"].plan(load_masks(artifact.root, artifact.manifest), source.family.adaptable(model), 4, 8.0)
+        plan = METHODS["ressa"].specs(load_masks(artifact.root, artifact.manifest), source.family.adaptable(model), 4, 8.0)
         adapters = attach(model, plan)
         for layer in adapters.layers.values():
             torch.nn.init.normal_(layer.lora_B, std=size, generator=torch.Generator().manual_seed(1))

@@ -84,7 +84,7 @@ def _observe(model: torch.nn.Module, name: str, source: SavedModel) -> Statistic
     with torch.no_grad():
         statistics.squares_I = torch.zeros_like(statistics.squares_I)
         for sample in data.load("demo", "train", 4):
-            model(**encoder.feed(sample))
+            model(**encoder.inputs(sample))
     return statistics
 
 
@@ -114,10 +114,10 @@ def test_vision_and_language_apart(tmp_path: Path, options: dict[str, str], part
     [
         ({"target": "5:4"}, "unknown sparsity '5:4'"),
         ({"vision": "none", "language": "none"}, "nothing to prune"),
-        ({"target": "2:7"}, r"no multiple of the pattern's group: .*layers\.0.*and 27 more; add --allow-dense"),
+        ({"target": "2:7"}, r"not a multiple of the pattern's group: .*layers\.0.*and 27 more; add --allow-dense"),
         ({"target": "2:7", "allow_dense": True}, "nothing to prune: no layer's inputs"),
         ({"tokens": "text", "language": "none"}, "--tokens text weighs tokens of the language model, which is left dense"),
-        ({"tokens": "atv", "method": "magnitude"}, "--tokens atv: magnitude looks at no token: add --refit"),
+        ({"tokens": "atv", "method": "magnitude"}, "--tokens atv: magnitude uses no calibration tokens: add --refit"),
         ({"data": "nowhere.jsonl"}, "no data set at nowhere.jsonl"),
     ],
 )
@@ -168,7 +168,7 @@ def watched(model: torch.nn.Module, names: list[str], source: SavedModel) -> lis
     with torch.no_grad():
         for sample in data.load("demo", "train", 4):
             seen.append({})
-            feed = encoder.feed(sample)
+            feed = encoder.inputs(sample)
             model(**feed, use_cache=False)
             seen[-1]["visual"] = (feed["input_ids"][0] == model.config.image_token_id,) * 2  # type: ignore[union-attr]
     for handle in handles:
@@ -219,7 +219,7 @@ def test_masks_follow_the_tokens_of_the_policy(tmp_path: Path, family: str, poli
 def test_the_family_says_which_tokens_are_visual(tmp_path: Path, family: str) -> None:
     source = dense(family, tmp_path)
     model, processor = source.load(), source.load_processor()
-    feed = Encoder(processor, source.family, model).feed(data.load("demo", "train", 1)[0])
+    feed = Encoder(processor, source.family, model).inputs(data.load("demo", "train", 1)[0])
     ids_BT, visual_BT = feed["input_ids"], source.family.visual_tokens(model, feed)
     assert visual_BT.shape == ids_BT.shape
     assert int(visual_BT.sum()) == {"llava": (pico.SIDE // 16) ** 2, "blip-2": 4}[family]

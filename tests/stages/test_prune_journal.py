@@ -114,7 +114,7 @@ def test_a_damaged_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         prune(source, tmp_path / "out")
     block = min((tmp_path / "out.blocks").glob("*.safetensors"))
     block.write_bytes(block.read_bytes()[:40])
-    with pytest.raises(InputError, match=rf"{block.name} is damaged .*: leave --resume out to start anew"):
+    with pytest.raises(InputError, match=rf"{block.name} is damaged .*: leave --resume out to start over"):
         prune(source, tmp_path / "out", resume=True)
 
 

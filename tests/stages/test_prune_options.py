@@ -52,7 +52,7 @@ def test_a_stopped_run_keeps_its_ratios(tmp_path: Path, monkeypatch: pytest.Monk
         patch.setattr(Journal, "write", interrupted)
         prune(source, tmp_path / "out", ratios="owl", target="50%")
     assert (tmp_path / "out.blocks" / "ratios.json").is_file()
-    monkeypatch.setattr("vlmc.toolchain.stages.prune.outlier_scores", interrupted)
+    monkeypatch.setattr("vlmc.toolchain.prune.model.outlier_scores", interrupted)
     assert prune(source, tmp_path / "out", resume=True, ratios="owl", target="50%").digest == whole.digest
 
 

@@ -147,7 +147,7 @@ def test_a_folder_of_something_else_is_left_alone(source: SavedModel, tmp_path: 
     (tmp_path / "notes" / "a.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("notes", "file"):
-        with pytest.raises(InputError, match="no study of vlmc"):
+        with pytest.raises(InputError, match="is not a study of vlmc"):
             SplitStudy(OPTIONS).run(source, tmp_path / name, force=True)
     (tmp_path / "empty").mkdir()
     SplitStudy(OPTIONS).run(source, tmp_path / "empty")
@@ -190,7 +190,7 @@ def test_the_questions_data_calibrates_unless_another_is_named(source: SavedMode
         ),
         ({"targets": "2:4,2:7", "allow_dense": True}, "--targets 2:7: .* take it out of --targets"),
         ({"calibration_data": "gone.jsonl"}, "no data set at gone.jsonl"),
-        ({"method": "magnitude", "tokens": "text"}, "magnitude looks at no token"),
+        ({"method": "magnitude", "tokens": "text"}, "magnitude uses no calibration tokens"),
     ],
 )
 def test_what_would_stop_it_halfway_stops_it_at_once(

@@ -1,4 +1,4 @@
-"""Statistics of the inputs of a block's layers, gathered while the block runs."""
+"""Gathering the statistics of the inputs of a block's layers while the block runs."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from vlmc.toolchain.families.base import linears
 
 
 class _Seen(Exception):
-    """Ends a pass once every layer's input has been seen: what follows the last layer's input changes no statistic."""
+    """Ends a pass once every layer's input has been seen: what follows changes no statistic."""
 
 
 @dataclass
@@ -25,10 +25,10 @@ class Gathered:
     layers: int = 0  # Linear layers in the block
     _first: bool = True
     _ran: Counter[str] = field(default_factory=Counter)  # the layers that this pass has reached, and how often
-    _enough: int | None = None  # layers after which a pass may end; None where some did not run just once in the first
+    _enough: int | None = None  # layers after which a pass may end; None where one did not run exactly once in the first
 
     def run(self, once: Callable[[], object], weights_T: Tensor | None) -> None:
-        """Take one sample through the block; the first runs to its end, the others no further than they must."""
+        """Take one sample through the block: the first to the block's end, the others no further than needed."""
         self.weights_T, self._ran = weights_T, Counter()
         with suppress(_Seen):
             once()
@@ -37,10 +37,10 @@ class Gathered:
             self._enough = self.layers if len(self._ran) == self._ran.total() == self.layers else None
 
     def reached(self, name: str) -> None:
-        """Take note that a layer's input has been added.
+        """Note that a layer's input has been added.
 
         Raises:
-            _Seen: it was the last of them.
+            _Seen: it was the last one.
         """
         self._ran[name] += 1
         if len(self._ran) == self._enough:

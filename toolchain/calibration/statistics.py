@@ -5,7 +5,9 @@ diagonal of the Hessian H_II = sum over L of w x x^T (SparseGPT writes 2 x x^T; 
 compensation); sums_I = sum over L of w x; count = sum over L of w. All are plain sums: those of several runs add up.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,23 +16,26 @@ from vlmc.runtime.errors import InputError
 
 
 class Need(IntEnum):
-    """How much of the Hessian a pruner needs; more includes less."""
+    """What is needed of the calibration data; more includes less."""
 
-    NOTHING = 0
-    DIAGONAL = 1
-    HESSIAN = 2
+    NOTHING = 0  # no sample runs
+    RUNS = 1  # samples run, and nothing is measured
+    DIAGONAL = 2
+    HESSIAN = 3
+
+
+Made = TypeVar("Made")
 
 
 class Statistics:
     """Running sums over the input of one layer, or of several layers that share it."""
 
     def __init__(self, features: int, need: Need, device: torch.device) -> None:
-        self.raised_damping: float | None = None  # set by a pruner whose usual damping was too little
         self.count = torch.zeros((), device=device)
         self.sums_I = torch.zeros(features, device=device)
         self.squares_I = torch.zeros(features, device=device)
         self.hessian_II = torch.zeros(features, features, device=device) if need is Need.HESSIAN else None
-        self.factor_II: Tensor | None = None  # what a pruner made of the Hessian, for the layers that share it
+        self._made: dict[Callable[[Tensor], Any], Any] = {}
 
     def sums(self) -> list[Tensor]:
         """Return the sums, to be added up over processes."""
@@ -38,7 +43,7 @@ class Statistics:
         return small if self.hessian_II is None else [*small, self.hessian_II]
 
     def add(self, x: Tensor, where: str, weights_L: Tensor | None = None) -> None:
-        """Add inputs (..., I), one weight for each token; None weighs all alike.
+        """Add inputs (..., I), one weight per token; None weighs all alike.
 
         Raises:
             InputError: the inputs hold NaN or infinity; `where` names the layer.
@@ -48,9 +53,7 @@ class Statistics:
         squares_I = weighted_LI.square().sum(0)
         if not bool(torch.isfinite(squares_I).all()) and not bool(torch.isfinite(x_LI).all()):  # the sums tell, at less cost
             remedy = "" if x.dtype is torch.float32 else ", or add --precision fp32"
-            raise InputError(
-                f"calibration gives NaN or infinite inputs at {where}: check the checkpoint and the data{remedy}"
-            )
+            raise InputError(f"calibration gives NaN or infinite inputs at {where}: check the model and the data{remedy}")
         if weights_L is None:
             self.count += len(x_LI)
             self.sums_I += x_LI.sum(0)
@@ -61,9 +64,18 @@ class Statistics:
         if self.hessian_II is not None:
             self.hessian_II.addmm_(weighted_LI.T, weighted_LI)
 
+    def of_hessian(self, make: Callable[[Tensor], Made]) -> Made:
+        """Return what a function makes of the Hessian (I, I): computed once for all layers that share this input."""
+        if make not in self._made:
+            assert self.hessian_II is not None
+            self._made[make] = make(self.hessian_II)
+        made: Made = self._made[make]
+        return made
+
     def release(self) -> None:
         """Free the Hessian, and what was made of it."""
-        self.hessian_II = self.factor_II = None
+        self.hessian_II = None
+        self._made.clear()
 
     @property
     def mean_I(self) -> Tensor:

@@ -15,7 +15,7 @@ from vlmc.toolchain.models.streaming.stack import Passed
 ALPHA_VISUAL = 1.0  # atv: visual tokens kept per text token and unit of mean drift
 
 Weigh = Callable[[Tensor, Callable[[], Passed]], Tensor]
-"""(visual_T, what takes the sample through the block) -> weights_T."""
+"""(visual_T, a function that runs the block on the sample) -> weights_T."""
 
 
 def text(visual_T: Tensor, run: Callable[[], Passed]) -> Tensor:
@@ -24,15 +24,15 @@ def text(visual_T: Tensor, run: Callable[[], Passed]) -> Tensor:
 
 
 def atv(visual_T: Tensor, run: Callable[[], Passed]) -> Tensor:
-    """Return weights (T): one for text and for the visual tokens that the block turns most, zero for the others.
+    """Return weights (T): one for text and for the visual tokens that the block changes most, zero for the others.
 
-    As many visual tokens stay as min(1, alpha times their mean drift) of the number of text tokens; a token's drift is one
-    minus the cosine between its input and its output (ATV-Pruning, arXiv 2603.16001).
+    The number of visual tokens kept is min(1, alpha times their mean drift) times the number of text tokens. A token's drift
+    is one minus the cosine between its input and its output (ATV-Pruning, arXiv 2603.16001).
     """
     passed = run()
     before_VD, after_VD = (both.reshape(len(visual_T), -1)[visual_T] for both in (passed.before, passed.after))
     drift_V = (1 - cosine_similarity(before_VD.float(), after_VD.float(), dim=-1)).nan_to_num(1.0).cpu()
-    share = min(1.0, ALPHA_VISUAL * float(drift_V.mean()))  # not a number: counted as turned, for the statistics to report
+    share = min(1.0, ALPHA_VISUAL * float(drift_V.mean()))  # NaN: counted as changed, so that the statistics report it
     count = min(round(share * int((~visual_T).sum())), len(drift_V))
     weights_T = (~visual_T).float()
     weights_T[visual_T.nonzero()[:, 0][drift_V.topk(count).indices]] = 1.0
@@ -40,19 +40,19 @@ def atv(visual_T: Tensor, run: Callable[[], Passed]) -> Tensor:
 
 
 WEIGHERS: dict[str, Weigh] = {"text": text, "atv": atv}
-"""By the name of the policy; `all` weighs nothing."""
+"""By the name of the policy; `all` has none."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A policy, with which tokens of each calibration sample are visual."""
+    """A policy, and which tokens of each calibration sample are visual."""
 
     weigh: Weigh
     visual: Sequence[Tensor]  # of each sample: boolean (T)
 
     @classmethod
     def choose(cls, policy: str, visual: Sequence[Tensor], names: Sequence[str]) -> "Tokens | None":
-        """Return the policy of that name; None where all tokens count alike. `names` are the samples', for errors.
+        """Return the policy of that name; None where all tokens count alike. `names` are those of the samples, for errors.
 
         Raises:
             InputError: a sample has no visual token, or nothing else.
@@ -66,5 +66,5 @@ class Tokens:
         return cls(WEIGHERS[policy], visual)
 
     def weights(self, sample: int, run: Callable[[], Passed]) -> Tensor:
-        """Return the weights (T) of one sample's tokens at a block; `run` takes the sample through it."""
+        """Return the weights (T) of one sample's tokens at a block; `run` runs the block on the sample."""
         return self.weigh(self.visual[sample], run)

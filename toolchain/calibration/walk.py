@@ -1,10 +1,9 @@
-"""The sweep: block by block, each calibrated on what the already pruned blocks before it give out.
+"""The walk over calibration data: block by block, each measured on what the already pruned blocks before it give out.
 
 One block's weights and statistics live at a time. Samples run one by one, so different lengths need no padding.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,168 +11,115 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vlmc.runtime.artifact import Part
 from vlmc.toolchain.calibration.gathering import gathering
+from vlmc.toolchain.calibration.inputs import Inputs, on_device
+from vlmc.toolchain.calibration.passage import Passage
 from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.calibration.tokens import Tokens
 from vlmc.toolchain.families.base import Family, Tower
 from vlmc.toolchain.machine.processes import ProcessGroup
-from vlmc.toolchain.models.streaming.activations import Activations, same
+from vlmc.toolchain.models.streaming.activations import Activations
 from vlmc.toolchain.models.streaming.stack import Passed, Stack
 from vlmc.toolchain.models.streaming.weights import StreamedModel
 
-Feed = dict[str, Tensor]
-Run = Callable[[int], Passed]
-"""Takes one sample, by number, through the block."""
+
+@dataclass(frozen=True)
+class Block:
+    """A block on the walk, with its weights on the device.
+
+    `statistics` are those of its layers' inputs over the samples of all processes, by the layers' names inside the block;
+    layers that read the same tensor share theirs. `run` takes one of this process's samples, by number, through the block
+    with the weights that it has by then; gradients are recorded where the caller enables them.
+    """
+
+    name: str
+    module: nn.Module
+    statistics: dict[str, Statistics]
+    run: Callable[[int], Passed]
 
 
-class Visitor(ABC):
-    """What is done with each block on the way."""
+@dataclass(frozen=True)
+class Calibration:
+    """A model and the samples that run through it.
 
-    need: Need  # how much of the Hessian a visit needs
-    looks: bool  # whether it looks at data at all; if not, no sample runs
+    `inputs` are this process's samples; `tokens` weighs the tokens of the language model's input, None weighs all alike;
+    `spill` is a folder for what runs between blocks, None keeps it in memory.
+    """
 
-    def finished(self, name: str) -> bool:
-        """Whether the block needs no visit: its weights are final."""
-        return False
+    model: StreamedModel
+    family: Family
+    inputs: Sequence[Inputs]
+    group: ProcessGroup
+    tokens: Tokens | None = None
+    spill: Path | None = None
 
-    @abstractmethod
-    def visit(
-        self, name: str, block: nn.Module, statistics: dict[str, Statistics], samples: Sequence[int], run: Run
-    ) -> None:
-        """Work on a block whose weights are there; the statistics are by the names of layers inside it."""
+    def walk(self, blocks: Collection[str], need: Need) -> Iterator[Block]:
+        """Yield the blocks of these names in order of execution, each measured on what the blocks before it give out now.
 
-
-class Sweep:
-    """Calibration samples on their way through a model; `spill` is a folder for activations, None keeps them in memory."""
-
-    def __init__(
-        self, model: StreamedModel, family: Family, feeds: Sequence[Feed], group: ProcessGroup, spill: Path | None = None
-    ) -> None:
-        self.model, self.family, self.feeds, self.group = model, family, feeds, group
-        self._spill = spill
-        self._behind: _Behind | None = None
-
-    @torch.no_grad()
-    def tower(self, tower: Tower, visitor: Visitor, tokens: Tokens | None = None) -> None:
-        """Visit a tower's blocks in order; `tokens` weighs the tokens of its input, None weighs all alike.
+        The next blocks of the tower run on what a block gives out after the loop's body. Later towers run on the model's
+        files: a change of weights that they should see must be put there with `model.replace`. Blocks of other names are
+        not yielded, and run only where one of these depends on them.
 
         Raises:
             InputError: activations are NaN or infinite; the message gives the layer's full name.
         """
-        blocks = self.family.blocks(self.model.module, tower)
-        walk = _Walk(self, Stack(self.model.module, blocks), tokens)
-        behind = self._behind if self._behind is not None and self._behind.visitor is visitor else None
-        self._behind = None
-        last = max((number for number, (name, _) in enumerate(blocks) if not visitor.finished(name)), default=-1)
-        if visitor.looks and last >= 0:
-            walk.record(behind)
-        del behind
-        for number, (name, _) in enumerate(blocks[: last + 1]):
-            with self.model.resident(name) as block, walk.stack.at(number) as through:
-                run = walk.runner(number, through)
-                if not visitor.finished(name):
-                    statistics = walk.gather(name, block, visitor.need, run)
-                    visitor.visit(name, block, statistics, walk.samples, run)
-                if number < last and visitor.looks:
-                    walk.move_on(run)
-        if visitor.looks and 0 < last == len(blocks) - 1:
-            self._behind = _Behind(visitor, walk.stack, walk.outputs)
+        runs, earlier = need is not Need.NOTHING, None
+        for tower in self.family.towers:
+            found = self.family.blocks(self.model.module, tower)
+            last = max((number for number, (name, _) in enumerate(found) if name in blocks), default=None)
+            if last is None:
+                continue
+            passage = Passage(self.model, Stack(self.model.module, found), self.inputs, self.spill)
+            if runs:
+                passage.enter(earlier)
+            for number, (name, _) in enumerate(found[: last + 1]):
+                with self.model.resident(name) as module:
+                    if name in blocks:
+                        run = partial(passage.run, number)
+                        yield Block(name, module, self._statistics(name, module, need, run, self._tokens(tower)), run)
+                    if runs and number < last:
+                        passage.move_on(number)
+            earlier = passage.leave(last) if runs else None
 
-    def by_block(self, layers: Sequence[str]) -> dict[str, list[str]]:
+    @property
+    def samples(self) -> range:
+        """The numbers of this process's samples."""
+        return range(len(self.inputs))
+
+    def loss(self, sample: int) -> Tensor:
+        """Return the whole model's loss on one sample, which must hold labels; it may be called on the walk too."""
+        loss: Tensor = self.model.module(**on_device(self.inputs[sample], self.model), use_cache=False).loss
+        return loss
+
+    def by_block(self, layers: Iterable[str]) -> dict[str, list[str]]:
         """Sort layers' names by the names of their blocks, which come in order of execution."""
-        family, module = self.family, self.model.module
+        family, module, names = self.family, self.model.module, list(layers)
         blocks = [name for tower in family.towers for name, _ in family.blocks(module, tower)]
-        found = {block: [name for name in layers if name.startswith(f"{block}.")] for block in blocks}
-        return {block: names for block, names in found.items() if names}
+        found = {block: [name for name in names if name.startswith(f"{block}.")] for block in blocks}
+        return {block: inside for block, inside in found.items() if inside}
 
     def activations(self, name: str) -> Activations:
-        """Return an empty store; `name` tells it from others on disk."""
-        return Activations(self.model.device, None if self._spill is None else self._spill / name)
+        """Return an empty store for what a block gives out; `name` tells it from others on disk."""
+        return Activations(self.model.device, self.spill and self.spill / name)
 
-    def feed(self, sample: int) -> Feed:
-        """Return one sample's input on the model's device, floats in the type that the model computes in."""
-        device, precision = self.model.device, self.model.precision
-        feed = self.feeds[sample].items()
-        return {name: x.to(device, precision if x.is_floating_point() else x.dtype) for name, x in feed}
+    def _tokens(self, tower: Tower) -> Tokens | None:
+        return self.tokens if tower.part is Part.LANGUAGE and tower.mixed else None
 
-
-@dataclass(frozen=True)
-class _Behind:
-    """The tower that was swept last: what its last block but one gave for every sample."""
-
-    visitor: Visitor
-    stack: Stack
-    outputs: Activations
-
-
-class _Walk:
-    """All samples' arguments for one tower, and what its last finished block gave for each."""
-
-    def __init__(self, sweep: Sweep, stack: Stack, tokens: Tokens | None) -> None:
-        self.stack = stack
-        self.samples = range(len(sweep.feeds))
-        self._sweep, self._tokens = sweep, tokens
-        self._calls, self.outputs = sweep.activations("calls"), sweep.activations("outputs")
-
-    def record(self, behind: _Behind | None) -> None:
-        """Run every sample up to the tower; from the last block of the tower `behind` it, where that comes to the same."""
-        samples = self.samples if behind is None else self._record_from(behind)
-        if samples:
-            with self._sweep.model.ready(partial(self._record, samples[0])):
-                for sample in samples[1:]:
-                    self._record(sample)
-
-    def _record_from(self, behind: _Behind) -> Sequence[int]:
-        """Run samples from the last block of a tower that was swept; return those that must still run as a whole.
-
-        The model may look at more of a tower than its last two blocks. So the first sample runs both ways; and where a
-        sample takes several turns through the tower, of which one was kept, it and those after it have to run as a whole.
-        """
-        self._record(self.samples[0])
-        whole = self._calls.get(self.samples[0])
-
-        def run(sample: int) -> bool:
-            walk.give(behind.outputs.get(sample))
-            behind.outputs.drop(sample)
-            self._record(sample)
-            return walk.turns == 1
-
-        with behind.stack.from_last() as walk, self._sweep.model.ready(partial(run, self.samples[0])):
-            if walk.turns != 1 or not same(whole, self._calls.get(self.samples[0])):
-                return self.samples
-            return next((self.samples[place:] for place in self.samples[1:] if not run(place)), ())
-
-    def _record(self, sample: int) -> None:
-        feed = self._sweep.feed(sample)
-        self._calls.put(sample, self.stack.record(partial(self._sweep.model.module, **feed, use_cache=False)))
-
-    def runner(self, number: int, through: Callable[..., Passed]) -> Run:
-        """Return what takes a sample through the block of that number."""
-
-        def run(sample: int) -> Passed:
-            previous = self.outputs.get(sample) if number else None
-            return through(self._calls.get(sample), previous)
-
-        return run
-
-    def gather(self, name: str, block: nn.Module, need: Need, run: Run) -> dict[str, Statistics]:
-        """Return the statistics of the block's layers over all samples of all processes."""
-        if need is Need.NOTHING:
+    @torch.no_grad()
+    def _statistics(
+        self, name: str, module: nn.Module, need: Need, run: Callable[[int], Passed], tokens: Tokens | None
+    ) -> dict[str, Statistics]:
+        """Measure the inputs of the block's layers over all samples of all processes."""
+        if need < Need.DIAGONAL:
             return {}
-        weights = [self._weights(sample, run) for sample in self.samples]
-        with gathering(name, block, need) as gathered:
-            for sample, weights_T in zip(self.samples, weights, strict=True):
-                gathered.run(partial(run, sample), weights_T)
-        for seen in {id(seen): seen for seen in gathered.statistics.values()}.values():  # layers with one input share theirs
-            self._sweep.group.add_up(seen.sums())
+        passes = {sample: partial(run, sample) for sample in self.samples}
+        weights: dict[int, Tensor] = {}
+        if tokens is not None:
+            weights = {sample: tokens.weights(sample, once).to(self.model.device) for sample, once in passes.items()}
+        with gathering(name, module, need) as gathered:
+            for sample, once in passes.items():
+                gathered.run(once, weights.get(sample))
+        for seen in {id(seen): seen for seen in gathered.statistics.values()}.values():  # each once, though layers share
+            self.group.add_up(seen.sums())
         return gathered.statistics
-
-    def move_on(self, run: Run) -> None:
-        """Keep what the block gives for every sample."""
-        for sample in self.samples:
-            self.outputs.put(sample, run(sample).output)
-
-    def _weights(self, sample: int, run: Run) -> Tensor | None:
-        if self._tokens is None:
-            return None
-        return self._tokens.weights(sample, partial(run, sample)).to(self._sweep.model.device)

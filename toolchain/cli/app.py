@@ -2,7 +2,7 @@
 
 import typer
 
-from vlmc.toolchain.cli import chain, check, deploy
+from vlmc.toolchain.cli import builtin, chain, check, deploy
 
 app = typer.Typer(
     name="vlmc",
@@ -14,3 +14,4 @@ app = typer.Typer(
 chain.register(app)
 check.register(app)
 deploy.register(app)
+builtin.register(app)

@@ -5,34 +5,36 @@ from typing import Annotated
 
 import typer
 
+from vlmc.toolchain import builtin
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT
 
 ARTIFACT = Path("artifact")
+_BUILT_IN = " or ".join(f"{model.name} ({model.title})" for model in builtin.models().values())
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub id, demo or demo-blip2.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=f"A folder, a hub id, or {_BUILT_IN}.")]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The artifact's folder.")]
 OutOption = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write the artifact to.", rich_help_panel=OUTPUT)
 ]
 ForceFlag = Annotated[
-    bool, typer.Option("--force", metavar=NO_VALUE, help="Replace the artifact that stands there.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--force", metavar=NO_VALUE, help="Replace an existing artifact.", rich_help_panel=OUTPUT)
 ]
 RecipeOption = Annotated[
     Path | None,
     typer.Option(
         "--recipe",
         metavar="FILE",
-        help="YAML file of options; flags win over it, and --no-FLAG takes one back that it gives.",
+        help="YAML file of options; flags override it, and --no-FLAG turns off a flag that it sets.",
         rich_help_panel=OUTPUT,
     ),
 ]
 ResumeFlag = Annotated[
     bool,
     typer.Option(
-        "--resume", metavar=NO_VALUE, help="Go on where a stopped run of the same command was.", rich_help_panel=OUTPUT
+        "--resume", metavar=NO_VALUE, help="Resume an interrupted run of the same command.", rich_help_panel=OUTPUT
     ),
 ]
 DenseOption = Annotated[
     str | None,
-    typer.Option("--dense", metavar="MODEL", help="The dense model, where it is not found: it has moved, or is elsewhere."),
+    typer.Option("--dense", metavar="MODEL", help="The dense model's folder or hub id, if vlmc cannot find it."),
 ]

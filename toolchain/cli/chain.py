@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.builtin import with_usual_data
 from vlmc.toolchain.cli.arguments import (
     ARTIFACT,
     ArtifactArgument,
@@ -32,14 +33,15 @@ def compress(
     recipe: RecipeOption = None,
     force: ForceFlag = False,
 ) -> None:
-    """The whole chain: prune, repair, merge, verify. Started again after a stop, it goes on where it was."""
+    """Prune, repair, merge and verify in one go. After an interruption, the same command resumes."""
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.compress import Compress
 
     _check_alone("compress")
-    chain = Compress(options, terminal.seed, Progress(quiet=terminal.quiet))
-    _report(chain.run(SavedModel.find(model), out, force=force), terminal)
+    source = SavedModel.find(model)
+    chain = Compress(with_usual_data(options, source.origin), terminal.seed, Progress(quiet=terminal.quiet))
+    _report(chain.run(source, out, force=force), terminal)
 
 
 def prune(
@@ -56,8 +58,10 @@ def prune(
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.prune import Prune
 
+    source = SavedModel.find(model)
+    options = with_usual_data(options, source.origin)
     stage = Prune(options, terminal.seed, resume=resume, progress=Progress(quiet=terminal.quiet))
-    _report(stage.run(SavedModel.find(model), out, force=force), terminal)
+    _report(stage.run(source, out, force=force), terminal)
 
 
 def repair(
@@ -70,34 +74,36 @@ def repair(
     recipe: RecipeOption = None,
     force: ForceFlag = False,
 ) -> None:
-    """Train adapters that bring a pruned model's answers back; merge makes them part of the weights.
+    """Train adapters that recover a pruned model's accuracy; merge puts them into the weights.
 
-    In several processes, on one machine or more: accelerate launch -m vlmc.toolchain.cli repair ..., or torchrun; with
-    --use_fsdp --fsdp_version 2 the frozen weights are shared out among them.
+    To use several GPUs or machines: accelerate launch -m vlmc.toolchain.cli repair ..., or torchrun; with --use_fsdp
+    --fsdp_version 2 the frozen weights are sharded.
     """
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.repair import Repair
 
-    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
     source = SavedModel.find(str(artifact))
+    options = with_usual_data(options, source.origin)
+    stage = Repair(options, seed=terminal.seed, resume=resume, dense=dense, progress=Progress(quiet=terminal.quiet))
     _report(stage.run(source, out, force=force), terminal)
 
 
 def merge(
     terminal: Terminal,
     artifact: Annotated[
-        Path | None, typer.Argument(metavar="ARTIFACT", help="A repaired artifact, or a pruned one. [default: adapted]")
+        Path | None, typer.Argument(metavar="ARTIFACT", help=r"A repaired or a pruned artifact. \[default: adapted]")
     ] = None,
     adapter: Annotated[
-        list[Path] | None, typer.Option("--adapter", help="A repaired artifact whose adapter to add; may be repeated.")
+        list[Path] | None,
+        typer.Option("--adapter", metavar="ARTIFACT", help="A repaired artifact whose adapter is added; may be repeated."),
     ] = None,
     out: OutOption = ARTIFACT,
     force: ForceFlag = False,
 ) -> None:
-    """Merge adapters into the weights: the artifact's own, if it has one, and those that are named, added up.
+    """Merge adapters into the weights: the artifact's own, and those named with --adapter, added up.
 
-    The pattern, and that the logits stay, is proven before anything is written.
+    Before anything is written, it is proven that the sparsity pattern holds and that the logits stay the same.
     """
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.stages.merge import Merge
@@ -117,7 +123,7 @@ def register(app: typer.Typer) -> None:
 def _check_alone(verb: str) -> None:
     """Raise InputError where a launcher has started several of this process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError(f"vlmc {verb} is one process: prune and repair run in several")
+        raise InputError(f"vlmc {verb} runs in one process; prune and repair can use several")
 
 
 def _report(artifact: "Artifact", terminal: Terminal) -> None:

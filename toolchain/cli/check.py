@@ -1,10 +1,11 @@
-"""The verbs that look and measure: verify-sparsity, eval, sweep, inspect, doctor."""
+"""The verbs that check and measure: verify-sparsity, eval, sweep, inspect, doctor."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vlmc.toolchain.builtin import with_usual_data
 from vlmc.toolchain.cli.arguments import ARTIFACT, DenseOption, ModelArgument, RecipeOption
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
 from vlmc.toolchain.settings import EvalSettings, SweepSettings
@@ -16,12 +17,12 @@ def verify_sparsity(
         Path, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, an ONNX file, or any model's folder.")
     ] = ARTIFACT,
     target: Annotated[
-        str | None, typer.Option("--target", metavar="TEXT", help="The pattern, for what vlmc did not write.")
+        str | None, typer.Option("--target", metavar="TEXT", help="Sparsity to check, for a model that vlmc did not write.")
     ] = None,
 ) -> None:
-    """Read the weights themselves and check every layer that the manifest promises; exit 1 where one does not hold.
+    """Check the stored weights of every pruned layer against its pattern; exit 1 if one breaks it.
 
-    In a model that vlmc did not write, every layer that it would prune is held against --target.
+    In a model that vlmc did not write, every layer that vlmc would prune is checked against --target.
     """
     from vlmc.toolchain.reporting.tables import show_reports
     from vlmc.toolchain.reporting.verification import raise_first_violation, verify_path
@@ -38,11 +39,12 @@ def evaluate(
     terminal: Terminal,
     model: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact, or a dense model.")] = str(ARTIFACT),
     beside: Annotated[
-        list[str] | None, typer.Option("--beside", help="Another model to measure in the same run; may be repeated.")
+        list[str] | None,
+        typer.Option("--beside", metavar="MODEL", help="Another model to measure in the same run; may be repeated."),
     ] = None,
     dense: DenseOption = None,
 ) -> None:
-    """Accuracy on a data set, overall and by kind of question, dense beside compressed."""
+    """Measure accuracy on a data set, overall and by kind of question, beside the dense model."""
     from vlmc.toolchain.evaluate.compare import compare
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.reporting.tables import show_accuracies
@@ -61,20 +63,21 @@ def sweep(
     ] = Path("split-study"),
     recipe: RecipeOption = None,
     force: Annotated[
-        bool, typer.Option("--force", metavar=NO_VALUE, rich_help_panel=OUTPUT, help="Drop the study that stands there.")
+        bool, typer.Option("--force", metavar=NO_VALUE, rich_help_panel=OUTPUT, help="Replace an existing study.")
     ] = False,
 ) -> None:
-    """Where sparsity costs least: vision's and language's shares of a fixed sum, and one tower pruned or both.
+    """Find where sparsity costs least: split a fixed sum between vision and language, prune one tower or both.
 
-    Started again after a stop, it goes on where it was.
+    After an interruption, the same command resumes.
     """
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.reporting.tables import show_study
     from vlmc.toolchain.study import SplitStudy
 
-    study = SplitStudy(options, terminal.seed, Progress(quiet=terminal.quiet))
-    found = study.run(SavedModel.find(model), out, force=force).model_dump(mode="json")
+    source = SavedModel.find(model)
+    study = SplitStudy(with_usual_data(options, source.origin), terminal.seed, Progress(quiet=terminal.quiet))
+    found = study.run(source, out, force=force).model_dump(mode="json")
     terminal.result(found, lambda: show_study(found, out))
 
 
@@ -82,7 +85,7 @@ def inspect(
     terminal: Terminal,
     model: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact, or a dense model.")] = str(ARTIFACT),
 ) -> None:
-    """What an artifact holds: history, sparsity, bytes, graphs, measured accuracy; or what a dense model is."""
+    """Show what an artifact holds: history, sparsity, sizes, graphs, accuracy; or what a dense model is."""
     from vlmc.toolchain.reporting.inspection import look, show
 
     found = look(model)
@@ -91,7 +94,7 @@ def inspect(
 
 
 def doctor(terminal: Terminal) -> None:
-    """What this machine can do: versions, providers, and how to get what is missing."""
+    """Show what this machine can do: versions, providers, and how to install what is missing."""
     from vlmc.toolchain.machine.doctor import examine, show_findings
 
     found = examine()
@@ -99,7 +102,7 @@ def doctor(terminal: Terminal) -> None:
 
 
 def _tell_of_card(folder: Path, terminal: Terminal) -> None:
-    """Say on stderr where an artifact's model card is not the one that vlmc wrote."""
+    """Say on stderr if an artifact's model card is not the one that vlmc wrote."""
     from vlmc.runtime.artifact import Artifact
     from vlmc.runtime.artifact.folder import MANIFEST
     from vlmc.toolchain.machine.progress import Progress

@@ -1,4 +1,4 @@
-"""The verbs that deploy: export, run; and demo-data, which writes pictures to try them on."""
+"""The verbs that deploy: export and run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,8 @@ import typer
 
 from vlmc.exporters import BACKENDS
 from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument
-from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
-from vlmc.toolchain.settings import DemoDataSettings, ExportSettings, RunSettings
+from vlmc.toolchain.cli.options import NO_VALUE, Terminal, command
+from vlmc.toolchain.settings import ExportSettings, RunSettings
 
 
 def export(
@@ -19,13 +19,13 @@ def export(
         str, typer.Option("--backend", help=" or ".join(BACKENDS) + ".", metavar="|".join(BACKENDS))
     ] = "onnx",
 ) -> None:
-    """Write graphs or engines into the artifact; parity and sparsity are checked before it is called done."""
+    """Export graphs or engines into the artifact, and check their parity and sparsity."""
     from vlmc.runtime.artifact import Artifact
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.reporting.tables import show_export
-    from vlmc.toolchain.stages.export import export as run_export
+    from vlmc.toolchain.stages.export import Export
 
-    found = run_export(Artifact.open(artifact), options, backend, Progress(quiet=terminal.quiet))
+    found = Export(options, backend, Progress(quiet=terminal.quiet)).run(Artifact.open(artifact))
     terminal.result(found, lambda: show_export(found))
 
 
@@ -33,16 +33,17 @@ def run(
     options: RunSettings,
     terminal: Terminal,
     image: Annotated[
-        list[Path], typer.Option("--image", help="Image file; may be repeated, where the model looks at several.")
+        list[Path],
+        typer.Option("--image", metavar="FILE", help="Image file; may be repeated for a model that takes several."),
     ],
-    prompt: Annotated[str, typer.Option("--prompt", help="Question about the picture.")],
+    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="Question about the image.")],
     artifact: ArtifactArgument = ARTIFACT,
     raw: Annotated[
         bool,
-        typer.Option("--raw", metavar=NO_VALUE, help="The prompt is the model's whole input, with a slot for the picture."),
+        typer.Option("--raw", metavar=NO_VALUE, help="Use the prompt as the model's whole input, image token included."),
     ] = False,
 ) -> None:
-    """Answer one question about an image, or several, on the exported graphs, without torch."""
+    """Answer a question about one or more images with the exported graphs, without torch."""
     from vlmc.runtime import load
 
     with load(artifact) as model:
@@ -50,23 +51,7 @@ def run(
     terminal.result({"answer": str(answer)}, lambda: typer.echo(str(answer)))
 
 
-def demo_data(
-    options: DemoDataSettings,
-    terminal: Terminal,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
-    force: Annotated[
-        bool,
-        typer.Option("--force", metavar=NO_VALUE, rich_help_panel=OUTPUT, help="Replace the folder if it stands there."),
-    ] = False,
-) -> None:
-    """Write the demo's questions as PNG pictures and a JSONL file of LLaVA conversations."""
-    from vlmc.toolchain.demo.dataset import write
-
-    path = write(directory, options.split, options.count, force=force)
-    terminal.result({"file": str(path)}, lambda: typer.echo(str(path)))
-
-
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
-    for name, function in (("export", export), ("run", run), ("demo-data", demo_data)):
+    for name, function in (("export", export), ("run", run)):
         command(app, name)(function)

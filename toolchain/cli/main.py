@@ -51,7 +51,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return (
-            "interrupted: nothing is half written; the same command goes on (prune and repair: with --resume)",
+            "interrupted: nothing is half written; the same command resumes (prune and repair: with --resume)",
             INTERRUPTED,
         )
     if isinstance(error, typer.TyperException):
@@ -70,7 +70,7 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def _is_out_of_space(error: BaseException | None) -> bool:
-    """Whether the error, or one that it came from, says that the disk is full; safetensors says so only in its text."""
+    """Whether the error or one of its causes means that the disk is full; safetensors says so only in its text."""
     if error is None:
         return False
     if isinstance(error, OSError) and error.errno in _FULL:
@@ -83,7 +83,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _quieten(debug: bool) -> None:
-    """Keep libraries' notices off the terminal; their errors reach the user through vlmc's own."""
+    """Keep libraries' notices off the terminal; vlmc's own messages report their errors."""
     if not debug:
         warnings.simplefilter("ignore")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -24,7 +24,7 @@ Printable = Callable[[], None]
 
 @dataclass(frozen=True)
 class Terminal:
-    """How this command was asked to speak: `--json`, `--quiet`; and the seed that all of it runs with."""
+    """How a command prints, `--json` and `--quiet`, and the seed that it runs with."""
 
     as_json: bool
     quiet: bool
@@ -40,27 +40,27 @@ class Terminal:
 
 
 OUTPUT = "Output"
-"""The heading of `--help` for what every verb has, and for where its result goes."""
+"""The `--help` panel of the options that every verb has, and of where its result goes."""
 
 NO_VALUE = " "
 """What `--help` shows as the value of a flag."""
 
 _PANELS = ("Options", "Study", "Evaluation", "Pruning", "Repair", "Data", OUTPUT)
 _ORDER = (*_PANELS, *(advanced(panel) for panel in _PANELS))
-"""The headings as `--help` has them, the advanced ones last."""
+"""The panels in the order of `--help`, the advanced ones last."""
 
 JsonFlag = Annotated[
     bool,
-    typer.Option("--json", metavar=NO_VALUE, help="Print one JSON object on stdout, nothing else.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--json", metavar=NO_VALUE, help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT
+    ),
 ]
 QuietFlag = Annotated[
     bool, typer.Option("--quiet", "-q", metavar=NO_VALUE, help="No progress bars, no tables.", rich_help_panel=OUTPUT)
 ]
-SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything that is drawn.", rich_help_panel=OUTPUT)
-]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Random seed.", rich_help_panel=OUTPUT)]
 DebugFlag = Annotated[
-    bool, typer.Option("--debug", metavar=NO_VALUE, help="Show a traceback when something fails.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--debug", metavar=NO_VALUE, help="Show the traceback of an error.", rich_help_panel=OUTPUT)
 ]
 _NO = "no_"
 _COMMON = {"json_": JsonFlag, "quiet": QuietFlag, "seed": SeedOption, "debug": DebugFlag}
@@ -96,7 +96,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
 
 
 class _Command(TyperCommand):
-    """A verb, whose `--help` stands beside the other options that every verb has."""
+    """A verb whose `--help` is listed with the other options that every verb has."""
 
     def get_help_option(self, ctx: Any) -> Any:
         option = super().get_help_option(ctx)
@@ -130,7 +130,7 @@ def _signature(function: Callable[..., None], groups: dict[str, Any]) -> inspect
 def _options(group: type[Settings]) -> list[inspect.Parameter]:
     """Return a parameter for each field, the group's own before those that it inherits.
 
-    A flag has another parameter, not shown, that takes it back where a recipe gives it.
+    A flag has a second, hidden parameter that turns it off where a recipe sets it.
     """
     found = []
     for name in sorted(group.model_fields, key=lambda name: name not in inspect.get_annotations(group)):
@@ -148,17 +148,17 @@ def _parameter(name: str, hint: Any) -> inspect.Parameter:
 
 
 def _place(parameter: inspect.Parameter) -> int:
-    """Return where a parameter's heading stands in `--help`: the order of parameters is what Typer goes by."""
+    """Return the place of a parameter's panel in `--help`: Typer lists panels in the order of parameters."""
     panel = getattr(get_args(parameter.annotation)[-1], "rich_help_panel", None) or "Options"
     return _ORDER.index(panel)
 
 
 def _help(field: FieldInfo) -> str:
-    """Return the docstring, the choices that it does not name, and the default, with brackets that are no markup."""
+    """Return the docstring, the choices that it does not name, and the default, with brackets escaped."""
     text = str(field.description)
     unnamed = [choice for choice in _choices(field) if not re.search(rf"\b{re.escape(choice)}\b", text)]
     listed = f" One of {', '.join(_choices(field))}." if unnamed else ""
-    shown = "" if field.default in (None, False, {}) else f" [default: {field.default}]"
+    shown = "" if field.default is None or field.default is False or field.default == {} else f" [default: {field.default}]"
     return f"{text}{listed}{shown}".replace("[", "\\[")
 
 
@@ -168,13 +168,13 @@ def _plain_type(field: FieldInfo) -> type:
 
 
 def _metavar(field: FieldInfo) -> str:
-    """Return a short word for the value, for the help beside it to have room."""
+    """Return a short word for the value, which leaves room for the help."""
     words = {int: "N", float: "X", bool: NO_VALUE, str: "NAME" if _choices(field) else "TEXT"}
     return words[_plain_type(field)]
 
 
 def _choices(field: FieldInfo) -> list[str]:
-    """Return the words that the option may be."""
+    """Return the values that the option may have."""
     found: list[str] = []
     for one in get_args(field.annotation):
         found += [one] if isinstance(one, str) else [word for word in get_args(one) if isinstance(word, str)]
@@ -182,7 +182,7 @@ def _choices(field: FieldInfo) -> list[str]:
 
 
 def _collect(group: type[Settings], values: dict[str, Any], recipe: dict[str, Any]) -> Settings:
-    """Take the group's fields out of `values`, over what the recipe says."""
+    """Take the group's fields out of `values`; they override the recipe."""
     given = {name: values.pop(name) for name in group.model_fields}
     given |= {name: False for name in group.model_fields if values.pop(_NO + name, None)}
     unknown = sorted(recipe.keys() - group.model_fields.keys())

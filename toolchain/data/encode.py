@@ -1,6 +1,6 @@
-"""From samples to the tensors that a model is trained, calibrated or asked with.
+"""From samples to a model's input tensors, for training, calibration and evaluation.
 
-Shapes: B samples, T tokens of the question and, but for encoder-decoder models, of its answer, L tokens of the answer.
+Shapes: B samples, T tokens of the question and (except in encoder-decoder models) of its answer, L tokens of the answer.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.families.base import Family, Processor
 
-IGNORE = -100  # torch's cross entropy leaves these labels out
+IGNORE = -100  # the label that torch's cross-entropy ignores
 
 Encoded = dict[str, Tensor]
-"""All that a model's processor makes of a sample, by the names of the model's arguments."""
+"""The processor's output for a sample, keyed by the names of the model's arguments."""
 
 _IDS = ("input_ids", "qformer_input_ids")
 
 
 class Encoder:
-    """Turns samples into tensors exactly as the model's own processor does, answers included.
+    """Encodes samples exactly as the model's own processor does, answers included.
 
-    `end_ids` are the tokens that end an answer, first the one that answers are given here; `max_positions` is how many
-    tokens the language model takes, None where there is no limit.
+    `end_ids` are the tokens that end an answer; the first one is appended to answers here. `max_positions` is the longest
+    input of the language model in tokens, None without a limit.
     """
 
     def __init__(self, processor: Processor, family: Family, model: nn.Module) -> None:
@@ -36,10 +36,10 @@ class Encoder:
         self.pad_id = int(processor.tokenizer.pad_token_id or 0)
 
     def prompt(self, sample: Sample) -> str:
-        """Return the text that the processor is given: the question in the model's own template, its images in their places.
+        """Return the text for the processor: the question in the model's own template, with its images in their places.
 
         Raises:
-            InputError: there is no question, or the model cannot be asked so; the message names the sample.
+            InputError: the question is empty or does not fit the model; the message names the sample.
         """
         try:
             return self.family.prompt(self.processor, len(sample.images), sample.question, sample.system)
@@ -47,20 +47,20 @@ class Encoder:
             raise InputError(f"sample {sample.id}: {error}") from None
 
     def question(self, sample: Sample) -> Encoded:
-        """Return everything that the processor makes of the question alone: `input_ids` (1, T), pixels, masks and sizes."""
+        """Encode the question alone: `input_ids` (1, T), pixels, masks and sizes."""
         text, images = self.prompt(sample), sample.load_images()
         shown: Any = images[0] if len(images) == 1 else images or None
         encoded = self.processor(images=shown, text=text, return_tensors="pt")
         return {name: tensor for name, tensor in encoded.items() if name != "labels"}
 
     def answered(self, sample: Sample) -> Encoded:
-        """Return the question's tensors with the answer and its end, and `labels`: `IGNORE` on all that is not answer.
+        """Encode the question with its answer, and `labels`, which are `IGNORE` outside the answer.
 
-        The answer follows the question in `input_ids`, and `labels` is (1, T); an encoder-decoder model finds it in
-        `labels` (1, L) alone, and its `input_ids` stay the question.
+        The answer follows the question in `input_ids`, and `labels` is (1, T). For an encoder-decoder model, `input_ids` is
+        the question and `labels` (1, L) the answer.
 
         Raises:
-            InputError: the answer has no token.
+            InputError: the answer has no tokens.
         """
         asked, tail = self.question(sample), self._tail(sample)
         if self.family.encoder_decoder:
@@ -70,27 +70,27 @@ class Encoder:
         labels = torch.cat([torch.full_like(asked["input_ids"], IGNORE), tail], 1)
         return {**asked, **longer, "input_ids": torch.cat([asked["input_ids"], tail], 1), "labels": labels}
 
-    def feed(self, sample: Sample) -> Encoded:
-        """Return what a model runs on to calibrate it: question and answer, without the labels that no forward needs."""
+    def inputs(self, sample: Sample) -> Encoded:
+        """Encode question and answer for a forward pass without a loss: no labels, except for an encoder-decoder model."""
         encoded = self.answered(sample)
         return encoded if self.family.encoder_decoder else {n: one for n, one in encoded.items() if n != "labels"}
 
     def is_short(self, sample: Sample, tokens: int) -> bool:
-        """Whether the sample's answer, with its end, has no more tokens than that."""
+        """Whether the sample's answer, with its end token, has at most that many tokens."""
         return len(self._tokens(sample.answer)) < tokens
 
     def room(self, encoded: Encoded) -> int | None:
-        """Return how many tokens may follow a question; None where there is no limit."""
+        """Return how many tokens may follow a question; None without a limit."""
         if self.max_positions is None or self.family.encoder_decoder:
             return self.max_positions
         return self.max_positions - encoded["input_ids"].shape[1]
 
     def collate(self, encoded: Sequence[Encoded]) -> Encoded:
-        """Stack encoded samples into one batch, as the function `collate` does."""
+        """Stack encoded samples into one batch; see `collate`."""
         return collate(encoded, self.pad_id)
 
     def _tail(self, sample: Sample) -> Tensor:
-        """Return the tokens (1, L) of the answer, as they are after its question, and of its end."""
+        """Return the tokens (1, L) of the answer, tokenised in the context of its question, and the end token."""
         prompt, answer = self.prompt(sample), sample.answer.strip()
         joint = self.family.joint(prompt)
         after = (joint or "") + answer
@@ -98,7 +98,7 @@ class Encoder:
         follows = joint is not None and whole[: len(before)] == before
         found = whole[len(before) :] if follows else self._tokens(after)
         if not answer or not found:
-            raise InputError(f"sample {sample.id} has an answer without any token: {sample.answer!r}")
+            raise InputError(f"sample {sample.id} has an answer without tokens: {sample.answer!r}")
         return torch.tensor([[*found, self.end_ids[0]]])
 
     def _tokens(self, text: str) -> list[int]:
@@ -106,10 +106,10 @@ class Encoder:
 
 
 def collate(encoded: Sequence[Encoded], pad_token_id: int) -> Encoded:
-    """Stack encoded samples into one batch, padded on the right; padding is masked and carries no label.
+    """Stack encoded samples into one batch, padded on the right; padding is masked and has no labels.
 
-    Images are stacked too: a sample with fewer tiles, or smaller ones, than another is filled up with zeros, which the
-    models know from the sizes or the masks that stand beside the pixels. A sample without an image brings no pixels.
+    Images are stacked too: fewer or smaller tiles are padded with zeros, which models skip by the sizes or masks that come
+    with the pixels. A sample without an image adds no pixels.
     """
     fills = dict.fromkeys(_IDS, pad_token_id) | {"labels": IGNORE}
     names = dict.fromkeys(name for item in encoded for name in item)
@@ -117,7 +117,7 @@ def collate(encoded: Sequence[Encoded], pad_token_id: int) -> Encoded:
 
 
 def _stack(tensors: Sequence[Tensor], fill: int) -> Tensor:
-    """Pad every dimension but the first to the longest, and concatenate along the first."""
+    """Pad every dimension but the first to the largest size, and concatenate along the first."""
     longest = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
     return torch.cat([_grow(tensor, longest, fill) for tensor in tensors])
 

@@ -1,8 +1,8 @@
-"""SHA-256 of files, kept in the user's cache folder: a file that has not changed since is not read again.
+"""SHA-256 of files, cached in the user's cache folder: an unchanged file is not read again.
 
-An entry counts for a file of the same path, size, inode, and times of its last change (content and inode, in nanoseconds):
-the inode's own time changes even where a program puts the other back. Nothing is kept of a file that was changed less than
-two seconds before it was read, for a file system's clock may not tell two changes apart.
+An entry is valid for a file of the same path, size, inode, mtime and ctime (in nanoseconds); the ctime changes even where a
+program restores the mtime. A file that changed less than two seconds before it was read is not cached, since a file system's
+clock may give two changes the same time.
 """
 
 import os
@@ -18,18 +18,18 @@ from vlmc.toolchain.machine.cache import cache_folder
 
 RACY_NS = 2_000_000_000
 MOST = 2_000_000
-"""Entries that are kept, of about 200 bytes each; beyond them the ones first written go."""
+"""Entries to keep, of about 200 bytes each; the oldest are dropped."""
 _TABLE = "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, state TEXT NOT NULL, sha256 TEXT NOT NULL)"
-WAIT = 5.0  # seconds for another process to end its writing
+WAIT = 5.0  # seconds to wait for another process that writes
 _VERSION = 1
 _AT_ONCE = 10_000  # new entries that are written together
 
 
 class FileDigests:
-    """Digests of files, from the cache where it holds them; a context manager, which writes the new ones at its end.
+    """Digests of files, cached; a context manager that saves new ones when it exits.
 
-    SQLite keeps the cache whole when processes write at once or one is killed. Where it cannot be opened or written, files
-    are read every time.
+    SQLite keeps the cache intact when processes write at once or one is killed. Where it cannot be opened or written, every
+    file is read.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -63,7 +63,7 @@ class FileDigests:
         return found
 
     def _keep(self, name: str, state: str, found: str) -> None:
-        if self._connection is not None and name.isprintable():  # bytes that are no text are no key
+        if self._connection is not None and name.isprintable():  # a key must be text
             self._new.append((name, state, found))
             if len(self._new) == _AT_ONCE:
                 self._save(self._connection)
@@ -75,14 +75,14 @@ class FileDigests:
             rows = self._connection.execute("SELECT state, sha256 FROM digests WHERE path = ?", (name,)).fetchall()
         except UnicodeEncodeError:
             return None
-        except sqlite3.Error:  # damaged, or held by another process for long: not to be waited for with every file
+        except sqlite3.Error:  # damaged or locked: do not wait again for every file
             self._connection.close()
             self._connection = None
             return None
         return next((str(sha256) for kept, sha256 in rows if kept == state), None)
 
     def _save(self, connection: sqlite3.Connection) -> None:
-        """Write the new entries; where that fails (another process writes for long, the disk is full) they are dropped."""
+        """Write the new entries; drop them if that fails (the cache is locked, the disk is full)."""
         rows, self._new = self._new, []
         if not rows:
             return
@@ -94,7 +94,7 @@ class FileDigests:
 
 
 def _open(folder: Path | None) -> sqlite3.Connection | None:
-    """Open the cache, a new one in the place of one that is damaged; None where there can be none."""
+    """Open the cache, replacing a damaged one; None if that is impossible."""
     for _ in range(2):
         connection = None
         try:
@@ -107,7 +107,7 @@ def _open(folder: Path | None) -> sqlite3.Connection | None:
             if connection is not None:
                 connection.close()
             if isinstance(error, sqlite3.OperationalError) or not isinstance(error, sqlite3.DatabaseError):
-                return None  # there is no home, or it cannot be written, or another process writes for long
+                return None  # no home folder, not writable, or locked
             path.unlink(missing_ok=True)
     return None
 

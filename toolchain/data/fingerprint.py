@@ -1,4 +1,4 @@
-"""A digest of all that a sequence of samples holds, images included: equal data has the same one, wherever it lies."""
+"""A digest of a sequence of samples, images included: equal data has the same digest, wherever its files are."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -9,33 +9,33 @@ from PIL import Image
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.file_digests import FileDigests
-from vlmc.toolchain.data.sample import Picture, Sample, Stored
+from vlmc.toolchain.data.sample import Sample, SampleImage, Stored
 
 _MISSING = "missing"
 
 
 class Fingerprinted(ABC):
-    """Samples that know a digest of themselves without being read one by one."""
+    """Samples with a digest that does not need each of them to be read."""
 
     @abstractmethod
     def digest(self) -> str:
-        """Return a digest of all that decides what the samples hold."""
+        """Return a digest of everything that determines the samples."""
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
-    """Return the number of samples, and a SHA-256 over the texts and the image files of all of them, in their order.
+    """Return the number of samples and a SHA-256 over their texts and image files, in order.
 
-    Names, kinds and paths do not count: no result follows from them. A file that is missing counts as that.
+    Ids, kinds and paths are left out, since no result depends on them. A missing file is digested as missing.
 
     Raises:
-        InputError: a row is broken.
+        InputError: a row is invalid.
     """
     found = samples.digest() if isinstance(samples, Fingerprinted) else _digest_of_each(samples)
     return f"{len(samples)}:{found.rpartition(':')[2]}"
 
 
 def digest_of(texts: Iterable[str]) -> str:
-    """Return one SHA-256 of several texts, whose order and bounds count."""
+    """Return one SHA-256 of several texts; their order and boundaries matter."""
     found = hashlib.sha256()
     for text in texts:
         raw = text.encode("utf-8", errors="surrogatepass")
@@ -53,12 +53,12 @@ def _parts(sample: Sample, files: FileDigests) -> Iterable[str]:
     yield from (_image(image, files) for image in sample.images)
 
 
-def _image(image: Picture, files: FileDigests) -> str:
+def _image(image: SampleImage, files: FileDigests) -> str:
     if isinstance(image, Image.Image):
         return digest_of([image.mode, str(image.size), hashlib.sha256(image.tobytes()).hexdigest()])
     try:
         if isinstance(image, Path):
             return files.of(image)
         return hashlib.sha256(image.read() if isinstance(image, Stored) else image).hexdigest()
-    except (OSError, ValueError, InputError):  # ValueError: a name that no file can have
+    except (OSError, ValueError, InputError):  # ValueError: an impossible file name
         return _MISSING

@@ -1,4 +1,4 @@
-"""What an artifact says of the data that it was made with: names, for a path would tell of the user's machine."""
+"""How an artifact names the data that it was made with: without paths, which would reveal the user's machine."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from vlmc.toolchain.data.sources import split_sources
 
 
 def named(text: str) -> str:
-    """Return what `--data` says with every path cut down to its last name; weights, keys and hub ids stay."""
+    """Return the text of `--data` with each path shortened to its last part; weights, keys and hub ids stay."""
     return ",".join(_named(part) for part in split_sources(text))
 
 

@@ -1,4 +1,4 @@
-"""One question about images, with its answer."""
+"""A sample: one question about images, with its answer."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,38 +8,38 @@ from typing import TypeAlias
 from PIL import Image
 
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import open_picture
+from vlmc.runtime.images import open_image
 
 MARK = "<image>"
-"""Stands in a question where an image goes."""
+"""Marks the place of an image in a question."""
 
 
 class Stored(ABC):
-    """An image file that lies inside another file; `str()` says where."""
+    """An image file stored inside another file; `str()` says where."""
 
     @abstractmethod
     def read(self) -> bytes:
         """Read the image file's bytes.
 
         Raises:
-            InputError, OSError: there are none.
+            InputError, OSError: they cannot be read.
         """
 
 
-Picture: TypeAlias = Image.Image | Path | bytes | Stored
-"""An image, the path or the bytes of an image file, or where those bytes are read from."""
+SampleImage: TypeAlias = Image.Image | Path | bytes | Stored
+"""An open image, an image file's path or bytes, or where those bytes are stored."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """A question about any number of images, with its expected answer.
 
-    The question has a `MARK` where each image goes, or none, and all of them come first. `kind` groups questions in the
-    tables of `vlmc eval`; `system` is what the model is told before.
+    The question has a `MARK` for each image, or none: then the images come first. `kind` groups questions in the tables of
+    `vlmc eval`; `system` is the system prompt.
     """
 
     id: str
-    images: tuple[Picture, ...]
+    images: tuple[SampleImage, ...]
     question: str
     answer: str
     kind: str
@@ -49,29 +49,29 @@ class Sample:
         """Return the images in RGB, opened as the runtime opens them.
 
         Raises:
-            InputError: one is missing, or cannot be read.
+            InputError: one is missing or cannot be read.
         """
         return [_open(image) for image in self.images]
 
     def load_image(self) -> Image.Image:
-        """Return the one image, as `load_images` does.
+        """Return the only image, as `load_images` does.
 
         Raises:
-            InputError: there is none, or another number of them.
+            InputError: the sample does not have exactly one.
         """
         if len(self.images) != 1:
             raise InputError(f"sample {self.id} has {len(self.images)} images, not one")
         return _open(self.images[0])
 
 
-def _open(image: Picture) -> Image.Image:
+def _open(image: SampleImage) -> Image.Image:
     if not isinstance(image, Stored):
-        return open_picture(image)
+        return open_image(image)
     try:
         content = image.read()
     except OSError as error:
         raise InputError(f"{image} cannot be read: {error.strerror}") from None
     try:
-        return open_picture(content)
+        return open_image(content)
     except InputError:
-        raise InputError(f"{image} is no image that can be read") from None
+        raise InputError(f"{image} is not a readable image") from None

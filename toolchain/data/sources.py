@@ -1,4 +1,4 @@
-"""What `--data` says: NAME[=WEIGHT][?key=value&key=value], several with commas between them."""
+"""The syntax of `--data`: NAME[=WEIGHT][?key=value&key=value], several separated by commas."""
 
 import re
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.columns import ROLES
+from vlmc.toolchain.data.questions.columns import ROLES
 from vlmc.toolchain.settings import DataSettings
 
-_COMMA = re.compile(r",(?![^{}]*\})")  # a comma inside braces is a pattern's
+_COMMA = re.compile(r",(?![^{}]*\})")  # a comma inside braces belongs to a file pattern
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Source:
 
 
 def parse_sources(settings: DataSettings) -> list[Source]:
-    """Read the sources out of the settings; one that exists by the whole text's name is a single source.
+    """Parse the sources of the settings; a file or folder named by the whole text is a single source.
 
     Raises:
-        InputError: the text cannot be read, or some sources have weights and others none.
+        InputError: the syntax is wrong, or only some sources have weights.
     """
     found = [_source(part, settings) for part in split_sources(settings.data)]
     if len({source.weight is None for source in found}) > 1:
@@ -40,15 +40,15 @@ def parse_sources(settings: DataSettings) -> list[Source]:
 
 
 def split_sources(text: str) -> list[str]:
-    """Split what `--data` says into its sources; what exists by the whole text's name is a single one."""
+    """Split the text of `--data` into its sources; a file or folder named by the whole text is a single one."""
     return [text] if Path(text).exists() else [part.strip() for part in _COMMA.split(text)]
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """Read `role=column,role=column`.
+    """Parse `role=column,role=column`.
 
     Raises:
-        InputError: it is none, or there is no such role.
+        InputError: the syntax is wrong, or there is no such role.
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     found = {role.strip(): column.strip() for role, _, column in pairs}
@@ -85,7 +85,7 @@ def _weighed(text: str) -> tuple[str, float | None]:
     except ValueError:
         weight = 0.0
     if not (isfinite(weight) and weight > 0):
-        raise InputError(f"--data {text}: the weight {number!r} is no number above 0")
+        raise InputError(f"--data {text}: the weight {number!r} is not a positive number")
     return name, weight
 
 
@@ -94,7 +94,7 @@ def _query(text: str, part: str) -> dict[str, str]:
     try:
         told = dict(parse_qsl(text, strict_parsing=True)) if text else {}
     except ValueError:
-        raise InputError(f"--data {part}: what follows ? must be key=value&key=value") from None
+        raise InputError(f"--data {part}: what follows the ? must be key=value&key=value") from None
     if unknown := sorted(told.keys() - set(known)):
-        raise InputError(f"--data {part}: unknown key {unknown[0]!r}: it may have {', '.join(known)}")
+        raise InputError(f"--data {part}: unknown key {unknown[0]!r}: the keys are {', '.join(known)}")
     return told

@@ -1,6 +1,6 @@
-"""The two demo models before training: their configurations, processors and first weights.
+"""The two demo models before training: their configurations, processors and initial weights.
 
-Every matrix that may be pruned has sides that are multiples of 16 and at least 64.
+The sides of every prunable matrix are multiples of 16 and at least 64.
 """
 
 from dataclasses import dataclass
@@ -49,15 +49,15 @@ _IDS = {
 
 _TURN = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}PICTURE{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'image' %}SLOT{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% else %} ANSWER {% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %} ANSWER{% endif %}"
 ).replace("ANSWER", ANSWER)
 
-LLAVA_TEMPLATE = _TURN.replace("PICTURE", f"{IMAGE}\n")
+LLAVA_TEMPLATE = _TURN.replace("SLOT", f"{IMAGE}\n")
 
-# Blip2Processor puts the image tokens before the text itself, so its template must not name them.
-BLIP2_TEMPLATE = _TURN.replace("PICTURE", "")
+# Blip2Processor adds the image tokens itself, so its template must not contain them.
+BLIP2_TEMPLATE = _TURN.replace("SLOT", "")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def build_blip2(size: Size) -> Blip2ForConditionalGeneration:
     """Return a BLIP-2 of that size with random weights, queries included."""
     model = Blip2ForConditionalGeneration(_blip2_config(size))
     _draw_weights(model)
-    # transformers starts the queries at zero, where they would stay equal to each other for ever.
+    # transformers initialises the queries with zeros, so that they would always stay equal.
     nn.init.normal_(model.query_tokens, std=1.0)
     model.generation_config = _generation()
     model.language_model.generation_config = _generation()
@@ -198,7 +198,7 @@ def _generation() -> GenerationConfig:
 
 @torch.no_grad()
 def _draw_weights(model: nn.Module) -> None:
-    """Draw linear weights with variance 1 / inputs and embeddings wide: transformers' 0.02 suits far wider models."""
+    """Draw linear weights with variance 1 / inputs, and wide embeddings: transformers' 0.02 suits far wider models."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)

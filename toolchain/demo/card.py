@@ -9,13 +9,13 @@ from transformers import Blip2ForConditionalGeneration
 
 from vlmc.toolchain.demo.architectures import DemoModel
 from vlmc.toolchain.demo.glyphs import split_indices
-from vlmc.toolchain.demo.learning import Plan
+from vlmc.toolchain.demo.learning import Hyperparameters
 from vlmc.toolchain.demo.packing import Recipe
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracies of the weights as stored, by kind; captions apart."""
+    """Accuracies of the stored weights by kind, and of captions."""
 
     test: dict[str, float]
     validation: dict[str, float]
@@ -41,7 +41,7 @@ tags: [vlmc, demo]
 # {name}
 
 A small {family} with {parameters:,} parameters. It answers questions about scenes of two to four coloured handwritten
-digits, and ships with vlmc so that every step of the toolchain runs without a download. It is good for nothing else.
+digits, and ships with vlmc so that every step of the toolchain runs without a download. It has no other use.
 
     from transformers import AutoModelForImageTextToText, AutoProcessor
     processor = AutoProcessor.from_pretrained(folder)
@@ -72,7 +72,7 @@ anything.
 
 `python -m vlmc.toolchain.demo.train {name} --out DIR --seed {seed} --threads {threads}`
 
-{steps:,} steps of AdamW, highest rate {rate:g}, cosine schedule; {pictures} scenes a step with up to {questions}
+{steps:,} steps of AdamW, highest rate {rate:g}, cosine schedule; {images} scenes a step with up to {questions}
 questions and a caption each; handwriting turned, stretched and slanted a little. At first, a second loss on the image
 features names each cell's digit and colour. It took {minutes:.0f} minutes on {threads} CPU threads with torch
 {torch_version} and transformers {transformers_version}. The same seed, threads, machine and versions give the same
@@ -84,7 +84,7 @@ def write_card(
     folder: Path,
     name: str,
     model: DemoModel,
-    plan: Plan,
+    hyper: Hyperparameters,
     recipe: Recipe,
     measured: Measured,
     run: Run,
@@ -102,9 +102,9 @@ def write_card(
         test=len(split_indices("test")),
         seed=run.seed,
         threads=run.threads,
-        steps=plan.steps,
-        rate=plan.rate,
-        pictures=recipe.pictures,
+        steps=hyper.steps,
+        rate=hyper.rate,
+        images=recipe.images,
         questions=recipe.questions,
         minutes=run.minutes,
         torch_version=torch.__version__.split("+")[0],

@@ -1,4 +1,4 @@
-"""Handwritten digits: scikit-learn's 1797 samples, cut into three splits and enlarged to 24 x 24 coverage maps.
+"""Handwritten digits: scikit-learn's 1797 samples, in three splits, enlarged to 24 x 24 coverage maps.
 
 Shapes: N samples, H x W pixels. A coverage is an integer, 0 (paper) to `FULL` (ink), so drawing is exact everywhere.
 """
@@ -28,7 +28,7 @@ _SHARES: dict[Split, tuple[float, float]] = {
 
 @cache
 def _digits() -> Any:
-    from sklearn.datasets import load_digits  # here, for it brings much along that only the demo's data needs
+    from sklearn.datasets import load_digits  # here, since it imports a lot that only the demo's data needs
 
     return load_digits()
 
@@ -41,7 +41,7 @@ def labels() -> tuple[int, ...]:
 
 @cache
 def split_indices(split: Split) -> tuple[int, ...]:
-    """Return the samples of one split: 70 % train, 10 % validation, 20 % test, drawn at random once and for all."""
+    """Return the samples of one split: 70 % train, 10 % validation, 20 % test, drawn with a fixed seed."""
     order = list(range(len(labels())))
     Random("vlmc demo handwriting").shuffle(order)
     first, last = (round(share * len(order)) for share in _SHARES[split])

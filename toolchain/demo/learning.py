@@ -1,6 +1,6 @@
-"""Training of a demo model: task loss on answers, and for a while a dense loss that says which digit is where.
+"""Training of a demo model: the task loss on answers, and at first a dense loss that tells which digit is where.
 
-Shapes: B pictures, T tokens, K = 4 cells, I image features, D width.
+Shapes: B images, T tokens, K = 4 cells, I image features, D width.
 """
 
 import math
@@ -21,8 +21,8 @@ from vlmc.toolchain.demo.vocabulary import IMAGE, VOCABULARY
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long and how fast a demo model learns; `grounded` is the share of steps with the dense loss."""
+class Hyperparameters:
+    """Hyperparameters of a demo model's training; `grounded` is the share of steps with the dense loss."""
 
     steps: int
     rate: float
@@ -66,7 +66,7 @@ def task_loss(model: DemoModel, last_BTD: Tensor, batch: Batch) -> Tensor:
 
 
 class Grounding(nn.Module):
-    """Two linear readings of the image features: which digit, and which colour, lies in each cell."""
+    """Two linear probes of the image features: which digit, and which colour, is in each cell."""
 
     cells_KI: Tensor
 
@@ -77,7 +77,7 @@ class Grounding(nn.Module):
         self.register_buffer("cells_KI", cells_KI)
 
     def forward(self, features_BID: Tensor, batch: Batch) -> Tensor:
-        """Return the cross-entropy of both readings; `cells_KI` says which features are averaged for a cell."""
+        """Return the cross-entropy of both probes; `cells_KI` averages the features of each cell."""
         cell_BKD = self.cells_KI @ features_BID
         digit_loss = functional.cross_entropy(self.digit(cell_BKD).flatten(0, 1), batch.digit_BK.flatten())
         return digit_loss + functional.cross_entropy(self.colour(cell_BKD).flatten(0, 1), batch.colour_BK.flatten())
@@ -87,22 +87,22 @@ def train(
     model: DemoModel,
     grounding: Grounding,
     recipe: Recipe,
-    plan: Plan,
+    hyper: Hyperparameters,
     seed: int,
     report: Callable[[int], None],
 ) -> None:
     """Train in place with AdamW and a cosine schedule; `report` is called every 1,000 steps."""
     parameters = [*model.parameters(), *grounding.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=plan.rate, betas=(0.9, 0.98), weight_decay=plan.decay, fused=True)
+    optimizer = torch.optim.AdamW(parameters, lr=hyper.rate, betas=(0.9, 0.98), weight_decay=hyper.decay, fused=True)
     started, shown = time.monotonic(), 0.0
     model.train()
-    source = batches(recipe, f"vlmc demo training {seed}", warped(seed, plan.variants))
-    for step, batch in zip(range(1, plan.steps + 1), source, strict=False):
+    source = batches(recipe, f"vlmc demo training {seed}", warped(seed, hyper.variants))
+    for step, batch in zip(range(1, hyper.steps + 1), source, strict=False):
         for group in optimizer.param_groups:
-            group["lr"] = plan.rate * _schedule(step, plan)
+            group["lr"] = hyper.rate * _schedule(step, hyper)
         last_BTD, features_BID = hidden(model, batch)
         loss = task = task_loss(model, last_BTD, batch)
-        share = max(0.0, 1.0 - step / (plan.grounded * plan.steps)) if plan.grounded else 0.0
+        share = max(0.0, 1.0 - step / (hyper.grounded * hyper.steps)) if hyper.grounded else 0.0
         if share:
             loss = task + share * grounding(features_BID, batch)
         optimizer.zero_grad()
@@ -121,7 +121,7 @@ def train(
             model.train()
 
 
-def _schedule(step: int, plan: Plan) -> float:
-    if step < plan.warm:
-        return step / plan.warm
-    return 0.5 * (1 + math.cos(math.pi * (step - plan.warm) / (plan.steps - plan.warm)))
+def _schedule(step: int, hyper: Hyperparameters) -> float:
+    if step < hyper.warm:
+        return step / hyper.warm
+    return 0.5 * (1 + math.cos(math.pi * (step - hyper.warm) / (hyper.steps - hyper.warm)))

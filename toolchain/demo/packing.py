@@ -1,7 +1,7 @@
-"""Training batches: each picture once, followed by several questions that see the picture but not each other.
+"""Training batches: each image once, followed by several questions that attend to the image but not to each other.
 
-Shapes: B pictures, T tokens, H x W pixels, C colours, K cells. The packed form gives every question the attention mask
-and the positions that it has alone, so the model trains on exactly what it is asked later, at a third of the cost.
+Shapes: B images, T tokens, H x W pixels, C colours, K cells. The packed form gives every question the attention mask
+and the positions that it has alone, so the model trains on exactly what it is evaluated on, at a third of the cost.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _ANSWER = encode(ANSWER)
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed questions about pictures; `segment_BT` is 0 in the prefix, then counts the questions, and -1 is padding."""
+    """Packed questions about images; `segment_BT` is 0 in the prefix, then counts the questions, and -1 is padding."""
 
     pixels_BCHW: Tensor
     ids_BT: Tensor
@@ -38,7 +38,7 @@ class Batch:
     colour_BK: Tensor
 
     def mask(self) -> Tensor:
-        """Return who may look at whom, B x 1 x T x T: causal, within the prefix and one's own question."""
+        """Return the attention mask, B x 1 x T x T: causal, over the prefix and the token's own question."""
         length = self.ids_BT.shape[1]
         same_BTT = self.segment_BT[:, :, None] == self.segment_BT[:, None, :]
         prefix_BTT = (self.segment_BT == 0)[:, None, :]
@@ -51,7 +51,7 @@ class Recipe:
     """What a batch holds; `emphasis` makes some kinds of question that many times as likely."""
 
     prefix: tuple[int, ...]
-    pictures: int
+    images: int
     questions: int
     caption_weight: float = 0.3
     emphasis: Mapping[str, float] = field(default_factory=dict)
@@ -67,10 +67,10 @@ class _Row:
 
 
 def batches(recipe: Recipe, seed: str, coverage_VNHW: npt.NDArray[np.int16]) -> Iterator[Batch]:
-    """Draw batches for ever from the training handwriting, warped in the V ways of `coverage_VNHW`."""
+    """Draw batches without end from the training handwriting, warped in the V ways of `coverage_VNHW`."""
     random = Random(seed)
     while True:
-        scenes = [draw_scene(random, "train") for _ in range(recipe.pictures)]
+        scenes = [draw_scene(random, "train") for _ in range(recipe.images)]
         pixels = np.stack([paint(scene, random.choice(coverage_VNHW)) for scene in scenes])
         yield _batch(scenes, pixels, [_row(recipe, scene, random) for scene in scenes])
 
@@ -158,7 +158,7 @@ def _sample(
     y_NHW: npt.NDArray[np.float64],
     x_NHW: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Interpolate linearly at fractional places; outside there is no ink."""
+    """Interpolate linearly at fractional positions; outside there is no ink."""
     inked = np.pad(grey_NHW, ((0, 0), (1, 1), (1, 1)))
     limit = grey_NHW.shape[1] + 0.999
     y, x = (np.clip(place + 1, 0, limit) for place in (y_NHW, x_NHW))

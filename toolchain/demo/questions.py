@@ -1,7 +1,7 @@
 """Questions about a scene: ten kinds, each with one right answer, and a caption that names everything.
 
-A digit is referred to by its cell ("the top left digit") or, where it is the only one of its colour or value, by that
-("the red digit", "the seven"), so a question never points at two digits.
+A digit is referred to by its cell ("the top left digit") or by a unique colour or value ("the red digit", "the seven"), so a
+question never refers to two digits.
 """
 
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ CAPTION_QUESTION = "describe the picture."
 
 
 def ask(kind: str, scene: Scene, random: Random) -> Asked | None:
-    """Draw a question of one kind about a scene; None when the scene offers none."""
+    """Draw a question of one kind about a scene; None if the scene allows none."""
     return _ASK[kind](scene, random)
 
 
@@ -138,4 +138,4 @@ _ASK: dict[str, Callable[[Scene, Random], Asked | None]] = {
 }
 
 KINDS = tuple(kind for kind in _ASK if kind != CAPTION)
-"""The kinds of question that count; `CAPTION` comes on top in training."""
+"""The kinds of question in an evaluation; training adds `CAPTION`."""

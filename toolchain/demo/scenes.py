@@ -1,7 +1,7 @@
 """Scenes: two to four coloured handwritten digits in a 2 x 2 grid, on a dark or a light background.
 
-Everything is drawn from a `random.Random`, whose stream is the same in every Python, and painted in integers, so a seed
-gives the same pixels everywhere. Shapes: H x W pixels, C = 3 colours.
+Everything is drawn with `random.Random`, which is the same in every Python, and painted in integers, so a seed gives the
+same pixels everywhere. Shapes: H x W pixels, C = 3 colours.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from PIL import Image
 from vlmc.toolchain.demo import glyphs
 
 SIDE = 64
-"""Side of a picture in pixels."""
+"""Side of an image in pixels."""
 
 POSITIONS = ("top left", "top right", "bottom left", "bottom right")
 """The four cells of the grid, in the order of `Scene.cells`."""
@@ -46,7 +46,7 @@ INKS: dict[str, RGB] = {
     "yellow": (230, 205, 30),
     "purple": (165, 40, 195),
 }
-"""The colours of the digits; each digit's own ink lies within 15 steps of these."""
+"""The colours of the digits; each digit's ink is within 15 steps of these."""
 
 COLOURS = tuple(INKS)
 
@@ -57,7 +57,7 @@ _PRESENT = (2, 3, 3, 4, 4, 4)
 
 @dataclass(frozen=True)
 class Digit:
-    """One digit of a scene: what it is, whose handwriting, its ink, and where its corner lies in the cell."""
+    """One digit of a scene: its value, handwriting and ink, and the position of its corner in the cell."""
 
     value: int
     colour: str
@@ -69,7 +69,7 @@ class Digit:
 
 @dataclass(frozen=True)
 class Scene:
-    """Four cells, each with a digit or empty, and the background's colour."""
+    """Four cells, each empty or with a digit, and the background's colour."""
 
     cells: tuple[Digit | None, ...]
     paper: RGB
@@ -119,7 +119,7 @@ def _draw_paper(random: Random) -> RGB:
 
 
 def paint(scene: Scene, coverage_NHW: npt.NDArray[np.int32] | None = None) -> npt.NDArray[np.uint8]:
-    """Return the picture of a scene as `pixels_HWC`; `coverage_NHW` replaces the handwriting, as augmentation does."""
+    """Return the image of a scene as `pixels_HWC`; `coverage_NHW` replaces the handwriting, as augmentation does."""
     coverage_NHW = glyphs.coverage_NHW() if coverage_NHW is None else coverage_NHW
     paper_C = np.array(scene.paper, dtype=np.int32)
     pixels_HWC = np.broadcast_to(paper_C, (SIDE, SIDE, 3)).astype(np.uint8)
@@ -132,6 +132,6 @@ def paint(scene: Scene, coverage_NHW: npt.NDArray[np.int32] | None = None) -> np
     return pixels_HWC
 
 
-def picture(scene: Scene) -> Image.Image:
-    """Return the picture of a scene, 64 x 64 in RGB."""
+def render(scene: Scene) -> Image.Image:
+    """Return the image of a scene, 64 x 64 in RGB."""
     return Image.fromarray(paint(scene))

@@ -1,4 +1,4 @@
-"""Accuracy of a demo model, kind by kind: an answer counts when greedy decoding gives exactly it."""
+"""Accuracy of a demo model by kind of question: an answer is right if greedy decoding gives exactly it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from vlmc.toolchain.demo.packing import IGNORE, single
 def score(model: DemoModel, prefix: tuple[int, ...], asked: Sequence[Sample], size: int = 250) -> dict[str, float]:
     """Return the share of exact answers for each kind, and for all under "all".
 
-    One pass over question and answer decides: greedy decoding gives the answer exactly if every token of it is the
-    likeliest one after the tokens before.
+    One pass over question and answer is enough: greedy decoding gives the answer if each of its tokens is the likeliest one
+    after those before it.
     """
     model.eval()
     right: dict[str, list[bool]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Train a demo model from nothing and write its folder: `python -m vlmc.toolchain.demo.train demo --out DIR`.
+"""Train a demo model from scratch and write its folder: `python -m vlmc.toolchain.demo.train demo --out DIR`.
 
 The same seed and the same number of threads on the same machine and torch give the same bytes.
 """
@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import Blip2Processor, LlavaProcessor
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.demo import checkpoints
 from vlmc.toolchain.demo.architectures import (
     PATCHES,
     QUERIES,
@@ -29,10 +28,11 @@ from vlmc.toolchain.demo.architectures import (
 )
 from vlmc.toolchain.demo.card import Measured, Run, write_card
 from vlmc.toolchain.demo.dataset import samples
-from vlmc.toolchain.demo.learning import Grounding, Plan, train
+from vlmc.toolchain.demo.learning import Grounding, Hyperparameters, train
 from vlmc.toolchain.demo.packing import Recipe
 from vlmc.toolchain.demo.questions import CAPTION
 from vlmc.toolchain.demo.scoring import score
+from vlmc.toolchain.demo.shipped import write_sums
 from vlmc.toolchain.demo.vocabulary import BOS, IMAGE, VOCABULARY
 
 _IMAGE, _BOS = VOCABULARY.index(IMAGE), VOCABULARY.index(BOS)
@@ -40,18 +40,18 @@ _IMAGE, _BOS = VOCABULARY.index(IMAGE), VOCABULARY.index(BOS)
 
 @dataclass(frozen=True)
 class Demo:
-    """Everything that makes one demo model; `cells_KI` averages the image features of each cell."""
+    """How one demo model is made; `cells_KI` averages the image features of each cell."""
 
     build: Callable[[Size], DemoModel]
     processor: Callable[[], LlavaProcessor | Blip2Processor]
     size: Size
     cells_KI: Tensor
     recipe: Recipe
-    plan: Plan
+    hyper: Hyperparameters
 
 
 def _patch_cells() -> Tensor:
-    """LLaVA's features are the 4 x 4 patches in rows; a cell is 2 x 2 of them."""
+    """LLaVA's features are 4 x 4 patches, row by row; a cell is 2 x 2 of them."""
     cells_KI = torch.zeros(4, PATCHES)
     for patch in range(PATCHES):
         row, column = divmod(patch, 4)
@@ -60,7 +60,7 @@ def _patch_cells() -> Tensor:
 
 
 def _query_cells() -> Tensor:
-    """BLIP-2's features are its queries; each cell takes a quarter of them."""
+    """BLIP-2's features are its queries; a cell is a quarter of them."""
     return torch.eye(4).repeat_interleave(QUERIES // 4, dim=1) * 4 / QUERIES
 
 
@@ -72,16 +72,16 @@ DEMOS = {
         llava_processor,
         Size(),
         _patch_cells(),
-        Recipe(prefix=(_BOS, *[_IMAGE] * PATCHES), pictures=32, questions=8, emphasis=_EMPHASIS),
-        Plan(steps=8_000, rate=2e-3, warm=300, grounded=0.5),
+        Recipe(prefix=(_BOS, *[_IMAGE] * PATCHES), images=32, questions=8, emphasis=_EMPHASIS),
+        Hyperparameters(steps=8_000, rate=2e-3, warm=300, grounded=0.5),
     ),
     "demo-blip2": Demo(
         build_blip2,
         blip2_processor,
         Size(),
         _query_cells(),
-        Recipe(prefix=(*[_IMAGE] * QUERIES, _BOS), pictures=32, questions=8, emphasis=_EMPHASIS),
-        Plan(steps=7_000, rate=1.5e-3, warm=300, grounded=0.5),
+        Recipe(prefix=(*[_IMAGE] * QUERIES, _BOS), images=32, questions=8, emphasis=_EMPHASIS),
+        Hyperparameters(steps=7_000, rate=1.5e-3, warm=300, grounded=0.5),
     ),
 }
 
@@ -100,13 +100,13 @@ def make(name: str, out: Path, seed: int, threads: int) -> None:
     started, demo = time.monotonic(), DEMOS[name]
     model = demo.build(demo.size)
     grounding = Grounding(demo.size.width, demo.cells_KI)
-    train(model, grounding, demo.recipe, demo.plan, seed, _progress(model, demo))
+    train(model, grounding, demo.recipe, demo.hyper, seed, _progress(model, demo))
     minutes = (time.monotonic() - started) / 60
     publish(name, model, out, Run(minutes, seed, threads))
 
 
 def publish(name: str, model: DemoModel, out: Path, run: Run) -> None:
-    """Round a trained model to fp16, measure it on the test split and write its folder, sums last."""
+    """Round a trained model to fp16, measure it and write its folder, checksums last."""
     demo = DEMOS[name]
     prefix = demo.recipe.prefix
     model.half().float()
@@ -116,8 +116,8 @@ def publish(name: str, model: DemoModel, out: Path, run: Run) -> None:
         captions=score(model, prefix, samples("test", 500, [CAPTION]))["all"],
     )
     save(model, demo.processor(), out)
-    write_card(out, name, model, demo.plan, demo.recipe, measured, run)
-    checkpoints.write_sums(out)
+    write_card(out, name, model, demo.hyper, demo.recipe, measured, run)
+    write_sums(out)
 
 
 def _progress(model: DemoModel, demo: Demo) -> Callable[[int], None]:

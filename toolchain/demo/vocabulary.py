@@ -1,4 +1,4 @@
-"""The demo's tokenizer: one token a word, built from the words that scenes and questions use."""
+"""The demo's tokenizer: one token per word of scenes and questions."""
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -9,7 +9,7 @@ PAD, BOS, EOS, UNKNOWN, IMAGE = "<pad>", "<bos>", "<eos>", "<unk>", "<image>"
 SPECIAL = (PAD, BOS, EOS, UNKNOWN, IMAGE)
 
 ANSWER = "answer:"
-"""What stands between a question and its answer."""
+"""The text between a question and its answer."""
 
 _QUESTION_WORDS = (
     *("what", "digit", "is", "the", "top", "bottom", "left", "right", "colour", "where", "how", "many", "digits", "are"),
@@ -18,14 +18,14 @@ _QUESTION_WORDS = (
 )
 
 VOCABULARY = (*SPECIAL, *WORDS, *COLOURS, *_QUESTION_WORDS)
-"""Every token, in the order of its id."""
+"""Every token, in the order of the ids."""
 
 VOCABULARY_SIZE = 80
 """Rows of the embedding: the vocabulary, padded to a multiple of 16."""
 
 
 def build_tokenizer(**extra: object) -> PreTrainedTokenizerFast:
-    """Return the word-level tokenizer: lower case, punctuation apart, `<bos>` before the text and nothing after it."""
+    """Return the word-level tokenizer: lower case, separate punctuation, `<bos>` before the text and nothing after it."""
     ids = {token: number for number, token in enumerate(VOCABULARY)}
     core = Tokenizer(models.WordLevel(vocab=ids, unk_token=UNKNOWN))
     core.normalizer = normalizers.Lowercase()
@@ -45,7 +45,7 @@ def build_tokenizer(**extra: object) -> PreTrainedTokenizerFast:
 
 
 def encode(text: str) -> list[int]:
-    """Tokenise as the tokenizer does, without `<bos>` and quickly, for words that are all in the vocabulary."""
+    """Tokenise quickly, without `<bos>`, a text whose words are all in the vocabulary."""
     return [_IDS[word] for word in text.translate(_APART).split()]
 
 

@@ -1,1 +1,1 @@
-"""Deploying: from a model in torch to graph descriptions and `deployment.json`, proven on the family's own processor."""
+"""Deploying: from a model in torch to graph descriptions and `deployment.json`, checked with the family's own processor."""

@@ -1,4 +1,4 @@
-"""Agreement: the exported graphs answer as transformers' own `generate` does, fed by the family's own processor.
+"""Agreement: the exported graphs generate the same tokens as transformers, from the family's own processor.
 
 Shapes: V vocabulary.
 """
@@ -22,12 +22,12 @@ from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.models.saved import SavedModel
 
 TOKENS = 32
-"""Longest answer that is compared."""
+"""Tokens of an answer that are compared."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Graphs on disk: how they are fed, the folder, what their files end in, and what runs one."""
+    """Graphs on disk: how they are fed, their folder, their files' suffix, and what runs one."""
 
     deployment: Deployment
     folder: Path
@@ -43,21 +43,21 @@ class Exported:
 
 
 def compare_answers(
-    model: nn.Module, checkpoint: SavedModel, exported: Exported, asked: Sequence[Sample], tolerance: float
+    model: nn.Module, saved: SavedModel, exported: Exported, asked: Sequence[Sample], tolerance: float
 ) -> dict[str, Any]:
-    """Ask the graphs and the model the same questions about images; return how many, and how many tokens agree.
+    """Ask the graphs and the model the same questions about images; return how many, and how many tokens were compared.
 
-    Both go on after the end of an answer, so that a short one proves as much as a long one. Greedy decoding turns a tie that
-    rounding breaks into another answer, so a token may differ where the model's own logits for both are within `tolerance`
-    of the largest.
+    Both generate beyond the end of an answer, so that short answers prove as much as long ones. Where two logits are all
+    but equal, rounding decides which token greedy decoding takes: a token may differ where the model's own logits of both
+    are within `tolerance` of the largest.
 
     Raises:
-        CheckFailed: a token differs elsewhere.
+        CheckFailed: any other token differs.
     """
-    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
+    encoder = Encoder(saved.load_processor(), saved.family, model)
     endless = replace(exported, deployment=exported.deployment.model_copy(update={"stop_ids": ()}))
     tokens = ties = 0
-    with endless.open(checkpoint.folder) as graphs:
+    with endless.open(saved.folder) as graphs:
         for sample in asked:
             expected, logits = greedy(model, encoder, sample, stop=False)
             found = graphs.generate(sample.load_images(), sample.question, max_new_tokens=TOKENS).tokens
@@ -71,7 +71,7 @@ def greedy(
 ) -> tuple[list[int], list[NDArray[np.float32]]]:
     """Return transformers' own greedy answer as token ids, and the logits (V) that each was chosen from.
 
-    Without `stop` it goes on after the answer's end, up to the limit.
+    Without `stop` it continues after the end of the answer, up to the limit.
     """
     config: Any = model.config
     never = config.get_text_config().vocab_size  # no token has this number
@@ -95,7 +95,7 @@ def greedy(
 def _check_same(
     sample: Sample, expected: list[int], found: list[int], logits: list[NDArray[np.float32]], tolerance: float
 ) -> int:
-    """Return 0 for equal answers, 1 for answers that part at a tie."""
+    """Return 0 for equal answers, 1 for answers that differ at a tie."""
     if expected == found:
         return 0
     pairs = enumerate(zip(expected, found, strict=False))

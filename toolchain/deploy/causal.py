@@ -28,11 +28,11 @@ class Cache:
 
     @property
     def names(self) -> list[str]:
-        """The names of its tensors, in their order: `0.key`, `0.value`, `1.key`, ..."""
+        """The names of its tensors in order: `0.key`, `0.value`, `1.key`, ..."""
         return [f"{index}.{kind}" for index in range(self.layers) for kind in ("key", "value")]
 
     def empty(self, batch: int) -> list[Tensor]:
-        """Return a cache of no tokens: keys and values (B, K, 0, E) of every layer."""
+        """Return an empty cache: keys and values (B, K, 0, E) of every layer."""
         return [torch.zeros(batch, self.heads, 0, self.head_size) for _ in self.names]
 
 
@@ -66,5 +66,5 @@ class Decoder(nn.Module):
 
 
 def cache_keyword(language_model: nn.Module) -> str:
-    """Return the keyword by which a model takes its cache: `cache` since transformers 5.24, `past_key_values` before."""
+    """Return a model's keyword for its cache: `cache` since transformers 5.24, `past_key_values` before."""
     return "cache" if "cache" in inspect.signature(language_model.forward).parameters else "past_key_values"

@@ -1,4 +1,4 @@
-"""A model made ready for a backend: its graphs described, with the sparsity that they promise, and how they are fed."""
+"""A model ready for a backend: its graph descriptions, with the sparsity that they promise, and how they are fed."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -24,9 +24,9 @@ from vlmc.toolchain.models.saved import SavedModel
 
 @dataclass(frozen=True)
 class Deployed:
-    """Graph descriptions, what the runtime must know to feed them, and the pruned layers that no graph runs.
+    """Graph descriptions, what the runtime needs to feed them, and the pruned layers that are in no graph.
 
-    `questions` are the probes that the model can be asked: about one image, and about two where it looks at several.
+    `questions` are the probes for the model: about one image, and about two if it takes several.
     """
 
     deployment: Deployment
@@ -35,21 +35,21 @@ class Deployed:
     questions: list[Sample]
 
 
-def deploy(checkpoint: SavedModel, model: nn.Module, layers: Mapping[str, Layer]) -> Deployed:
-    """Describe a model's graphs, with example inputs from its own processor on probe images of several shapes.
+def deploy(saved: SavedModel, model: nn.Module, layers: Mapping[str, Layer]) -> Deployed:
+    """Describe a model's graphs, with example inputs from its own processor for probe images of several shapes.
 
     Raises:
-        InputError: vlmc cannot export such a model, or its prompt or processor cannot be used.
+        InputError: vlmc cannot export such a model, or cannot use its prompt or processor.
     """
-    family = checkpoint.family
+    family = saved.family
     wiring = family.wiring(model)
     if wiring is None:
         raise InputError(
             f"vlmc cannot export a {family.name} model yet: it exports {', '.join(exported_names())}; "
-            f"transformers loads {checkpoint.folder} as any other model"
+            f"transformers loads {saved.folder} as any other model"
         )
-    deployment = describe(family, wiring, model, checkpoint.load_processor())
-    process = processing.find(checkpoint.folder, deployment)
+    deployment = describe(family, wiring, model, saved.load_processor())
+    process = processing.find(saved.folder, deployment)
     several = deployment.max_images != 1
     questions = [*probes(), *([pair()] if several else [])]
     batches = [process([_request(deployment, sample) for sample in some]) for some in (questions[:1], questions[1:])]
@@ -69,7 +69,7 @@ def _with_promises(
     layers: Mapping[str, Layer],
     questions: list[Sample],
 ) -> Deployed:
-    """Add to each graph the patterns of those pruned layers that it runs."""
+    """Add to each graph the patterns of the pruned layers that it runs."""
     unreached, promising = set(layers), []
     for spec in specs:
         names = reached(spec, model, layers)

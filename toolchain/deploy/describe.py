@@ -18,7 +18,7 @@ def describe(family: Family, wiring: Wiring, model: nn.Module, processor: Proces
     """Return how a model is fed.
 
     Raises:
-        InputError: the model has no usable prompt, or names no token that ends an answer.
+        InputError: the model has no usable prompt, or no token that ends an answer.
     """
     config: Any = model.config
     prompt, several = _prompt(family, wiring, processor)
@@ -36,7 +36,7 @@ def describe(family: Family, wiring: Wiring, model: nn.Module, processor: Proces
 
 
 def image_pipeline(images: Any) -> ImagePipeline | None:
-    """Read the steps of an image processor; None where it does what the numpy pipeline cannot repeat."""
+    """Read the steps of an image processor; None: the numpy pipeline lacks one of them."""
     settings = images.to_dict()
     size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
     resize = _resize(size)
@@ -60,18 +60,18 @@ def _processor(family: Family, wiring: Wiring, model: nn.Module, processor: Proc
 
 
 def _count_tokens(family: Family, model: nn.Module, processor: Processor) -> int:
-    """Return how many tokens an image takes, counted in what the processor makes of one."""
+    """Return how many tokens an image takes, counted in the processor's output for one."""
     config: Any = model.config
     text = family.prompt(processor).replace(QUESTION, "what")
     count = int((processor(images=image(0), text=text, return_tensors="np")["input_ids"] == config.image_token_id).sum())
     if count == 0:
-        raise InputError(f"the model's processor gives an image no token {config.image_token_id}, which the model looks for")
+        raise InputError(f"the model's processor gives an image no token {config.image_token_id}, which the model expects")
     return count
 
 
 def _prompt(family: Family, wiring: Wiring, processor: Processor) -> tuple[Prompt, bool]:
-    """Return how the model is asked, and whether about several images too."""
-    slot, text = family.picture_token(processor), family.prompt(processor)
+    """Return how a question becomes input, and whether it may be about several images."""
+    slot, text = family.image_token(processor), family.prompt(processor)
     unit: str | None = slot
     if wiring.place == "front":
         question = _IMAGES + text
@@ -89,15 +89,15 @@ def _prompt(family: Family, wiring: Wiring, processor: Processor) -> tuple[Promp
 
 
 def _unit(family: Family, processor: Processor, one: str) -> str | None:
-    """Return what each image takes in the prompt; None where the model's template cannot show two."""
+    """Return what each image takes in the prompt; None: the model's template cannot show two."""
     try:
-        return _repeated(one, family.picture_token(processor), family.prompt(processor, 2))
+        return _repeated(one, family.image_token(processor), family.prompt(processor, 2))
     except InputError:
         return None
 
 
 def _repeated(one: str, slot: str, two: str) -> str | None:
-    """Return the piece around the slot that a second image repeats in the prompt; None where it is not repeated as it is."""
+    """Return the text around the slot that a second image repeats in the prompt; None: it is not repeated unchanged."""
     size, place = len(two) - len(one), one.index(slot)
     for start in range(max(0, place + len(slot) - size), place + 1):
         piece = one[start : start + size]

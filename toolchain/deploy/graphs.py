@@ -1,4 +1,4 @@
-"""Graph descriptions: the modules of a wiring, with inputs as they really come from the family's own processor.
+"""Graph descriptions: the modules of a wiring, with real inputs from the family's own processor.
 
 Shapes: B batch, S new tokens, P past tokens, T = P + S, D hidden size, N image features, X tiles or patches.
 """
@@ -20,19 +20,19 @@ from vlmc.toolchain.deploy.causal import Cache, Decoder
 from vlmc.toolchain.deploy.wiring import Wiring
 
 LONGEST = 4096
-"""Tokens that engines are built for at most, where the model takes more."""
+"""The most tokens that engines are built for, if the model takes more."""
 
 ANSWER = 32
-"""Tokens of an answer, added to the longest probe for the length that engines are tuned for."""
+"""Tokens of an answer, added to the prompt's for the length that engines are tuned for."""
 
 ROWS = {0: Axis("batch", 1, 1, 8)}
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What graph descriptions are made from; `batches` are probes as the runtime's processing gives them.
+    """What graph descriptions are made from; `batches` are probes from the runtime's processing.
 
-    The first batch is one question about one image, the second has several rows of unlike lengths.
+    The first batch is one question about one image, the second has several rows of different lengths.
     """
 
     model: nn.Module
@@ -42,7 +42,7 @@ class Sources:
 
     @property
     def embedding(self) -> nn.Embedding:
-        """The language model's table of tokens."""
+        """The language model's token embedding."""
         table: nn.Embedding = self.model.get_input_embeddings()  # type: ignore[operator]
         return table
 
@@ -53,7 +53,7 @@ class Sources:
 
     @property
     def optimum(self) -> int:
-        """The length to tune for: a question about an image, and its answer. Sparse kernels win only where rows are many."""
+        """The length to tune for: a question about an image, and its answer. Sparse kernels gain only with many rows."""
         prompt: int = self.batches[0].ids_BS.shape[1]
         return min(self.limit, prompt + ANSWER)
 
@@ -95,7 +95,7 @@ def _embedding(sources: Sources) -> GraphSpec:
 
 
 def _decoder(sources: Sources) -> GraphSpec:
-    """Describe the decoder; see `Decoder.forward` for the shapes. Its cases carry caches that the model itself made."""
+    """Describe the decoder; see `Decoder.forward` for the shapes. Its cases have caches that the model itself made."""
     config: Any = sources.model.config
     cache = Cache.of(config.get_text_config(decoder=True))
     module = Decoder(sources.wiring.language, sources.wiring.head).eval()
@@ -123,9 +123,9 @@ def _decoder(sources: Sources) -> GraphSpec:
 
 @torch.no_grad()
 def _decoder_cases(sources: Sources, module: Decoder, cache: Cache) -> list[list[Tensor]]:
-    """Return inputs as they come while answering: prompts, the token after them, several at once, rows filled up.
+    """Return inputs as in generation: prompts, the token after them, several tokens at once, padded rows.
 
-    No row begins with a token that is masked: torch and ONNX Runtime need not agree on a row that sees nothing.
+    No row begins with a masked token: torch and ONNX Runtime need not agree on a row that attends to nothing.
     """
 
     def prompt(batch: Batch) -> list[Tensor]:
@@ -145,7 +145,7 @@ def _decoder_cases(sources: Sources, module: Decoder, cache: Cache) -> list[list
 
 
 def _embed(sources: Sources, batch: Batch) -> Tensor:
-    """Return the embeddings (B, S, D) of a batch's tokens, the images' features in the places of theirs."""
+    """Return the embeddings (B, S, D) of a batch's tokens, with the images' features in place of theirs."""
     wanted = list(signature(sources.wiring.vision.forward).parameters)
     ids_BS = torch.from_numpy(batch.ids_BS)
     embeds_BSD: Tensor = sources.embedding(ids_BS).detach()
@@ -158,5 +158,5 @@ def _embed(sources: Sources, batch: Batch) -> Tensor:
 def _tensors(arrays: Mapping[str, np.ndarray[Any, Any]], wanted: Sequence[str]) -> dict[str, Tensor]:
     missing = [name for name in wanted if name not in arrays]
     if missing:
-        raise InputError(f"the model's processor gives no {missing[0]}, which its vision encoder needs")
+        raise InputError(f"the model's processor returns no {missing[0]}, which its vision encoder needs")
     return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in wanted}

@@ -1,4 +1,4 @@
-"""Which of a model's layers a graph really runs: found in the graph of autograd."""
+"""Which of a model's layers a graph really runs, found in the autograd graph."""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -10,9 +10,9 @@ from vlmc.exporters.graphs import GraphSpec
 
 
 def reached(spec: GraphSpec, model: nn.Module, layers: Iterable[str]) -> dict[str, str]:
-    """Map Linear layers by their names inside the graph's module to their names in the model, out of `layers`.
+    """Map Linear layers' names inside the graph's module to their names in the model, out of `layers`.
 
-    A layer whose weight no output depends on is left out: LLaVA reads its vision tower before the last block.
+    A layer whose weight no output depends on is left out: LLaVA takes its features before the tower's last block.
     """
     names = {id(model.get_submodule(name)): name for name in layers}
     inside = {name: module for name, module in spec.module.named_modules() if id(module) in names}
@@ -22,7 +22,7 @@ def reached(spec: GraphSpec, model: nn.Module, layers: Iterable[str]) -> dict[st
 
 
 def _used(spec: GraphSpec, weights: Iterable[nn.Parameter]) -> set[int]:
-    """Return the ids of the weights that the outputs for the example depend on, found in the graph of autograd."""
+    """Return the ids of the weights that the outputs for the example depend on."""
     asked = {weight: weight.requires_grad for weight in weights}
     for weight in asked:
         weight.requires_grad_(True)

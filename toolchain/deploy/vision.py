@@ -1,4 +1,4 @@
-"""Vision encoders as graphs: tower and what stands between it and the language model, without what a trace would fix.
+"""Vision encoders as graphs: the tower and what lies between it and the language model, with nothing fixed by tracing.
 
 Shapes: X images or tiles, C channels, H height, W width, N patches or image tokens, D hidden size.
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class ProjectedTower(nn.Module):
-    """LLaVA: tower and projector one after the other; `get_image_features` would fix the batch in the graph."""
+    """LLaVA: tower, then projector; `get_image_features` would fix the batch size in the graph."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class QueryingTower(nn.Module):
 
 
 class ShuffledTower(nn.Module):
-    """InternVL: tower, pixel shuffle, projector, over tiles that do not know of each other."""
+    """InternVL: tower, pixel shuffle and projector, over independent tiles."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class ShuffledTower(nn.Module):
 
 
 class ConnectedTower(nn.Module):
-    """Idefics3 and SmolVLM: tower and connector, over whole tiles: those that only fill up a batch never come here."""
+    """Idefics3 and SmolVLM: tower and connector, over real tiles: those that only pad a batch are dropped before."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -81,9 +81,9 @@ class ConnectedTower(nn.Module):
 
 
 class PatchTower(nn.Module):
-    """Qwen2.5-VL: patches of all images in one row; who attends to whom is a mask, made of their images' numbers.
+    """Qwen2.5-VL: patches of all images in one sequence; a mask from the patches' image and window numbers guides attention.
 
-    The model itself sorts the patches by window and splits them at lengths that a graph would fix.
+    The model itself sorts patches by window and splits them at lengths that tracing would fix.
     """
 
     def __init__(self, model: Any) -> None:
@@ -122,7 +122,7 @@ def shuffle(states_XND: Tensor, ratio: float) -> Tensor:
 
 
 def _same(numbers_N: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask (N, N) to add to attention's scores: 0 between equal numbers, the type's lowest value elsewhere."""
+    """Return a mask (N, N) to add to the attention scores: 0 between equal numbers, the type's lowest value elsewhere."""
     apart = (numbers_N[:, None] != numbers_N[None]).to(dtype)
     return apart * torch.finfo(dtype).min
 

@@ -1,4 +1,4 @@
-"""Wiring: what a family says of how it is deployed. The rest is found in the model, its processor and its graphs."""
+"""Wiring: what a family declares for its deployment. The rest is read from the model and its processor."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,9 +12,9 @@ from vlmc.runtime.deployment import Patches, Tiles
 class Wiring:
     """The modules that become graphs, and how they are fed.
 
-    `vision` gives the image features from inputs named as its arguments: those that the processor makes, or that the runtime
-    adds for patches. `head` gives logits from the language model's last hidden state; None: it gives logits itself.
-    `constant`: every image takes the same number of tokens, so the numpy pipeline may serve where it knows the image
+    `vision` returns the image features; its arguments are named as the arrays that the processor returns, or that the
+    runtime adds for patches. `head` maps the language model's last hidden state to logits; None: it returns logits itself.
+    `constant`: every image takes the same number of tokens, so the numpy pipeline can be used if it has the image
     processor's steps. `place` and `max_images` are as in `deployment.json`.
     """
 

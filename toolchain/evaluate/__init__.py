@@ -1,4 +1,4 @@
-"""Evaluation: how many questions a model answers right, and how that compares with its dense twin."""
+"""Evaluation: the accuracy of a model, beside that of its dense twin."""
 
 from vlmc.toolchain.evaluate.accuracy import Accuracy, answer_all, evaluate, score
 

@@ -1,9 +1,7 @@
-"""Accuracy on questions with short answers: exact match after folding case, white space and a final full stop."""
+"""Accuracy on questions with short answers: exact match, ignoring case, white space and a final full stop."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from threading import Event
 
 import torch
 from torch import nn
@@ -16,7 +14,7 @@ from vlmc.toolchain.machine.progress import Progress, Task
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Fractions of right answers: overall and by kind of question, with the number of questions."""
+    """Fractions of right answers, overall and by kind of question, and the number of questions."""
 
     overall: float
     by_kind: dict[str, float]
@@ -26,14 +24,14 @@ class Accuracy:
 def evaluate(
     model: nn.Module, encoder: Encoder, samples: Sequence[Sample], progress: Progress, *, title: str, batch: int = 64
 ) -> Accuracy:
-    """Ask every question and score the answers."""
+    """Answer every question and score the answers."""
     asked: list[Sample] = []
     answers = answer_all(model, encoder, samples, progress, title=title, batch=batch, asked=asked)
     return score(asked, answers)
 
 
 def score(samples: Sequence[Sample], answers: Sequence[str]) -> Accuracy:
-    """Compare given answers with the expected ones."""
+    """Compare answers with the expected ones."""
     right = [fold(sample.answer) == fold(answer) for sample, answer in zip(samples, answers, strict=True)]
     kinds = sorted({sample.kind for sample in samples})
     by_kind = {kind: [hit for sample, hit in zip(samples, right, strict=True) if sample.kind == kind] for kind in kinds}
@@ -45,7 +43,7 @@ def score(samples: Sequence[Sample], answers: Sequence[str]) -> Accuracy:
 
 
 def fold(answer: str) -> str:
-    """Return the answer as it is compared."""
+    """Normalise an answer for the comparison."""
     return " ".join(answer.casefold().split()).removesuffix(".").rstrip()
 
 
@@ -61,28 +59,20 @@ def answer_all(
 ) -> list[str]:
     """Answer greedily, batch by batch; `asked` is filled with the samples, without their images.
 
-    Of the samples, and of what the processor makes of them, no more is held than a few batches. A thread beside the model's
-    encodes what comes next, and turns tokens into text: processors are not made for several threads.
+    Only a few batches are in memory at a time.
     """
-    answers: list[Future[list[str]]] = []
-    with progress.task(title, len(samples)) as bar, ThreadPoolExecutor(1) as aside:
-        stopped = Event()
-        coming = windows(samples, encoder, batch, stopped)
-        following = aside.submit(next, coming, None)
-        try:
-            while (some := following.result()) is not None:
-                following = aside.submit(next, coming, None)
-                if asked is not None:
-                    asked += [replace(sample, images=()) for sample in some.samples]
-                answers.append(aside.submit(_decode, encoder, _answer(model, encoder, some.encoded, batch, bar)))
-        finally:
-            stopped.set()
-    return [text for future in answers for text in future.result()]
+    answers: list[str] = []
+    with progress.task(title, len(samples)) as bar:
+        for some in windows(samples, encoder, batch):
+            if asked is not None:
+                asked += [replace(sample, images=()) for sample in some.samples]
+            answers += _decode(encoder, _answer(model, encoder, some.encoded, batch, bar))
+    return answers
 
 
 @torch.inference_mode()
 def _answer(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded], size: int, bar: Task) -> list[list[int]]:
-    """Return the answers' tokens, generated in batches of questions of about one length."""
+    """Return the answers' tokens, generated in batches of questions of similar length."""
     answers: list[list[int]] = [[] for _ in encoded]
     for batch in batches([shape(encoder, item) for item in encoded], size):
         for index, tokens in zip(batch, _generate(model, encoder, [encoded[index] for index in batch]), strict=True):
@@ -93,18 +83,18 @@ def _answer(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded], size
 
 def _generate(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded]) -> list[list[int]]:
     device = next(model.parameters()).device
-    feed = {name: tensor.to(device) for name, tensor in stack(encoder, encoded).items()}
+    inputs = {name: tensor.to(device) for name, tensor in stack(encoder, encoded).items()}
     tokens = model.generate(  # type: ignore[operator]
-        **feed,
+        **inputs,
         do_sample=False,
         num_beams=1,
         max_new_tokens=min(shape(encoder, item).room for item in encoded),
         eos_token_id=list(encoder.end_ids),
         pad_token_id=encoder.end_ids[0],
     )
-    length = feed["input_ids"].shape[1]
-    if tokens.shape[1] >= length and torch.equal(tokens[:, :length], feed["input_ids"]):
-        tokens = tokens[:, length:]  # some families give the question back before the answer
+    length = inputs["input_ids"].shape[1]
+    if tokens.shape[1] >= length and torch.equal(tokens[:, :length], inputs["input_ids"]):
+        tokens = tokens[:, length:]  # some families return the question before the answer
     found: list[list[int]] = tokens.tolist()
     return found
 

@@ -1,12 +1,11 @@
-"""Questions in batches: bounded in memory, and answered as each of them is alone.
+"""Batches of questions: bounded in memory, with the same answers as one by one.
 
-A decoder goes on where its input ends, so shorter questions are padded on the left there, where the attention mask hides
-it; an encoder's are padded on the right. Shapes: T tokens of a question.
+A decoder continues at the end of its input, so its shorter questions are padded on the left, under the attention mask; an
+encoder's are padded on the right. Shapes: T tokens of a question.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from threading import Event
 from typing import NamedTuple
 
 import torch
@@ -17,31 +16,29 @@ from vlmc.toolchain.data.sample import Sample
 
 MAX_NEW_TOKENS = 32
 BATCHES, BYTES = 4, 256 << 20
-"""What is encoded at a time: so many batches, or so many bytes once they make a batch."""
+"""The most to encode at a time: batches, or bytes once they fill a batch."""
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
 class Window(NamedTuple):
-    """Some samples that follow each other, and what the processor makes of their questions."""
+    """Consecutive samples and their encoded questions."""
 
     samples: list[Sample]
     encoded: list[Encoded]
 
 
 class Shape(NamedTuple):
-    """How many tokens an answer may have, and how many its question has."""
+    """How many tokens an answer may have, and the length of its question in tokens."""
 
     room: int
     length: int
 
 
-def windows(samples: Sequence[Sample], encoder: Encoder, size: int, stopped: Event) -> Iterator[Window]:
-    """Yield the samples in their order, as many at a time as memory may hold for batches of `size`; no more once stopped."""
+def windows(samples: Sequence[Sample], encoder: Encoder, size: int) -> Iterator[Window]:
+    """Yield the samples in order, as many at a time as memory allows for batches of `size`."""
     window, held = Window([], []), 0
     for sample in samples:
-        if stopped.is_set():
-            return
         window.samples.append(sample)
         window.encoded.append(encoder.question(sample))
         held += sum(tensor.nbytes for tensor in window.encoded[-1].values())
@@ -54,13 +51,13 @@ def windows(samples: Sequence[Sample], encoder: Encoder, size: int, stopped: Eve
 
 
 def shape(encoder: Encoder, encoded: Encoded) -> Shape:
-    """Return what decides which questions may share a batch."""
+    """Return what determines which questions may share a batch."""
     room = encoder.room(encoded)
     return Shape(MAX_NEW_TOKENS if room is None else min(MAX_NEW_TOKENS, room), int(encoded["input_ids"].shape[1]))
 
 
 def batches(shapes: Sequence[Shape], size: int) -> list[list[int]]:
-    """Return the places of the questions by batch: those of one have the same room, and about the same length."""
+    """Return the indices of the questions by batch; a batch has one room and similar lengths."""
     order = sorted(range(len(shapes)), key=lambda place: shapes[place])
     groups = [list(group) for _, group in groupby(order, key=lambda place: shapes[place].room)]
     return [group[start : start + size] for group in groups for start in range(0, len(group), size)]

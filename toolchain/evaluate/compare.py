@@ -1,4 +1,4 @@
-"""eval: accuracy of an artifact beside its dense twin, and beside other artifacts of the same model."""
+"""eval: the accuracy of an artifact beside its dense twin and beside other models."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 
 from vlmc.runtime.artifact import CARD, Artifact, put_texts
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain import data
+from vlmc.toolchain import builtin, data
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
@@ -20,13 +20,13 @@ from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.adapters.files import FOLDER, attach_saved, load_adapter
+from vlmc.toolchain.repair.adapters import FOLDER, attach_saved, load_adapter
 from vlmc.toolchain.reporting.card import REPORT, card, is_marked, pruned_accuracy, refreshed
 from vlmc.toolchain.settings import EvalSettings
 
 
 def measure(
-    checkpoint: SavedModel,
+    saved: SavedModel,
     samples: Sequence[Sample],
     progress: Progress,
     *,
@@ -34,26 +34,27 @@ def measure(
     batch: int = 64,
     device: torch.device | None = None,
 ) -> Accuracy:
-    """Load a model and return its accuracy; an adapter that is not merged works where it sits."""
-    model, artifact = checkpoint.load(), checkpoint.artifact
+    """Load a model and return its accuracy, with its adapter if that is not merged yet."""
+    model, artifact = saved.load(), saved.artifact
     if artifact is not None and artifact.manifest.state == "adapted":
         attach_saved(model, load_adapter(artifact.root / FOLDER), load_masks(artifact.root, artifact.manifest))
-    encoder = Encoder(checkpoint.load_processor(), checkpoint.family, model)
+    encoder = Encoder(saved.load_processor(), saved.family, model)
     return evaluate(model.to(device), encoder, samples, progress, title=title, batch=batch)
 
 
 def compare(
     model: str, beside: Sequence[str], options: EvalSettings, progress: Progress, *, dense: str | None = None
 ) -> dict[str, Any]:
-    """Measure a model, its dense twin where it is an artifact, and others beside it, on the same questions.
+    """Measure a model, its dense twin if it is an artifact, and others beside it, on the same questions.
 
-    The result goes into the artifact as `reports/eval.json`, and its card shows it. `dense` names the dense twin where it
-    is not found by itself.
+    The result is written into the artifact as `reports/eval.json` and onto its card. `dense` names the dense twin if it
+    cannot be found.
 
     Raises:
-        InputError: a model or the data cannot be used, or two models would share a column's name.
+        InputError: a model or the data cannot be used, or two models have the same name.
     """
     main, device = SavedModel.find(model), choose_device(options.device)
+    options = builtin.with_usual_data(options, main.origin)
     samples = data.load(options, "test", options.count, check=True)
     columns = _columns(main, [SavedModel.find(name) for name in beside], dense)
     measured = {
@@ -63,7 +64,7 @@ def compare(
     before = pruned_accuracy(main.artifact.manifest) if main.artifact is not None else None
     found = {
         "data": named(options.data),
-        "split": options.split or ("test" if options.data == "demo" else None),
+        "split": options.split or ("test" if options.data in builtin.data_sets() else None),
         "count": len(samples),
         "models": {title: asdict(accuracy) for title, accuracy in measured.items()},
         "digests": {title: one.digest for title, one in columns.items()},
@@ -75,26 +76,26 @@ def compare(
 
 
 def record(artifact: Artifact, found: dict[str, Any], progress: Progress) -> None:
-    """Put an evaluation into the artifact and onto its card, of which what people wrote stays."""
+    """Write an evaluation into the artifact and onto its card; edits by people are kept."""
     texts, path = {REPORT: json.dumps(found, indent=2) + "\n"}, artifact.root / CARD
     text = _card(artifact, found)
     if text is None:
-        progress.notice(f"{path} is left as it is, for what vlmc wrote of measures was edited: they are in {REPORT}")
+        progress.notice(f"{path} is left unchanged, since its results were edited: the new results are in {REPORT}")
     else:
         texts[CARD] = text
     put_texts(artifact, texts)
 
 
 def _card(artifact: Artifact, found: dict[str, Any]) -> str | None:
-    """Return the card with an evaluation on it; None where it is to be left as it is."""
+    """Return the card with an evaluation on it; None if it must be left unchanged."""
     path = artifact.root / CARD
-    if not path.is_file() or (artifact.card_note is None and not is_marked(_read(path))):  # none, or an old vlmc's own
+    if not path.is_file() or (artifact.card_note is None and not is_marked(_read(path))):  # none, or an older vlmc's
         return card(artifact.manifest, found)
     return refreshed(_read(path), artifact.manifest, found)
 
 
 def _read(path: Path) -> str:
-    """Return the text with its line ends as they are; nothing where it is no text."""
+    """Return the text with its line ends unchanged, or an empty one if it is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
@@ -105,6 +106,6 @@ def _columns(main: SavedModel, beside: Sequence[SavedModel], dense: str | None) 
     columns = {"dense": find_dense(main.artifact, dense)} if main.artifact is not None else {}
     for one in (*beside, main):
         if one.title in columns:
-            raise InputError(f"two models would both be called {one.title}: rename one folder")
+            raise InputError(f"two models are called {one.title}: rename one of the folders")
         columns[one.title] = one
     return columns

@@ -1,4 +1,4 @@
-"""Trials: variants of one model, each made by the steps themselves and asked the same questions."""
+"""Trials: variants of one model, each made by vlmc's own steps and evaluated on the same questions."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from vlmc.toolchain.stages.prune import Prune
 
 @dataclass(frozen=True)
 class Trial:
-    """A variant made once: its accuracy, each step's seconds and measures, and the bytes of each part of its weights."""
+    """One variant: its accuracy, the seconds and measures of each step, and the bytes of its weights."""
 
     accuracy: Accuracy
     seconds: dict[str, float]
@@ -27,7 +27,7 @@ class Trial:
 
 
 class Stopwatch:
-    """Keeps the seconds of named steps."""
+    """Measures the seconds of named steps."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -41,36 +41,36 @@ class Stopwatch:
 
 
 class Trials:
-    """Questions a model and what is made of it; every variant starts from the checkpoint's own files."""
+    """Evaluates a model and variants of it; each variant starts from the model's own files."""
 
     def __init__(self, source: SavedModel, samples: Sequence[Sample]) -> None:
         self.source, self.samples = source, samples
 
     def dense(self) -> Trial:
-        """Question the model as it is."""
+        """Evaluate the dense model."""
         return self.question(self.source, Stopwatch())
 
     def pruned(self, options: PruneSettings, folder: Path, seed: int = 0) -> tuple[SavedModel, Trial]:
-        """Prune into `folder`, and question the result.
+        """Prune into `folder`, and evaluate the result.
 
         Raises:
-            InputError: the model cannot be pruned so, or `folder` is taken.
+            InputError: the model cannot be pruned with these options, or `folder` exists.
         """
         watch = Stopwatch()
         with watch.step("prune"):
             Prune(options, seed).run(self.source, folder)
-        checkpoint = SavedModel(folder.name, folder)
-        return checkpoint, self.question(checkpoint, watch)
+        saved = SavedModel(folder.name, folder)
+        return saved, self.question(saved, watch)
 
-    def question(self, checkpoint: SavedModel, watch: Stopwatch) -> Trial:
-        """Question a variant that took the watch's seconds to make."""
-        accuracy = measure(checkpoint, self.samples, Progress(quiet=True), title=checkpoint.name)
-        history = checkpoint.artifact.manifest.history if checkpoint.artifact is not None else ()
-        return Trial(accuracy, watch.seconds, weight_bytes(checkpoint), {step.stage: step.measures for step in history})
+    def question(self, saved: SavedModel, watch: Stopwatch) -> Trial:
+        """Evaluate a variant; the watch has the seconds of its steps."""
+        accuracy = measure(saved, self.samples, Progress(quiet=True), title=saved.name)
+        history = saved.artifact.manifest.history if saved.artifact is not None else ()
+        return Trial(accuracy, watch.seconds, weight_bytes(saved), {step.stage: step.measures for step in history})
 
 
-def weight_bytes(checkpoint: SavedModel) -> dict[str, int]:
-    """Return the bytes of a model's weights on disk, and of its masks where it has some."""
-    sizes = {path.name: path.stat().st_size for path in checkpoint.folder.glob("*.safetensors")}
+def weight_bytes(saved: SavedModel) -> dict[str, int]:
+    """Return the bytes of a model's weights on disk, and of its masks if it has any."""
+    sizes = {path.name: path.stat().st_size for path in saved.folder.glob("*.safetensors")}
     masks = sizes.pop("masks.safetensors", 0)
     return {"weights": sum(sizes.values())} | ({"masks": masks} if masks else {})

@@ -1,4 +1,4 @@
-"""Model families: one file each, found by what a model's config.json says."""
+"""Model families: one file each, found by a model's config.json."""
 
 from typing import Any
 
@@ -40,15 +40,15 @@ FAMILIES: dict[str, Family] = {family.name: family for family in _KNOWN}
 
 
 def exported_names() -> list[str]:
-    """Return the names of the families that vlmc exports and runs."""
+    """Return the names of the families that vlmc can export."""
     return [name for name, family in FAMILIES.items() if family.exportable]
 
 
 def find(config: dict[str, Any], where: str) -> Family:
-    """Return the family of a model by the content of its config.json; one that is found in the model where none is known.
+    """Return the family of a model by the content of its config.json; for an unknown one, a family discovered in the model.
 
     Raises:
-        InputError: the model cannot be worked with; the message lists those that vlmc knows.
+        InputError: vlmc does not support the model; the message lists the families that it knows.
     """
     model_type = config.get("model_type")
     kin = [family for family in FAMILIES.values() if family.model_type == model_type]
@@ -59,4 +59,4 @@ def find(config: dict[str, Any], where: str) -> Family:
         if not family.languages or language in family.languages:
             return family
     known = ", ".join(name for family in kin for name in family.languages)
-    raise InputError(f"{where} is a {model_type} model that speaks through {language!r}; vlmc knows it with {known}")
+    raise InputError(f"{where} is a {model_type} model with a {language!r} language model; vlmc knows it with {known}")

@@ -1,4 +1,4 @@
-"""What vlmc must know of a model family: which layers may be pruned, where they sit, how to ask and how to deploy."""
+"""What vlmc must know of a model family: its prunable layers, where they are, its prompts, and how to deploy it."""
 
 from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ SLOT = "<image>"
 class Tower:
     """A stack of transformer blocks that run one after the other.
 
-    `path` is a glob for the name of its ModuleList: transformers renames what lies above it from release to release.
-    `mixed`: its input holds visual tokens beside those of the text.
+    `path` is a glob of the name of its ModuleList: transformers renames the modules above it from release to release.
+    `mixed`: its input has visual tokens beside text tokens.
     """
 
     part: Part
@@ -34,48 +34,48 @@ class Tower:
 
 
 class Family(ABC):
-    """One kind of vision-language model, such as LLaVA; stateless. A new family is one file with one of these."""
+    """One kind of vision-language model, such as LLaVA; stateless. A new family is one file with one subclass."""
 
-    name: str  # what vlmc calls it: the model type, and the language model where that makes a difference
+    name: str  # the model type, and the language model where that makes a difference
     model_type: str  # transformers' config.model_type
-    languages: tuple[str, ...] = ()  # config.text_config.model_type of those that it knows; none named: any
-    towers: tuple[Tower, ...]  # in the order in which they run; every Linear inside may be pruned
-    interface: tuple[str, ...]  # globs of the Linear layers between the towers: never pruned, adapted by LoRA
-    encoder_decoder: bool = False  # the language model reads the question by an encoder, and writes by a decoder
-    documented: str | None = None  # the model cards' prompt, for checkpoints that bring no chat template
-    needs_image: bool = False  # the processor takes no text alone
-    answer_type: int = 0  # of the answer's tokens, in `token_type_ids`
+    languages: tuple[str, ...] = ()  # config.text_config.model_type of the known ones; empty: any
+    towers: tuple[Tower, ...]  # in order of execution; every Linear inside may be pruned
+    interface: tuple[str, ...]  # globs of the Linear layers between the towers: not pruned, adapted by LoRA
+    encoder_decoder: bool = False  # the language model has an encoder for the question and a decoder for the answer
+    documented: str | None = None  # the prompt of the model cards, for models without a chat template
+    needs_image: bool = False  # the processor does not accept text alone
+    answer_type: int = 0  # the `token_type_ids` of the answer's tokens
     own_processor: OwnProcessor = OwnProcessor()  # how transformers loads its processor: for images, and without torch
-    notice: str | None = None  # what the user must be told before such a model is pruned
+    notice: str | None = None  # a notice to the user before such a model is pruned
 
     def load_processor(self, folder: Path) -> Processor:
-        """Load the model's own processor: its tokenizer and its picture pipeline."""
+        """Load the model's own processor: its tokenizer and its image pipeline."""
         return load_processor(folder, self.own_processor)
 
-    def picture_token(self, processor: Processor) -> str:
-        """Return what stands for an image in the processor's text."""
+    def image_token(self, processor: Processor) -> str:
+        """Return the token of an image in the processor's text."""
         return str(processor.image_token)
 
     def prompt(self, processor: Processor, images: int = 1, question: str = prompting.QUESTION, system: str = "") -> str:
-        """Return the text that the processor takes; `{prompt}` stands for the question where none is given.
+        """Return the text for the processor; `{prompt}` takes the place of a question that is not given.
 
-        The question has a mark for each image, or none: then they come first. Where the chat template, or the prompt that is
-        documented, has a place of its own for the images, they go there.
+        The question has a mark for each image, or none: then the images come first, or where the chat template or the
+        documented prompt has its own place for them.
 
         Raises:
-            InputError: the model takes no so many images or no system turn, its chat template cannot be used, or it has none
-                and no prompt is documented.
+            InputError: the model does not take that many images or a system turn, or its chat template cannot be used or is
+                missing without a documented prompt.
         """
         if not images and self.needs_image:
-            raise InputError(f"a {self.name} model takes no question without an image")
-        token = self.picture_token(processor)
+            raise InputError(f"a {self.name} model cannot answer a question without an image")
+        token = self.image_token(processor)
         text = self.template(processor, prompting.pieces_of(question, images, token), system)
         if text.count(token) != images:
-            raise InputError(f"the model's chat template has {text.count(token)} slots for {images} images")
+            raise InputError(f"the model's chat template has {text.count(token)} places for {images} images")
         return text
 
     def template(self, processor: Processor, asked: Sequence[prompting.Piece], system: str = "") -> str:
-        """Return the chat template rendered for a question, or the documented prompt where there is none.
+        """Render the chat template for a question, or else the documented prompt.
 
         Raises:
             InputError: the template cannot be used, or there is neither.
@@ -84,48 +84,46 @@ class Family(ABC):
         if text is not None:
             return text
         if self.documented is None:
-            raise InputError(
-                f"this {self.name} model brings no chat template: put chat_template.jinja beside its config.json"
-            )
+            raise InputError(f"this {self.name} model has no chat template: put chat_template.jinja beside its config.json")
         if system and "{system}" not in self.documented:
-            raise InputError(f"a {self.name} model without a chat template takes no system turn")
-        images = self.picture_token(processor) * asked.count(prompting.IMAGE)
+            raise InputError(f"a {self.name} model without a chat template cannot take a system turn")
+        images = self.image_token(processor) * asked.count(prompting.IMAGE)
         question = "".join(piece.get("text", "") for piece in asked).strip()
         return self.documented.format(images=images, prompt=question, system=f"{system} " if system else "")
 
     def joint(self, prompt: str) -> str | None:
-        """Return what stands between prompt and answer; None where the answer's tokens do not depend on the prompt."""
+        """Return the text between prompt and answer; None if the answer's tokens do not depend on the prompt."""
         return None if self.encoder_decoder else "" if prompt[-1:].isspace() else " "
 
     def end_ids(self, model: nn.Module, processor: Processor) -> tuple[int, ...]:
-        """Return the tokens that end an answer, first the one that the chat template itself writes after answers.
+        """Return the tokens that end an answer, first the one that the chat template writes after answers.
 
         Raises:
-            InputError: the model names none.
+            InputError: the model does not name any.
         """
         ends = prompting.stop_ids(*self.generation_configs(model))
         written = [token for token in prompting.after_answers(processor) if token in ends]
         return tuple(dict.fromkeys([*written[:1], *ends]))
 
     def generation_configs(self, model: nn.Module) -> tuple[Any, ...]:
-        """Return the configurations that may say which tokens end an answer, the one that wins first."""
+        """Return the configurations that may name the end tokens, in order of precedence."""
         some: Any = model
         return some.generation_config, some.config.get_text_config()
 
     def max_positions(self, model: nn.Module) -> int | None:
-        """Return how many tokens the language model takes, None where it sets no limit."""
+        """Return the longest input of the language model in tokens, None without a limit."""
         some: Any = model
         found: int | None = getattr(some.config.get_text_config(), "max_position_embeddings", None)
         return found
 
-    def visual_tokens(self, model: nn.Module, feed: Mapping[str, Tensor]) -> Tensor:
-        """Return which tokens of the language model's input are visual: boolean (B, T); `feed` is the model's input."""
+    def visual_tokens(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return a boolean mask (B, T) of the visual tokens in the language model's input; `inputs` are the model's."""
         some: Any = model
-        found: Tensor = feed["input_ids"] == some.config.image_token_id
+        found: Tensor = inputs["input_ids"] == some.config.image_token_id
         return found
 
     def wiring(self, model: nn.Module) -> Wiring | None:
-        """Return how the model becomes graphs; None where vlmc cannot export it yet."""
+        """Return how the model becomes graphs; None if vlmc cannot export it yet."""
         return None
 
     @property
@@ -137,7 +135,7 @@ class Family(ABC):
         """Return the tower's blocks with their full names, in order."""
         stacks = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and fnmatchcase(n, tower.path)]
         if len(stacks) != 1:
-            raise InputError(f"this {self.name} model has {len(stacks)} stacks called {tower.path}, expected one")
+            raise InputError(f"this {self.name} model has {len(stacks)} stacks called {tower.path}, but should have one")
         path, stack = stacks[0]
         return [(f"{path}.{name}", block) for name, block in stack.named_children()]
 

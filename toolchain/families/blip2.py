@@ -11,7 +11,7 @@ from vlmc.toolchain.families.base import Tower
 from vlmc.toolchain.families.qformer import QueryingFamily
 
 DOCUMENTED = "Question: {prompt} Answer:"
-"""BLIP-2's prompt for questions, as its model cards give it; its checkpoints bring no chat template."""
+"""BLIP-2's prompt for questions, as its model cards give it; its models have no chat template."""
 
 
 class Blip2(QueryingFamily):

@@ -1,4 +1,4 @@
-"""A family for models that vlmc has none for: what must be known of such a model is found in the model itself."""
+"""A family for models that vlmc does not know: everything it needs is found in the model itself."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ _OTHER = {"audio", "speech", "talker", "video"}
 
 
 class Discovered(Family):
-    """A model of an unknown type: its largest stack of blocks named as vision, and its largest other one.
+    """A model of an unknown type: its towers are the largest stack of blocks with a vision name, and the largest other one.
 
-    The interface is what lies outside both towers, and what is named as standing between them.
+    The interface is what is outside both towers, and modules named like a projector or connector.
     """
 
     def __init__(self, model_type: str, model: nn.Module, known: str) -> None:
@@ -30,34 +30,34 @@ class Discovered(Family):
         self.known = known
         found = {part: max(stacks, key=_size) for part, stacks in _stacks(model).items()}
         if Part.LANGUAGE not in found:
-            raise InputError(f"no language model is found in this {model_type!r} model; vlmc knows {known}")
+            raise InputError(f"this {model_type!r} model has no language model that vlmc can find; vlmc knows {known}")
         paths = {id(module): name for name, module in model.named_modules()}
         self.towers = tuple(Tower(part, paths[id(found[part])]) for part in (Part.VISION, Part.LANGUAGE) if part in found)
         self.interface = tuple(_between(model, [tower.path for tower in self.towers]))
         listed = ", ".join(f"{tower.path} ({tower.part}, {len(found[tower.part])} blocks)" for tower in self.towers)
         self.notice = (
-            f"vlmc has no family for {model_type!r}: pruning the Linear layers of {len(found)} "
-            f"stack{'s' if len(found) > 1 else ''} found in it: {listed}"
+            f"vlmc does not know {model_type!r}: it prunes the Linear layers of {len(found)} "
+            f"stack{'s' if len(found) > 1 else ''} that it found: {listed}"
         )
 
     def load_processor(self, folder: Path) -> Processor:
         processor = super().load_processor(folder)
         if vars(processor).get("image_token") is None:
-            raise InputError(f"this {self.name!r} model brings no processor for pictures in a text; vlmc knows {self.known}")
+            raise InputError(f"this {self.name!r} model has no processor for images in a text; vlmc knows {self.known}")
         return processor
 
     def template(self, processor: Processor, asked: Sequence[Piece], system: str = "") -> str:
         if not processor.chat_template:
-            raise InputError(f"this {self.name!r} model brings no chat template to ask it by; vlmc knows {self.known}")
+            raise InputError(f"this {self.name!r} model has no chat template; vlmc knows {self.known}")
         return super().template(processor, asked, system)
 
 
 def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
-    """Build a model without weights from the content of its config.json, and return the family that it seems to be.
+    """Build a model without weights from the content of its config.json, and discover its family.
 
     Raises:
-        InputError: transformers has no such model, or no language model is found in it; the message gives `known`.
-        EnvironmentLacks: transformers needs a package to build it.
+        InputError: transformers has no such model, or no language model is found in it; the message lists `known`.
+        EnvironmentLacks: transformers needs another package to build it.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -69,18 +69,18 @@ def discover(config: dict[str, Any], where: str, known: str) -> Discovered:
             model = AutoModelForImageTextToText.from_config(described)
     except ImportError as error:
         needs = " ".join(str(error).split()).split(". ")[0]
-        raise EnvironmentLacks(f"{where} lacks a package: {needs}; install it with pip") from None
+        raise EnvironmentLacks(f"{where} needs a package: {needs}; install it with pip") from None
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         raise InputError(f"{where} is a {model_type!r} model; vlmc knows {known}") from None
     if getattr(described, "image_token_id", None) is None:
-        raise InputError(f"{where} is a {model_type!r} model whose pictures are no tokens; vlmc knows {known}")
+        raise InputError(f"{where} is a {model_type!r} model whose images are not tokens of the text; vlmc knows {known}")
     if described.get_text_config().is_encoder_decoder or described.is_encoder_decoder:
         raise InputError(f"{where} is a {model_type!r} model with an encoder and a decoder; vlmc knows {known}")
     return Discovered(model_type, model, known)
 
 
 def _stacks(model: nn.Module) -> dict[Part, list[nn.ModuleList]]:
-    """Return the outermost lists of modules of which each has two Linear layers at least, by what their names say."""
+    """Return the outermost module lists whose blocks have at least two Linear layers, by part."""
     found: dict[Part, list[nn.ModuleList]] = {}
     taken: list[str] = []
     for name, module in model.named_modules():
@@ -94,7 +94,7 @@ def _stacks(model: nn.Module) -> dict[Part, list[nn.ModuleList]]:
 
 
 def _between(model: nn.Module, towers: list[str]) -> Iterator[str]:
-    """Yield the names of the interface's Linear layers: the head that gives the logits is none of them."""
+    """Yield the names of the interface's Linear layers, without the language-model head."""
     head: Tensor = model.get_output_embeddings().weight  # type: ignore[operator]
     roots = [_root(path) for path in towers]
     for name, layer in linears(model):
@@ -104,7 +104,7 @@ def _between(model: nn.Module, towers: list[str]) -> Iterator[str]:
 
 
 def _root(path: str) -> str:
-    """Return the path of the whole vision or language model that a stack belongs to; the stack's own where none is named."""
+    """Return the path of the vision or language model that a stack belongs to, or else the stack's own path."""
     parts = path.split(".")
     named = (count for count, part in enumerate(parts, 1) if _words(part) & (_VISION | _LANGUAGE))
     return ".".join(parts[: next(named, len(parts))])

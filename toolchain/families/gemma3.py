@@ -5,7 +5,7 @@ from vlmc.toolchain.families.base import Family, Processor, Tower
 
 
 class Gemma3(Family):
-    """`Gemma3ForConditionalGeneration` (arXiv 2503.19786); its projection is a bare matrix, which repair does not adapt."""
+    """`Gemma3ForConditionalGeneration` (arXiv 2503.19786); repair cannot adapt its projection, a plain parameter."""
 
     name = model_type = "gemma3"
     towers = (
@@ -14,5 +14,5 @@ class Gemma3(Family):
     )
     interface = ()
 
-    def picture_token(self, processor: Processor) -> str:
-        return str(processor.boi_token)  # the processor puts a picture's tokens after it
+    def image_token(self, processor: Processor) -> str:
+        return str(processor.boi_token)  # the processor puts an image's tokens after it

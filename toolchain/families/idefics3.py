@@ -1,4 +1,4 @@
-"""Idefics3, and the first SmolVLM: a SigLIP vision tower over a picture's tiles, a pixel shuffle, a Llama language model."""
+"""Idefics3, and the first SmolVLM: a SigLIP vision tower over an image's tiles, a pixel shuffle, a Llama language model."""
 
 from typing import Any
 

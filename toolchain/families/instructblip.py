@@ -1,4 +1,4 @@
-"""InstructBLIP: a ViT, a Q-Former that reads the question too, a Vicuna language model."""
+"""InstructBLIP: a ViT, a Q-Former that also reads the question, a Vicuna language model."""
 
 from vlmc.runtime.artifact import Part
 from vlmc.toolchain.families.base import Tower

@@ -1,4 +1,4 @@
-"""InstructBLIP with a T5: its encoder reads picture and question, its decoder writes the answer."""
+"""InstructBLIP with a T5: its encoder reads image and question, its decoder writes the answer."""
 
 from vlmc.runtime.artifact import Part
 from vlmc.toolchain.families.base import Tower

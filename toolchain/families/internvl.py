@@ -1,4 +1,4 @@
-"""InternVL: a ViT over a picture's tiles and a thumbnail, a pixel shuffle with an MLP, a Qwen or Llama language model."""
+"""InternVL: a ViT over an image's tiles and a thumbnail, a pixel shuffle with an MLP, a Qwen or Llama language model."""
 
 from typing import Any
 

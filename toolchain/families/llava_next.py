@@ -1,4 +1,4 @@
-"""LLaVA-NeXT: LLaVA that also looks at a picture's tiles, as many as its shape asks for."""
+"""LLaVA-NeXT: LLaVA that also encodes tiles of an image, as many as its shape needs."""
 
 from vlmc.runtime.artifact import Part
 from vlmc.toolchain.families.base import Family, Tower

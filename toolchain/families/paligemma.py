@@ -7,7 +7,7 @@ from vlmc.toolchain.families.base import Family, Tower
 class PaliGemma(Family):
     """`PaliGemmaForConditionalGeneration`, PaliGemma 1 and 2 (arXiv 2407.07726, 2412.03555).
 
-    Its input is a prefix (pictures, question, a newline) and a suffix (the answer), told apart by `token_type_ids`.
+    Its input is a prefix (images, question, a newline) and a suffix (the answer), told apart by `token_type_ids`.
     """
 
     name = model_type = "paligemma"
@@ -21,4 +21,4 @@ class PaliGemma(Family):
     answer_type = 1  # the suffix, which is read causally
 
     def joint(self, prompt: str) -> str | None:
-        return None  # the processor's newline stands between them
+        return None  # the processor's newline separates them

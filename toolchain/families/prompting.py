@@ -1,4 +1,4 @@
-"""Prompts that all families read from transformers' processors in the same way."""
+"""Prompts from transformers' processors, the same way for all families."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +12,16 @@ QUESTION = "{prompt}"
 _ANSWER = "{answer}"
 IMAGE = {"type": "image"}
 Piece = dict[str, str]
-"""A part of a turn, as chat templates take them: `IMAGE`, or {"type": "text", "text": ...}."""
+"""A part of a turn in a chat template: `IMAGE`, or {"type": "text", "text": ...}."""
 
 
 def pieces_of(question: str, images: int, token: str) -> list[Piece]:
-    """Return a question's images and texts in their order; all images come first where it has no mark for them.
+    """Return a question's images and texts in order; without marks all images come first.
 
-    The model's own token for an image is no text: it is dropped.
+    The model's own image token is removed from the text.
 
     Raises:
-        InputError: it has another number of marks than of images, or no text.
+        InputError: the number of marks is not the number of images, or there is no text.
     """
     marks = question.count(MARK)
     if marks not in (0, images):
@@ -36,27 +36,27 @@ def pieces_of(question: str, images: int, token: str) -> list[Piece]:
 
 
 def rendered_template(processor: Processor, asked: Sequence[Piece], system: str = "") -> str | None:
-    """Render the processor's chat template for a question, after what the system says; None where it has no template.
+    """Render the processor's chat template for a question, after the system prompt; None without a template.
 
-    A beginning-of-text token that the template writes is dropped where the tokenizer adds it anyway.
+    A beginning-of-text token in the template is removed if the tokenizer adds it anyway.
 
     Raises:
-        InputError: the template does not render, or loses a text.
+        InputError: the template does not render, or omits a text.
     """
     if not processor.chat_template:
         return None
     told = [{"role": "system", "content": [_text(system)]}] if system else []
     text = _render(processor, [*told, {"role": "user", "content": list(asked)}], add_generation_prompt=True)
     if system.strip() not in text:
-        raise InputError("the model's chat template does not show what the system says")
+        raise InputError("the model's chat template does not contain the system prompt")
     for shown in (piece["text"].strip() for piece in asked if piece is not IMAGE):
         if shown not in text or (shown == QUESTION and text.count(shown) > 1):
-            raise InputError("the model's chat template does not show the question once")
+            raise InputError("the model's chat template does not contain the question exactly once")
     return _without_bos(processor.tokenizer, text)
 
 
 def after_answers(processor: Processor) -> list[int]:
-    """Return the tokens that the processor's chat template writes after an answer; none where it has no template."""
+    """Return the tokens that the chat template writes after an answer; none without a template."""
     if not processor.chat_template:
         return []
     asked, answered = (
@@ -69,10 +69,10 @@ def after_answers(processor: Processor) -> list[int]:
 
 
 def stop_ids(*configs: Any) -> tuple[int, ...]:
-    """Return the end-of-answer ids of the first configuration that names any.
+    """Return the end-of-answer ids of the first configuration that has any.
 
     Raises:
-        InputError: none does.
+        InputError: none has.
     """
     for config in configs:
         found = getattr(config, "eos_token_id", None)
@@ -88,7 +88,7 @@ def _text(text: str) -> Piece:
 def _render(processor: Processor, turns: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
     try:
         return str(processor.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
-    except Exception as error:  # templates are programs: jinja raises whatever they raise
+    except Exception as error:  # a template is a program and may raise anything
         raise InputError(f"the model's chat template cannot be rendered: {' '.join(str(error).split())[:200]}") from None
 
 

@@ -1,4 +1,4 @@
-"""What the models share that look at a picture through a Q-Former's learned queries: BLIP-2 and InstructBLIP."""
+"""What models with a Q-Former share, BLIP-2 and InstructBLIP: learned queries read the image."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from vlmc.toolchain.families.prompting import QUESTION, pieces_of
 
 
 class QueryingFamily(Family):
-    """A ViT, a Q-Former, a language model. The processor itself puts the picture's tokens before the whole text."""
+    """A ViT, a Q-Former, a language model. The processor puts the image tokens before the text."""
 
     interface = ("*qformer.*", "*language_projection")
 
-    def picture_token(self, processor: Processor) -> str:
+    def image_token(self, processor: Processor) -> str:
         return SLOT
 
     def prompt(self, processor: Processor, images: int = 1, question: str = QUESTION, system: str = "") -> str:
         if images != 1:
-            raise InputError(f"a {self.name} model looks at one image, {images} were given")
-        # A template may name the image or not: its tokens come before the text either way.
+            raise InputError(f"a {self.name} model takes one image, but {images} were given")
+        # The image tokens come before the text, whether the template has a place for them or not.
         return self.template(processor, pieces_of(question, images, SLOT), system).replace(SLOT, "")
 
     def generation_configs(self, model: nn.Module) -> tuple[Any, ...]:
-        # transformers hands generation over to the language model, with the language model's own configuration
+        # transformers generates with the language model and its configuration
         some: Any = model
         return some.language_model.generation_config, some.config.text_config

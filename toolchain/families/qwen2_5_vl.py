@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: a ViT with window attention that takes pictures in their own size, a merger, a Qwen2.5 language model."""
+"""Qwen2.5-VL: a ViT with window attention that takes images in their own size, a merger, a Qwen2.5 language model."""
 
 from typing import Any
 

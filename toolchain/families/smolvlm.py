@@ -8,5 +8,5 @@ class SmolVLM(Idefics3):
     """`SmolVLMForConditionalGeneration` (arXiv 2504.05299)."""
 
     name = model_type = "smolvlm"
-    # SmolVLM's own wants torchvision and num2words for its videos; with pictures the two do the same.
+    # SmolVLM's own needs torchvision and num2words for videos; for images the two are the same.
     own_processor = OwnProcessor(name="Idefics3Processor")

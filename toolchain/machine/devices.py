@@ -12,7 +12,7 @@ def choose_device(name: str | None) -> torch.device:
 
     Raises:
         InputError: there is no such kind of device.
-        EnvironmentLacks: a GPU that is not there.
+        EnvironmentLacks: the machine does not have that GPU.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""doctor: what this machine can do, and the command that mends what is missing."""
+"""doctor: what this machine can do, and the command that installs what is missing."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ from vlmc.toolchain.reporting.tables import show_table
 
 
 def examine() -> dict[str, Any]:
-    """Return versions, ONNX Runtime's providers, the GPU, what is missing and what is amiss, with what mends it."""
+    """Return versions, ONNX Runtime's providers, the GPU, what is missing or wrong, and what fixes it."""
     runtimes = sorted(set(packages_distributions().get("onnxruntime", [])))  # onnxruntime, onnxruntime-gpu, both or none
     names = [name for name in _uses() if name != "onnxruntime"]
     packages = {name: version_of(name) for name in (*names, *(runtimes or ["onnxruntime"]))}
@@ -60,17 +60,17 @@ def show_findings(found: dict[str, Any]) -> None:
 
 
 def _uses() -> dict[str, str]:
-    """Map every package that something here needs to what it is for."""
+    """Map every package that vlmc can use to what it is for."""
     certain = {name: use for name, (use, _) in PACKAGES.items()}
     return certain | {name: use for backend in BACKENDS.values() for name, use in backend.alternatives.items()}
 
 
 def _warnings(runtimes: Sequence[str]) -> list[str]:
-    """Warn of several packages that write into the folder `onnxruntime`: the last one installed wins, in parts."""
+    """Warn of several packages that write into the folder `onnxruntime`: they overwrite each other's files."""
     if len(runtimes) < 2:
         return []
     return [
-        f"{' and '.join(runtimes)} spoil each other: pip uninstall -y {' '.join(runtimes)}, then {remedy('onnxruntime')}"
+        f"{' and '.join(runtimes)} overwrite each other: pip uninstall -y {' '.join(runtimes)}, then {remedy('onnxruntime')}"
     ]
 
 

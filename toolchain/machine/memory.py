@@ -1,4 +1,4 @@
-"""Giving memory back to the system: glibc keeps the places of freed tensors otherwise, and block after block it adds up."""
+"""Giving memory back to the system: glibc otherwise keeps that of freed tensors, and it adds up block after block."""
 
 import ctypes
 import platform
@@ -8,9 +8,9 @@ _M_MMAP_THRESHOLD = -3
 
 
 def keep_large_apart(size: int = LARGE) -> None:
-    """From now on let every tensor of so many bytes have pages of its own, which the system gets back with the tensor.
+    """From now on give every tensor of so many bytes or more pages of its own, which the system gets back with the tensor.
 
-    By itself glibc raises that limit to as much as 32 MiB, and what is smaller leaves holes.
+    By default glibc raises that limit to as much as 32 MiB, and smaller tensors leave holes.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, size)

@@ -2,7 +2,7 @@
 
 Pruning shares the calibration samples and the layers. In training each takes a part of every batch; gradients are added up
 once a step. What is trained is small and whole in each, so nothing more is needed, and unlike DistributedDataParallel this
-knows how many answer tokens each process saw. Frozen weights may lie in shards: see `repair.loading`.
+knows how many answer tokens each process saw. Frozen weights may be sharded: see `repair.training.loading`.
 """
 
 import atexit
@@ -50,12 +50,12 @@ class ProcessGroup:
             dist.broadcast(tensor, owner)
 
     def wait(self) -> None:
-        """Wait until all processes have come here."""
+        """Wait until all processes get here."""
         if self.size > 1:
             dist.barrier()
 
     def tell(self, value: Value) -> Value:
-        """Return what the main process gave."""
+        """Return the main process's value."""
         told = [value]
         if self.size > 1:
             dist.broadcast_object_list(told, src=0, device=self.device)

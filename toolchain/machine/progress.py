@@ -21,13 +21,13 @@ class Progress:
         self.quiet, self.console = quiet, console
 
     def notice(self, text: str | None) -> None:
-        """Show a line that the user should read; None is no line."""
+        """Show a line that the user should read; None shows nothing."""
         if text is not None and not self.quiet:
             print(text, file=sys.stderr)
 
     @contextmanager
     def task(self, title: str, total: int, done: int = 0) -> "Iterator[Task]":
-        """Yield a task of `total` units, of which `done` are done already."""
+        """Yield a task of `total` units, of which `done` are already done."""
         if self.quiet:
             yield Task()
             return
@@ -39,7 +39,7 @@ class Task:
     """A piece of work that is not shown."""
 
     def advance(self, note: str | Sequence[str] = ()) -> None:
-        """Say that one more unit is done, with a note such as the loss, or several, what matters most first."""
+        """Count one more unit as done, with a note such as the loss, or several, the most important one first."""
 
 
 class _BarTask(Task):
@@ -52,17 +52,17 @@ class _BarTask(Task):
 
 
 class _Line(ProgressColumn):  # type: ignore[misc]
-    """The one column that there is: a whole line, for columns of their own would all be cut off alike."""
+    """The only column, a whole line: separate columns would all be cut off alike."""
 
     def render(self, task: Shown) -> "_Fitted":
         return _Fitted(task)
 
 
 class _Fitted:
-    """A task on one line. Title, count and time left are always there; what does not fit beside them gives way.
+    """A task on one line. Title, count and time left are always shown; the rest is dropped where it does not fit.
 
-    The bar gets shorter first; then the last of the notes goes, and so on to the second, the time gone by, the first note,
-    and last the bar.
+    The bar gets shorter first. Then the last note goes, and so on to the second; then the elapsed time, the first note and
+    last the bar.
     """
 
     def __init__(self, task: Shown) -> None:

@@ -1,1 +1,1 @@
-"""Models on disk: found, read piece by piece, run block by block, and written with what changed."""
+"""Models on disk: find them, read them piece by piece, run them block by block, and write changed weights."""

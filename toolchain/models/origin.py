@@ -1,6 +1,7 @@
-"""The dense model that an artifact was made from: known by name and digest there, found again by what this machine knows.
+"""The dense model that an artifact was made from: the artifact has its name and digest, this machine knows where it is.
 
-An artifact travels, so it holds no path. Where a dense model lay is noted, by its digest, in the user's cache folder.
+An artifact may move between machines, so it holds no path. The folders of dense models are remembered in the user's cache
+folder, by digest.
 """
 
 import os
@@ -10,19 +11,19 @@ from pathlib import Path
 
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import EnvironmentLacks, InputError
-from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain import builtin
 from vlmc.toolchain.machine.cache import cache_folder
 from vlmc.toolchain.models.saved import SavedModel
 
 
 def find_dense(artifact: Artifact, named: str | None = None) -> SavedModel:
-    """Return the dense model that the artifact was made from, once its digest is the one that the artifact holds.
+    """Return the dense model that the artifact was made from, with its digest checked.
 
-    It is looked for where the user says (`named`); else, by the name in the artifact, among the demo models, where it lay
-    last on this machine, in the current folder, beside the artifact, and as a hub id.
+    It is where the user says (`named`), or else a built-in model, where it was last on this machine, a folder of its name in
+    the current folder or beside the artifact, or on the hub.
 
     Raises:
-        InputError: it is not found, or what is found is another model.
+        InputError: it is not found, or the model found is another one.
     """
     origin, others = artifact.manifest.origin, []
     for candidate in [SavedModel.find(named)] if named is not None else _candidates(artifact):
@@ -32,16 +33,16 @@ def find_dense(artifact: Artifact, named: str | None = None) -> SavedModel:
         others.append(candidate.name)
     if others:
         raise InputError(
-            f"{others[0]} is not the model that {artifact.root} was pruned from (digest differs): name that with --dense"
+            f"{others[0]} is not the model that {artifact.root} was pruned from (digest differs): give that one with --dense"
         )
     raise InputError(
-        f"the dense model {origin.model} that {artifact.root} was pruned from is not found: name its folder with --dense"
+        f"the dense model {origin.model}, from which {artifact.root} was pruned, is not found: name its folder with --dense"
     )
 
 
 def remember(dense: SavedModel) -> None:
-    """Note where a dense model lies, for this user on this machine; a cache that cannot be written is no error."""
-    if dense.name in checkpoints.NAMES:
+    """Remember where a dense model is, for this user on this machine; a cache that cannot be written is ignored."""
+    if dense.name in builtin.models():
         return
     with suppress(OSError, RuntimeError):  # a folder that cannot be written, or no home folder
         note = _note(dense.digest)
@@ -53,7 +54,7 @@ def remember(dense: SavedModel) -> None:
 
 def _candidates(artifact: Artifact) -> Iterator[SavedModel]:
     name = artifact.manifest.origin.model
-    if name in checkpoints.NAMES:
+    if name in builtin.models():
         yield SavedModel.find(name)
         return
     beside = artifact.root.absolute().parent

@@ -1,4 +1,4 @@
-"""Writing weights: a model's own files with those that changed in the place of the old ones, and small files in one step."""
+"""Writing models: a copy of a model's files with changed weights, unchanged files as links, small files in one step."""
 
 import os
 import shutil
@@ -19,10 +19,10 @@ _SKIP = {"manifest.json", _INDEX}
 
 
 def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy a model's files, then write the changed weights, given by tensor name, over the old ones: one is read at a time.
+    """Copy a model's files, then overwrite the changed weights, given by tensor name and read one at a time.
 
     Raises:
-        CheckFailed: a changed weight has another shape or type than the one that it replaces.
+        CheckFailed: a changed weight has another shape or type than the stored one.
     """
     copy_model(source, folder)
     write_weights(folder, changed)
@@ -38,10 +38,10 @@ def copy_model(source: Path, folder: Path) -> None:
 
 
 def write_weights(folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
-    """Write the changed weights of a model, given by tensor name, over the old ones: one is read at a time.
+    """Overwrite the changed weights of a model, given by tensor name and read one at a time.
 
     Raises:
-        CheckFailed: a changed weight has another shape or type than the one that it replaces.
+        CheckFailed: a changed weight has another shape or type than the stored one.
     """
     files = open_weights(folder)
     for name, tensor in changed:
@@ -60,7 +60,7 @@ def write_weights(folder: Path, changed: Iterable[tuple[str, Tensor]]) -> None:
 
 
 def copy_companions(source: Path, folder: Path) -> None:
-    """Copy everything that belongs to a model but its weights, second tokenizers in folders of their own too."""
+    """Copy all files of a model except its weights; second tokenizers are in folders of their own."""
     for place in (source, *sorted(path.parent for path in source.glob("*/tokenizer_config.json"))):
         target = folder / place.relative_to(source)
         target.mkdir(exist_ok=True)
@@ -69,8 +69,18 @@ def copy_companions(source: Path, folder: Path) -> None:
                 shutil.copyfile(path, target / path.name)
 
 
+def carry(source: Path, target: Path, paths: Iterable[str]) -> None:
+    """Put unchanged files at the same relative paths of `target`, as hard links, or as copies where links fail."""
+    for path in paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source / path, target / path)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source / path, target / path)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file in one step: to a sibling first, flushed to the disk, then renamed."""
+    """Write a safetensors file atomically: to a sibling first, flushed to disk, then renamed."""
     partial = path.with_name(path.name + ".partial")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
     with partial.open("rb") as stream:

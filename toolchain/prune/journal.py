@@ -1,4 +1,4 @@
-"""The blocks that are pruned already: one file each, written in one step, from which a stopped run goes on."""
+"""The blocks that are pruned already, one file each, written in one step: an interrupted run is resumed from them."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +17,13 @@ from vlmc.runtime.tensors import TensorFile
 from vlmc.toolchain.models.masks import pack
 from vlmc.toolchain.models.saving import write_tensors
 from vlmc.toolchain.prune.refinements.reconstruct import Reconstruction
-from vlmc.toolchain.stages.run_folder import RunFolder
 
 MASK = "mask of "
 
 
 @dataclass(frozen=True)
 class PrunedLayer:
-    """What is noted of a layer: its name, its weight's name in the checkpoint, its pattern, how many weights stay."""
+    """What is noted of a layer: its name, its weight's name in the model's files, its pattern, how many weights are kept."""
 
     name: str
     tensor: str
@@ -37,12 +36,16 @@ class PrunedLayer:
 class Journal:
     """The finished blocks of one run of `prune`, in its folder."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def path(self, block: str) -> Path:
-        """Return where a block's weights and masks lie once it is finished."""
-        return self.run.path / f"{block}.safetensors"
+        """Return where a block's weights and masks are once it is finished."""
+        return self.folder / f"{block}.safetensors"
+
+    def holds(self, block: str) -> bool:
+        """Whether a block is finished."""
+        return self.path(block).is_file()
 
     def write(
         self,
@@ -67,7 +70,7 @@ class Journal:
         return [PrunedLayer(**entry) for entry in self._note(block, "layers")]
 
     def trained(self, block: str) -> Reconstruction | None:
-        """Return what training a finished block came to, None where it was not trained."""
+        """Return how the training of a finished block ended, None where it was not trained."""
         note = self._note(block, "trained")
         return None if note is None else Reconstruction(**note)
 
@@ -76,7 +79,7 @@ class Journal:
             with safe_open(self.path(block), framework="pt") as file:
                 return json.loads(file.metadata()[name])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path(block)} is damaged ({error}): leave --resume out to start anew") from None
+            raise InputError(f"{self.path(block)} is damaged ({error}): leave --resume out to start over") from None
 
     def weights(self, blocks: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         """Yield the names and the pruned weights of all those blocks' layers, one at a time."""
@@ -86,7 +89,7 @@ class Journal:
                     yield layer.tensor, file.get_tensor(layer.tensor)
 
     def masks(self, blocks: Sequence[str]) -> "Mapping[str, NDArray[np.uint8]]":
-        """Map the weights' names to their packed masks (O, ceil(I / 8)), which are read when they are asked for."""
+        """Map the weights' names to their packed masks (O, ceil(I / 8)), each read when it is asked for."""
         files = [TensorFile(self.path(block)) for block in blocks]
         return _Masks({name.removeprefix(MASK): file for file in files for name in file if name.startswith(MASK)})
 

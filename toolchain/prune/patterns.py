@@ -16,7 +16,7 @@ def parse(text: str) -> SparsityPattern | None:
     """Read a sparsity; None for `none`.
 
     Raises:
-        InputError: it is no sparsity.
+        InputError: it is not a sparsity.
     """
     return None if text == DENSE else SparsityPattern.parse(text)
 
@@ -53,22 +53,22 @@ def widths(model: nn.Module, layers: Iterable[str]) -> dict[str, int]:
 
 
 def indivisible(patterns: Mapping[str, SparsityPattern], inputs: Mapping[str, int]) -> dict[str, int]:
-    """Return the input sizes, by name, of the layers whose rows do not fall into whole groups of their pattern."""
+    """Return the input sizes, by name, of the layers whose rows are not whole groups of their pattern."""
     return {name: inputs[name] for name, pattern in patterns.items() if not pattern.divides(inputs[name])}
 
 
 def left_dense(patterns: Mapping[str, SparsityPattern], inputs: Mapping[str, int], *, allowed: bool) -> dict[str, int]:
-    """Return what `indivisible` does, where that may be.
+    """Return the input sizes, by name, of the layers that stay dense because their rows are not whole groups.
 
     Raises:
-        InputError: there are some and they may not stay dense, or there are no others.
+        InputError: there are such layers and they may not stay dense, or there are no others.
     """
     odd = indivisible(patterns, inputs)
     if odd and not allowed:
         listed = ", ".join(f"{name} ({width})" for name, width in list(odd.items())[:5])
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         raise InputError(
-            f"the inputs of {len(odd)} layers are no multiple of the pattern's group: {listed}{more}; "
+            f"the inputs of {len(odd)} layers are not a multiple of the pattern's group: {listed}{more}; "
             "add --allow-dense to leave them dense"
         )
     if odd and len(odd) == len(patterns):

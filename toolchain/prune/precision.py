@@ -18,15 +18,15 @@ NAMES = {dtype: name for name, dtype in TYPES.items()}
 
 
 def choose_precision(asked: CalibrationPrecision, folder: Path, device: torch.device) -> CalibrationPrecision:
-    """Return what `auto` means: the type of the checkpoint in `folder` where the device is quick in it, else fp32."""
+    """Return what `auto` means: the type of the model in `folder` where the device is fast in it, else fp32."""
     if asked != "auto":
         return asked
     own = stored_type(folder)
-    return NAMES[own] if own in NAMES and is_quick(own, device) else "fp32"
+    return NAMES[own] if own in NAMES and is_fast(own, device) else "fp32"
 
 
 def stored_type(folder: Path) -> torch.dtype | None:
-    """Return the type that most weights of a checkpoint are stored in; None for one that cannot be computed in."""
+    """Return the type that most weights of a model are stored in; None for one that cannot be computed in."""
     bytes_of: Counter[str] = Counter()
     for name, file in open_weights(folder).items():
         begin, end = file.span(name)
@@ -34,10 +34,10 @@ def stored_type(folder: Path) -> torch.dtype | None:
     return FLOATS.get(bytes_of.most_common(1)[0][0]) if bytes_of else None
 
 
-def is_quick(dtype: torch.dtype, device: torch.device) -> bool:
+def is_fast(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the device multiplies matrices of that type at least as fast as float32 ones.
 
-    CPUs without AVX512-BF16 or AMX only imitate bfloat16; float16 is slow in torch on all of them.
+    CPUs without AVX512-BF16 or AMX only emulate bfloat16; float16 is slow in torch on all of them.
     """
     if dtype is torch.float32:
         return True

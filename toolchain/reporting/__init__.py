@@ -1,1 +1,1 @@
-"""What users read: the model card, inspect, verify-sparsity, and tables."""
+"""Reports for users: the model card, inspect, verify-sparsity and tables."""

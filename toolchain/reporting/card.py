@@ -1,7 +1,7 @@
-"""The model card of an artifact: what was done, what was measured, how to run it. Made from the manifest alone.
+"""The model card of an artifact: what was done, what was measured, how to run it. It follows from the manifest alone.
 
-People write in it too. vlmc writes the whole card once, with the artifact; later it writes anew only the part between two
-marks, and only while that part is as vlmc left it: the first mark holds a digest of it.
+People edit it too. vlmc writes the whole card once, with the artifact; later it updates only the part between two marks, and
+only if that part is unedited: the first mark holds its digest.
 """
 
 import hashlib
@@ -13,38 +13,37 @@ from vlmc.toolchain.reporting.tables import asked, percent, with_pruned
 
 REPORT = "reports/eval.json"
 PRUNED = "pruned_accuracy"
-"""The measure of repair's line in the history that holds the accuracy of the pruned model, before it was repaired."""
+"""The measure in repair's history that holds the accuracy of the pruned model before the repair."""
 
 _END = "<!-- vlmc: end -->"
 _PART = re.compile(rf"<!-- vlmc: measured ([0-9a-f]{{16}}) [^>]*-->\s*\n(.*?)\n{_END}", re.DOTALL)
 _ON_GRAPHS = (
-    "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\n"
-    "vlmc run . --image picture.png --prompt 'what is shown'\n```\n"
+    "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\nvlmc run . --image image.png --prompt 'what is shown'\n```\n"
 )
 _LOADED = "python -c \"from transformers import AutoModelForImageTextToText as Model; Model.from_pretrained('.')\"\n"
 _ON_TRANSFORMERS = (
-    "vlmc does not export such a model yet; transformers loads it as any other.\n\n"
+    "vlmc cannot export this model yet; transformers loads it like any other.\n\n"
     f"```\nvlmc verify-sparsity .\n{_LOADED}```\n"
 )
 _WAITS = (
-    "An adapter waits in `adapter/`. transformers alone does not see it: loaded as it is, this folder answers as the pruned "
-    "model, without what the repair has learnt. "
+    "An adapter in `adapter/` is not merged yet. transformers does not load it: it loads this folder as the pruned model, "
+    "without the repair. "
 )
 _MERGE = (
-    "`vlmc merge` puts it into the weights, which keep their zeros; peft does not know the masks, and what it loads is "
+    "`vlmc merge` puts it into the weights, which keep their zeros; peft does not know the masks, so it would load "
     "another model.\n\n```\nvlmc merge . --out ../merged\nvlmc eval ../merged\n```\n"
 )
 _PEFT = (
-    "It was trained to stay apart, for merged it would fill what was pruned; peft loads it:\n\n"
+    "It must stay separate, since merging it would fill the pruned weights; peft loads it:\n\n"
     "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForImageTextToText\n\n"
     "pruned = AutoModelForImageTextToText.from_pretrained('.')\nmodel = PeftModel.from_pretrained(pruned, 'adapter')\n```\n"
 )
 
 
 def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
-    """Return the text of README.md; `evaluation` is the content of `reports/eval.json`, where it was measured."""
+    """Return the text of README.md; `evaluation` is the content of `reports/eval.json`, if there is one."""
     loads = (
-        "`transformers` loads this folder as the pruned model, without the adapter that waits in it."
+        "`transformers` loads this folder as the pruned model, without its adapter."
         if manifest.state == "adapted"
         else "`transformers` loads this folder as it is."
     )
@@ -65,9 +64,9 @@ def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
 
 
 def refreshed(text: str, manifest: Manifest, evaluation: dict[str, Any]) -> str | None:
-    """Return a card with what was measured written anew, and all else as it was.
+    """Return a card with its results updated and everything else unchanged.
 
-    None: that part was edited, or there is none, so the card is to be left as it is.
+    None if the results were edited or are missing: the card must be left unchanged.
     """
     found = _PART.search(text)
     if found is None or _digest(found[2]) != found[1]:
@@ -76,12 +75,12 @@ def refreshed(text: str, manifest: Manifest, evaluation: dict[str, Any]) -> str 
 
 
 def is_marked(text: str) -> bool:
-    """Whether a card has the mark of a part that vlmc writes anew."""
+    """Whether a card has the mark of the part that vlmc updates."""
     return "<!-- vlmc: measured " in text
 
 
 def pruned_accuracy(manifest: Manifest) -> dict[str, Any] | None:
-    """Return what repair measured of the pruned model: `overall`, `count`, `data`, `split`; None where it did not."""
+    """Return repair's measurement of the pruned model (`overall`, `count`, `data`, `split`), or None."""
     told = [step.measures[PRUNED] for step in manifest.history if PRUNED in step.measures]
     return told[-1] if told else None
 
@@ -113,25 +112,25 @@ def _how_to_run(manifest: Manifest) -> str:
 
 
 def _exportable(manifest: Manifest) -> bool:
-    from vlmc.toolchain.families import exported_names  # it needs torch, which those who only read a card do without
+    from vlmc.toolchain.families import exported_names  # it needs torch, which reading a card does not
 
     return manifest.family in exported_names()
 
 
 def _measured(manifest: Manifest, evaluation: dict[str, Any] | None) -> str:
-    """Return what was measured, between the marks."""
+    """Return the results, between the marks."""
     before = pruned_accuracy(manifest)
     parts = [
         _accuracies(evaluation, before) if evaluation else "",
         f"Before the repair, right answers to {asked(before)}: {percent(before['overall'])}." if before else "",
-        "" if evaluation else "`vlmc eval .` measures it beside its dense twin.",
+        "" if evaluation else "`vlmc eval .` measures its accuracy beside its dense twin.",
     ]
     text = "\n\n".join(part for part in parts if part)
-    return f"<!-- vlmc: measured {_digest(text)} (vlmc eval writes this part anew, unless it was edited) -->\n{text}\n{_END}"
+    return f"<!-- vlmc: measured {_digest(text)} (vlmc eval updates this part unless it was edited) -->\n{text}\n{_END}"
 
 
 def _digest(text: str) -> str:
-    """Return a short digest of a part of the card, whatever ends its lines."""
+    """Return a short digest of a part of the card, whatever its line ends."""
     return hashlib.sha256("\n".join(line.rstrip() for line in text.splitlines()).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""inspect of a model that is no artifact: what it is, what pruning would take, and what to do next."""
+"""inspect of a dense model: what it is, what pruning would change, and what to do next."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.reporting.tables import megabytes, show_table
 
 
-def describe(checkpoint: SavedModel) -> dict[str, Any]:
-    """Return what a dense model is: family, parameters, types, the layers that would be pruned, bytes, and what to do next.
+def describe(saved: SavedModel) -> dict[str, Any]:
+    """Describe a dense model: family, parameters, types, layers that would be pruned, bytes, and the next command.
 
     Raises:
-        InputError: it is no model that vlmc can work with, or its files are damaged.
+        InputError: vlmc does not support the model, or its files are damaged.
     """
-    family, model = checkpoint.family, checkpoint.stream(torch.device("cpu"))
-    layers, files = family.prunable(model.module), open_weights(checkpoint.folder)
+    family, model = saved.family, saved.stream(torch.device("cpu"))
+    layers, files = family.prunable(model.module), open_weights(saved.folder)
     tensors = {model.stored(name): one.numel() for name, one in model.module.named_parameters()}  # tied ones once
     names = {name: model.stored(f"{name}.weight") for name in layers}
     return {
-        "path": str(checkpoint.folder),
-        "model": checkpoint.title,
+        "path": str(saved.folder),
+        "model": saved.title,
         "family": family.name,
         "notice": family.notice,
         "types": sorted({file.dtype(name) for name, file in files.items()}),
-        "digest": checkpoint.digest,
+        "digest": saved.digest,
         "parameters": sum(tensors.values()),
         "bytes": {"weights": sum(file.span(name)[1] - file.span(name)[0] for name, file in files.items())},
         "prunable": {
@@ -39,7 +39,7 @@ def describe(checkpoint: SavedModel) -> dict[str, Any]:
         "adaptable": len(family.adaptable(model.module)),
         "odd": sum(files[stored].shape(stored)[1] % 4 > 0 for stored in names.values()),
         "exported": family.name in exported_names(),
-        "next": f"vlmc compress {checkpoint.name} --target 2:4 --repair ressa",
+        "next": f"vlmc compress {saved.name} --target 2:4 --repair ressa",
     }
 
 
@@ -59,7 +59,7 @@ def show_description(found: dict[str, Any]) -> None:
     ]
     show_table(("dense model", "value"), rows)
     if found["odd"]:
-        print(f"the inputs of {found['odd']} layers are no multiple of 4: 2:4 leaves them dense with --allow-dense")
+        print(f"{found['odd']} layers have inputs that are not a multiple of 4: 2:4 leaves them dense with --allow-dense")
     if not found["exported"]:
-        print(f"vlmc exports {', '.join(exported_names())}; what it makes of this model, transformers loads")
+        print(f"vlmc exports {', '.join(exported_names())}; transformers loads what it makes of this model")
     print(f"next: {found['next']}")

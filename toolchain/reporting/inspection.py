@@ -1,4 +1,4 @@
-"""inspect: what an artifact holds, in numbers read from its files."""
+"""inspect: the contents of an artifact, read from its files."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from vlmc.exporters import BACKENDS
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import open_weights
-from vlmc.toolchain.demo import checkpoints
+from vlmc.toolchain import builtin
 from vlmc.toolchain.reporting.card import REPORT, pruned_accuracy
 from vlmc.toolchain.reporting.tables import asked, megabytes, percent, show_accuracies, show_table
 from vlmc.toolchain.reporting.verification import verify_artifact
@@ -20,9 +20,9 @@ def look(name: str) -> dict[str, Any]:
     """Return the overview of an artifact, or the description of a dense model.
 
     Raises:
-        InputError: there is neither by that name, or it is damaged.
+        InputError: there is no artifact or model of that name, or it is damaged.
     """
-    folder, is_place = Path(name), name not in checkpoints.NAMES and ("/" not in name or Path(name).exists())
+    folder, is_place = Path(name), name not in builtin.models() and ("/" not in name or Path(name).exists())
     if is_place and not (folder / "config.json").is_file():
         return overview(Artifact.open(folder))
     from vlmc.toolchain.models.saved import SavedModel
@@ -43,7 +43,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def overview(artifact: Artifact) -> dict[str, Any]:
-    """Return what the artifact holds: identity, history, sparsity by part, bytes, graphs, measured accuracy."""
+    """Return the contents of an artifact: identity, history, sparsity, bytes, graphs, accuracy."""
     manifest, reports = artifact.manifest, verify_artifact(artifact)
     sizes = {path: file.size for path, file in manifest.files.items()}
     evaluation = artifact.root / REPORT
@@ -86,9 +86,9 @@ def show_overview(found: dict[str, Any]) -> None:
     ]
     show_table(("artifact", "value"), rows)
     if found["pruned"]:
-        print(f"before the repair: {percent(found['pruned']['overall'])} right of {asked(found['pruned'])}")
+        print(f"before the repair: {percent(found['pruned']['overall'])} right on {asked(found['pruned'])}")
     if found["state"] == "adapted":
-        print(f"an adapter waits, which transformers alone does not see: {_WAITS[found['kept_apart']]}")
+        print(f"its adapter is not merged, and transformers does not load it: {_WAITS[found['kept_apart']]}")
     if found["evaluation"]:
         print()
         show_accuracies(found["evaluation"])
@@ -101,7 +101,7 @@ def _brief(step: dict[str, Any]) -> str:
 
 
 def _packed_bytes(artifact: Artifact) -> int:
-    """Bytes if N:M layers kept N values and N indices of ceil(log2 M) bits per group, as sparse kernels do."""
+    """Return the bytes if N:M layers stored N values and N indices of ceil(log2 M) bits per group, as sparse kernels do."""
     total = 0
     promised = {layer.tensor: layer.sparsity for layer in artifact.manifest.layers.values()}
     for name, file in open_weights(artifact.root).items():

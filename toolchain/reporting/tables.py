@@ -1,4 +1,4 @@
-"""Tables on stdout."""
+"""Tables, printed to stdout."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from vlmc.runtime.reports import LayerReport
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a plain table: the first column on the left, the others right-aligned."""
+    """Print a plain table: the first column left-aligned, the others right-aligned."""
     lines = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *lines]) for column in range(len(header))]
     for line in [list(header), ["-" * width for width in widths], *lines]:
@@ -21,7 +21,7 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def show_reports(reports: Sequence[LayerReport]) -> None:
-    """Print the verification's table, one layer a line, and the verdict."""
+    """Print the verification, one layer per line, and the verdict."""
     rows = [
         (r.layer, r.part, r.pattern, f"{r.rows} x {r.columns}", percent(r.sparsity), r.violation or "holds") for r in reports
     ]
@@ -32,7 +32,7 @@ def show_reports(reports: Sequence[LayerReport]) -> None:
 
 
 def show_accuracies(found: Mapping[str, Any]) -> None:
-    """Print accuracies, one kind of question a line, one model a column, and what repair measured before it began."""
+    """Print accuracies, one row per kind of question, one column per model, and the pruned model's from repair."""
     models, before = found["models"], found.get("pruned")
     kinds = list(next(iter(models.values()))["by_kind"])
     rows = [(kind, *(percent(model["by_kind"][kind]) for model in models.values())) for kind in kinds]
@@ -40,13 +40,13 @@ def show_accuracies(found: Mapping[str, Any]) -> None:
     head, *lines = with_pruned([(f"{found['count']} questions", *models), *rows, overall], before)
     show_table(head, lines)
     if before is not None:
-        print(f"the pruned model's was measured by repair, on {asked(before)}")
+        print(f"the pruned model was measured by repair, on {asked(before)}")
 
 
 def with_pruned(rows: list[tuple[str, ...]], before: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
-    """Return a table of accuracies, head first and overall ones last, with the pruned model's after the dense one's.
+    """Return a table of accuracies, header first and overall last, with a column for the pruned model after the dense one.
 
-    The column names its own number of questions, for repair measured it, and on others.
+    The column gives its own number of questions: repair measured it, on other questions.
     """
     if before is None:
         return rows
@@ -57,13 +57,13 @@ def with_pruned(rows: list[tuple[str, ...]], before: Mapping[str, Any] | None) -
 
 
 def asked(found: Mapping[str, Any]) -> str:
-    """Return how many questions of what data an accuracy is of, such as `128 questions of demo (validation)`."""
+    """Return the questions that an accuracy was measured on, such as `128 questions of demo (validation)`."""
     split = f" ({found['split']})" if found["split"] else ""
     return f"{found['count']} questions of {found['data']}{split}"
 
 
 def show_study(found: Mapping[str, Any], folder: Path) -> None:
-    """Print a split study, one variant a line, what was skipped, and where the results and figures lie."""
+    """Print a split study, one row per variant, what was skipped, and where the results and figures are."""
     rows = [
         (
             f"{row['name']} of {row['group']}" if row["study"] == "split" else f"{row['group']} {row['name']}".strip(),
@@ -79,7 +79,7 @@ def show_study(found: Mapping[str, Any], folder: Path) -> None:
 
 
 def show_export(found: Mapping[str, Any]) -> None:
-    """Print what was exported, as its backend lays it out."""
+    """Print an export's report in its backend's tables."""
     for number, table in enumerate(resolve(BACKENDS[found["backend"]].tables)(found)):
         if number:
             print()
@@ -89,10 +89,10 @@ def show_export(found: Mapping[str, Any]) -> None:
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as a percentage with one decimal."""
+    """Format a fraction as a percentage with one decimal."""
     return f"{100 * fraction:.1f} %"
 
 
 def megabytes(count: int) -> str:
-    """Return a number of bytes in MB (10^6)."""
+    """Format a number of bytes in MB (10^6)."""
     return f"{count / 1e6:.2f} MB"

@@ -1,7 +1,7 @@
-"""verify-sparsity: read the weights' own bits and hold them against the pattern that the manifest promises.
+"""verify-sparsity: check the bits of the stored weights against the pattern in the manifest.
 
-Shapes: O out features, I in features. A pruned weight must be +0.0, every bit clear: a negative zero has broken sparse
-kernels before.
+Shapes: O out features, I in features. A pruned weight must be +0.0, with every bit clear: negative zeros have broken sparse
+kernels.
 """
 
 from dataclasses import replace
@@ -23,16 +23,16 @@ Bits = NDArray[Any]
 
 
 DENSE = 0.01
-"""A layer with a smaller share of zeros was never pruned."""
+"""A layer with a smaller share of zeros counts as never pruned."""
 
 
 def verify_path(path: Path, target: str | None) -> list[LayerReport]:
-    """Return the reports of an artifact's folder, of a graph's file, or of any folder that transformers loads a model from.
+    """Return the reports of an artifact, a graph's file, or a model folder of transformers.
 
-    `target` is the pattern, where vlmc did not write what is there.
+    `target` is the pattern of a model that vlmc did not write.
 
     Raises:
-        InputError: the path is none of these, cannot be read, or no pattern is given where it is needed.
+        InputError: the path is something else or cannot be read, or `target` is missing.
     """
     pattern = SparsityPattern.parse(target) if target else None
     backend = None if path.is_dir() else exporters.of_file(path)
@@ -42,23 +42,23 @@ def verify_path(path: Path, target: str | None) -> list[LayerReport]:
     if (path / MANIFEST).is_file() or not (path / "config.json").is_file():
         return verify_artifact(Artifact.open(path))
     if pattern is None:
-        raise InputError(f"{path} is no vlmc artifact and promises no pattern: add --target, such as --target 2:4")
+        raise InputError(f"{path} is not a vlmc artifact, so its pattern is not known: add --target, such as --target 2:4")
     return verify_model(path, pattern)
 
 
 def verify_model(folder: Path, pattern: SparsityPattern) -> list[LayerReport]:
-    """Hold every layer that vlmc would prune against one pattern, in a model that anything may have written.
+    """Check every layer that vlmc would prune against one pattern, in a model of any origin.
 
     Raises:
-        InputError: the folder holds no model that vlmc knows, or its weights are damaged.
+        InputError: vlmc does not know the model, or its weights are damaged.
     """
     import torch
 
     from vlmc.toolchain.models.saved import SavedModel
 
-    checkpoint, weights = SavedModel(str(folder), folder), open_weights(folder)
-    family = checkpoint.family
-    model = checkpoint.stream(torch.device("cpu"))
+    saved, weights = SavedModel(str(folder), folder), open_weights(folder)
+    family = saved.family
+    model = saved.stream(torch.device("cpu"))
     found = []
     for name, part in family.prunable(model.module).items():
         tensor = model.stored(f"{name}.weight")
@@ -69,13 +69,13 @@ def verify_model(folder: Path, pattern: SparsityPattern) -> list[LayerReport]:
 
 
 def verify_artifact(artifact: Artifact) -> list[LayerReport]:
-    """Return a report for every layer that the manifest promises, in its order.
+    """Return a report for every layer in the manifest, in its order.
 
     Raises:
-        InputError: the weights or the masks cannot be read, or a promised layer is not among them.
+        InputError: the weights or masks cannot be read, or a layer is missing in them.
     """
     if not (artifact.root / MASKS).is_file():
-        raise InputError(f"{artifact.root / MASKS} is missing: make the artifact anew")
+        raise InputError(f"{artifact.root / MASKS} is missing: create the artifact again")
     weights, masks = open_weights(artifact.root), TensorFile(artifact.root / MASKS)
     return [_report(name, layer, weights, masks, artifact.root) for name, layer in artifact.manifest.layers.items()]
 
@@ -102,10 +102,10 @@ def raise_first_violation(reports: list[LayerReport]) -> None:
 
 def _report(name: str, layer: Layer, weights: dict[str, TensorFile], masks: TensorFile, root: Path) -> LayerReport:
     if layer.tensor not in weights or layer.tensor not in masks:
-        raise InputError(f"{root} has no weight or no mask called {layer.tensor}, which the manifest promises")
+        raise InputError(f"{root} has no weight or no mask called {layer.tensor}, which is in the manifest")
     bits_OI = weights[layer.tensor][layer.tensor]
     if bits_OI.ndim != 2:
-        raise InputError(f"{root}: {layer.tensor} is no matrix")
+        raise InputError(f"{root}: {layer.tensor} is not a matrix")
     rows, columns = bits_OI.shape
     packed = masks[layer.tensor]
     if packed.shape != (rows, -(-columns // 8)):
@@ -126,7 +126,7 @@ def _report(name: str, layer: Layer, weights: dict[str, TensorFile], masks: Tens
 
 def _violation(bits_OI: Bits, keep_OI: NDArray[np.bool_], pattern: SparsityPattern) -> str | None:
     if not pattern.divides(bits_OI.shape[1]):
-        return f"{bits_OI.shape[1]} columns do not fall into groups of {pattern.m}"
+        return f"{bits_OI.shape[1]} columns cannot be divided into groups of {pattern.m}"
     broken = pattern.violations(bits_OI == 0)
     if broken.any():
         return describe_group(bits_OI, broken, pattern)
@@ -136,12 +136,12 @@ def _violation(bits_OI: Bits, keep_OI: NDArray[np.bool_], pattern: SparsityPatte
     strays = (bits_OI != 0) & ~keep_OI
     if strays.any():
         row, column = np.argwhere(strays)[0]
-        return f"row {row}, column {column} is not +0.0, but its mask says pruned"
+        return f"row {row}, column {column} is not +0.0, but pruned in its mask"
     return None
 
 
 def describe_group(bits_OI: Bits, broken: NDArray[np.bool_], pattern: SparsityPattern) -> str:
-    """Say where the first broken group is, and how many weights it holds."""
+    """Describe the first broken group: where it is and how many weights it has."""
     row, group = (int(index) for index in np.argwhere(broken)[0])
     if pattern.m is None:
         zeros = int((bits_OI[row] == 0).sum())

@@ -4,7 +4,7 @@ from vlmc.toolchain.settings.base import RARE, Settings, advanced
 from vlmc.toolchain.settings.chain import CompressSettings
 from vlmc.toolchain.settings.data import DATA_OPTIONS, SAYS_WHICH_DATA, DataSettings
 from vlmc.toolchain.settings.deploy import ExportSettings, RunSettings
-from vlmc.toolchain.settings.measure import DemoDataSettings, EvalSettings, SweepSettings
+from vlmc.toolchain.settings.measure import EvalSettings, SweepSettings, WriteSettings
 from vlmc.toolchain.settings.prune import (
     CalibrationPrecision,
     MethodSettings,
@@ -33,7 +33,6 @@ __all__ = [
     "CalibrationPrecision",
     "CompressSettings",
     "DataSettings",
-    "DemoDataSettings",
     "Direction",
     "EvalSettings",
     "ExportSettings",
@@ -52,5 +51,6 @@ __all__ = [
     "TeacherMode",
     "TokenPolicy",
     "TrainingSettings",
+    "WriteSettings",
     "advanced",
 ]

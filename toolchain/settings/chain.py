@@ -17,9 +17,9 @@ class CompressSettings(TrainingSettings, PruneSettings):
     repair: Literal[RepairMethod, "none"] = "ressa"
     """Repair method, as in vlmc repair, or none to stop after pruning."""
     precision: Precision = "fp32"
-    """Type of the matrix products in training: fp32, bf16 or fp16; what is trained is kept in fp32."""
+    """Type of the matrix products in training: fp32, bf16 or fp16; trained weights are kept in fp32."""
     prune_precision: CalibrationPrecision = "auto"
-    """Type that calibration samples run in, as --precision of vlmc prune: auto, fp32, bf16 or fp16."""
+    """Type that calibration runs in, as --precision of vlmc prune: auto, fp32, bf16 or fp16."""
 
     def of(self, group: type[Group]) -> Group:
         """Return the options of one step."""

@@ -9,23 +9,23 @@ DATA_OPTIONS = ("data", "validation", "calibration_data")
 
 
 class DataSettings(Settings):
-    """Which data, and how it is read."""
+    """Which data set to read, and how."""
 
     panel = "Data"
 
     data: str = "demo"
-    """Data: demo, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
+    """Data set: demo, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
     split: str | None = None
-    """Split of the data. [default: train; for eval, test; for sweep, validation to question and train to calibrate on]"""
+    """Split of the data set. [default: train; eval: test; sweep: validation for questions, train for calibration]"""
     columns: Annotated[str | None, RARE] = None
-    """Columns whose names are not the usual ones, such as image=img,question=q,answer=a."""
+    """Columns with unusual names, such as image=img,question=q,answer=a."""
     caption_prompt: Annotated[str, RARE] = "Describe the image."
-    """Question that a caption answers."""
+    """Question that captions are taken to answer."""
     max_bad: Annotated[str, RARE] = "1%"
-    """Pictures that may be unreadable and are left out, a number or a share; beyond it the data is refused."""
+    """Unreadable images to leave out, as a number or a share; with more of them the data is refused."""
     stream: Annotated[bool, RARE] = False
-    """Take the samples of a hub id from a stream, shuffled in a buffer, instead of downloading all of it."""
+    """Stream the samples of a hub id, shuffled in a buffer, instead of downloading the whole data set."""
 
 
 SAYS_WHICH_DATA = frozenset((*DataSettings.model_fields, "calibration_data", "validation"))
-"""Options that say which data is read and how: what decides a result is the data itself, by its digest."""
+"""Options that say which data is read and how. A run is the same run where the data has the same digest, not these."""

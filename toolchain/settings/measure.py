@@ -1,6 +1,4 @@
-"""Options of eval and sweep, and of what is written to try them on."""
-
-from typing import Literal
+"""Options of eval and sweep, and of samples that are written as files."""
 
 from pydantic import Field
 
@@ -17,32 +15,32 @@ class EvalSettings(DataSettings):
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
     batch: int = Field(default=64, ge=1)
-    """Questions that are answered together; fewer take less memory and give the same answers."""
+    """Questions to answer at once; a smaller batch takes less memory and gives the same answers."""
     device: str | None = None
-    """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
+    """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU if there is one]"""
 
 
 class SweepSettings(MethodSettings):
-    """Which sparsities to try, and on what questions."""
+    """Which sparsities to try, and on which questions."""
 
     panel = "Study"
 
     sums: str = "100,120"
-    """Sums of vision's and language's sparsity in percent, separated by commas."""
+    """Sums of the vision and language sparsities in percent, separated by commas."""
     shares: str = "70:30,60:40,50:50,40:60,30:70,20:80"
-    """Shares vision:language in which each sum is split, separated by commas."""
+    """Ratios vision:language to split each sum by, separated by commas."""
     targets: str = "2:4"
-    """Sparsities to prune vision and language, vision only and language only to, separated by commas."""
+    """Sparsities to prune both towers, vision only and language only to, separated by commas."""
     calibration_data: str | None = None
-    """Another data set to calibrate on. [default: that of the questions; the demo's splits share no picture]"""
+    """Data set to calibrate on. [default: the questions' own; the demo's splits share no image]"""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: all]"""
 
 
-class DemoDataSettings(Settings):
-    """Which of the demo's questions to write."""
+class WriteSettings(Settings):
+    """Which samples to write."""
 
-    split: Literal["train", "validation", "test"] = "test"
-    """Split: train, validation or test; no handwriting occurs in two of them."""
+    split: str = "test"
+    """Split: train, validation or test."""
     count: int | None = Field(default=None, ge=1)
     """Number of questions. [default: the split's usual number]"""

@@ -14,7 +14,7 @@ CalibrationPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def read_layers(given: object) -> object:
-    """Read `GLOB=SPARSITY,GLOB=SPARSITY`; a mapping, as recipes have it, stays what it is."""
+    """Read `GLOB=SPARSITY,GLOB=SPARSITY`; a mapping, as recipes have it, is returned as it is."""
     if not isinstance(given, str):
         return given
     pairs = [part.rpartition("=") for part in given.split(",")]
@@ -39,32 +39,32 @@ class TargetSettings(Settings):
 
 
 class MethodSettings(DataSettings):
-    """How to choose what is pruned, and on what data."""
+    """How to choose the weights to prune, and on what data."""
 
     panel = "Pruning"
 
     method: PruneMethod = "wanda"
-    """How weights are chosen: magnitude, wanda, sparsegpt or admm."""
+    """How the weights to prune are chosen: magnitude, wanda, sparsegpt or admm."""
     ratios: Annotated[Ratios, RARE] = "uniform"
-    """How a percentage is shared out over the blocks: uniform, owl (outliers) or ecoflap (gradients from forward passes)."""
+    """How a percentage is shared out over blocks: uniform, owl (outliers) or ecoflap (gradients from forward passes)."""
     dsnot: Annotated[bool, RARE] = False
-    """After the mask is chosen, swap weights until each output's mean is near the dense one (magnitude and wanda)."""
+    """Then swap kept and pruned weights until each output's mean is near the dense one (magnitude and wanda)."""
     refit: Annotated[bool, RARE] = False
-    """After the mask is chosen, refit the weights that stay to the layer's dense output (least squares)."""
+    """Then refit the kept weights to the layer's dense output (least squares)."""
     reconstruct: Annotated[bool, RARE] = False
-    """Train the weights that stay in each pruned block towards the dense block's output."""
+    """Train the kept weights of each pruned block towards the dense block's output."""
     reconstruct_epochs: Annotated[int, RARE] = Field(default=10, ge=1)
     """Passes of --reconstruct over the calibration samples."""
     tokens: Annotated[TokenPolicy, RARE] = "all"
-    """Tokens that the language model is pruned by: all, text, or atv (text and the visual ones that a block turns most)."""
+    """Tokens that count in the language model: all, text, or atv (text, and the visual tokens that a block changes most)."""
     allow_dense: Annotated[bool, RARE] = False
-    """Leave layers dense whose inputs do not fall into the pattern's groups, instead of refusing the model."""
+    """Leave layers dense whose input size is not a multiple of the pattern's group, instead of refusing the model."""
     calibration: int = Field(default=128, ge=1)
-    """Samples to calibrate on."""
+    """Number of calibration samples."""
     spill: Annotated[bool, RARE] = False
-    """Keep the calibration samples' activations on disk instead of in memory."""
+    """Keep the calibration activations on disk instead of in memory."""
     precision: CalibrationPrecision = "auto"
-    """Type that calibration samples run in: fp32, bf16, fp16, or auto: the checkpoint's own if the device is quick in it."""
+    """Type that calibration runs in: fp32, bf16, fp16, or auto: the model's own if the device is fast in it."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
 

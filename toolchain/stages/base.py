@@ -1,4 +1,4 @@
-"""Stage: requires, work, ensures, and one final `run` that keeps a killed or failed step from leaving anything behind."""
+"""Stages: each declares what it accepts and produces; one that writes an artifact leaves nothing behind if it is stopped."""
 
 import shutil
 from abc import ABC, abstractmethod
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from vlmc.runtime.artifact import Artifact, Draft, Manifest, Step, write
+from vlmc.runtime.artifact import Artifact, Draft, Manifest, State, Step, write
 from vlmc.runtime.artifact.writing import check_destination
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.naming import named
@@ -15,15 +15,48 @@ from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.reporting.card import card
 from vlmc.toolchain.settings import DATA_OPTIONS
+from vlmc.toolchain.stages.states import ModelState, refusal, state_of
 
 DATA = "data"
 """Name of the data's digests among a step's measures."""
 
 
 class Stage(ABC):
-    """One step of the chain. It reads a checkpoint, never changes it, and writes a new artifact."""
+    """One step on a model: `accepts` says in which states it takes one, `produces` what it makes of it.
+
+    A stage that leaves the state as it is, such as export, produces None.
+    """
 
     name: ClassVar[str]
+    accepts: tuple[ModelState, ...]
+    produces: State | None
+
+    @final
+    def check(self, source: SavedModel) -> None:
+        """Check that this stage can work on the source.
+
+        Raises:
+            InputError: it is in another state, or something else about it does not fit.
+        """
+        if (state := state_of(source)) not in self.accepts:
+            raise InputError(refusal(source.name, state, self.name, self.accepts))
+        self.requires(source)
+
+    @abstractmethod
+    def requires(self, source: SavedModel) -> None:
+        """Raise InputError when a source in an accepted state cannot be worked on all the same."""
+
+
+class ArtifactStage(Stage):
+    """A stage that reads a model, never changes it, and writes a new artifact.
+
+    `group` holds the processes that share the work: by default this one, or those that a launcher started together.
+    """
+
+    produces: State
+
+    def __init__(self, group: ProcessGroup | None = None) -> None:
+        self.group = group or ProcessGroup()
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -36,15 +69,11 @@ class Stage(ABC):
         return settings | {name: named(settings[name]) for name in DATA_OPTIONS if settings.get(name) is not None}
 
     @abstractmethod
-    def requires(self, source: SavedModel) -> None:
-        """Raise InputError when the source is not what this step works on."""
-
-    @abstractmethod
     def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         """Write the draft's files; return the manifest without this step's line, and the measures of that line."""
 
     def inputs(self) -> dict[str, str]:
-        """Check all that this step needs beside its source, and return the digests of the data that it reads, by their use.
+        """Check all that this stage needs beside its source, and return the digests of the data that it reads, by their use.
 
         Raises:
             InputError: some of the data is not there, or cannot be used.
@@ -53,45 +82,48 @@ class Stage(ABC):
         return {}
 
     def assist(self, source: SavedModel, destination: Path) -> None:
-        """Take part in the work of the process that leads, where several share one job.
+        """Take part in the work of the main process, where several share it.
 
         Raises:
-            InputError: this step cannot be shared.
+            InputError: this stage cannot be shared.
         """
         raise InputError(f"{self.name} runs in one process: start it without torchrun")
 
     @abstractmethod
     def ensures(self, result: Artifact) -> None:
-        """Raise CheckFailed when the result does not hold what the step promises."""
+        """Raise CheckFailed when the result does not hold what the stage promises."""
 
     def leftovers(self, result: Artifact) -> tuple[Path, ...]:
-        """Return the folders that a stopped run would go on from; they are deleted once the result is whole."""
+        """Return the folders that an interrupted run would be resumed from; they are deleted once the result is whole."""
         return ()
 
     @final
     def run(self, source: SavedModel, destination: Path, *, force: bool = False) -> Artifact:
-        """Do the step and move its result to `destination` in one piece.
+        """Do the work and move the result to `destination` in one piece.
 
         Raises:
             InputError: the source or the destination cannot be used.
-            CheckFailed: the result does not hold what the step promises; nothing is left at the destination.
+            CheckFailed: the result does not hold what the stage promises; nothing is left at the destination.
         """
-        self.requires(source)
-        main = ProcessGroup().is_main
-        if main:
+        self.check(source)
+        if self.group.is_main:
             check_destination(destination, force=force)
         data = self.inputs()  # in every process: none waits for another that reads for long
-        if not main:
+        if self.group.is_main:
+            self._write(source, destination, data, force=force)
+        else:
             self.assist(source, destination)
-            ProcessGroup().wait()
-            return Artifact.open(destination)
+        self.group.wait()
+        return Artifact.open(destination)
+
+    def _write(self, source: SavedModel, destination: Path, data: dict[str, str], *, force: bool) -> None:
         with write(destination, force=force) as draft:
             manifest, measures = self.work(source, draft)
             measures |= {DATA: data} if data else {}
             step = Step(
                 stage=self.name, config=self.recorded(), parent=source.digest, measures=measures, versions=versions()
             )
-            complete = manifest.model_copy(update={"history": (*manifest.history, step)})
+            complete = manifest.model_copy(update={"state": self.produces, "history": (*manifest.history, step)})
             (draft.root / "README.md").write_text(card(complete), encoding="utf-8")
             with ThreadPoolExecutor(1) as beside:
                 sealed = beside.submit(draft.seal, complete)  # hashes the files while they are checked
@@ -99,5 +131,3 @@ class Stage(ABC):
             sealed.result()
             for folder in self.leftovers(Artifact(draft.root, complete)):
                 shutil.rmtree(folder, ignore_errors=True)
-        ProcessGroup().wait()
-        return Artifact.open(destination)

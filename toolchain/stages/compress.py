@@ -1,7 +1,7 @@
-"""compress: prune -> repair -> merge -> verify-sparsity as one command that goes on where it was stopped.
+"""compress: prune -> repair -> merge -> verify-sparsity as one command that resumes an interrupted run.
 
-Steps lie in `<out>.work/` until the last one is finished and moved to `<out>`. Every step is deterministic, so a run that
-was killed and started again ends in the same bytes as one that was not.
+Stages write into `<out>.work/` until the last one is finished and moved to `<out>`. Every stage is deterministic, so a run
+that was killed and started again ends in the same bytes as one that was not.
 """
 
 import shutil
@@ -16,43 +16,52 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.prune import pruner_of
 from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
-from vlmc.toolchain.stages.base import DATA, Stage
+from vlmc.toolchain.stages.base import DATA, ArtifactStage, Stage
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
 from vlmc.toolchain.stages.run_folder import IDENTITY, RunFolder, deciding, difference
 
 
-class Compress:
-    """The chain with its options; `run` does it."""
+class Compress(Stage):
+    """The stages that the options ask for, one after the other."""
+
+    name, accepts = "compress", Prune.accepts
 
     def __init__(self, options: CompressSettings, seed: int = 0, progress: Progress | None = None) -> None:
-        self.options, self.seed = options, seed
-        self.progress = progress or Progress(quiet=True)
+        self.options = options
+        self.stages = _stages(options, seed, progress or Progress(quiet=True))
+        self.produces = self.stages[-1].produces
+
+    def requires(self, source: SavedModel) -> None:
+        self.stages[0].requires(source)
+        moves = pruner_of(self.options.of(PruneSettings)).moves or self.options.reconstruct
+        distilled = self.options.repair != "none" and METHODS[self.options.repair].distilled
+        if self.options.teacher == "shared" and distilled and moves:
+            raise InputError("--teacher shared: this pruning changes weights that it keeps: choose copy or cached")
 
     def run(self, source: SavedModel, out: Path, *, force: bool = False) -> Artifact:
-        """Compress `source` into the artifact `out`, or go on with what an earlier run of the same left.
+        """Compress `source` into the artifact `out`, or resume an interrupted run with the same inputs and options.
 
-        All that the steps read is opened first, their data as a whole: a run is the same where its digests are.
+        All that the stages read is opened first, their data as a whole: its digests say whether a run is the same.
 
         Raises:
             InputError: an input cannot be used, or `out` holds something else, or an unfinished run with other inputs or
                 options; `force` drops both.
         """
-        stages, current = self.stages(), source
-        stages[0].requires(source)
-        self._check_teacher()
+        self.check(source)
         check_destination(out, force=True)
-        identity = _identity(source, stages)
+        identity, current = _identity(source, self.stages), source
         if not force and (out / MANIFEST).is_file():
             return _made_by(out, identity)
         work = out.with_name(out.name + ".work")
         _claim(work, identity, force=force)
         try:
-            for number, stage in enumerate(stages, 1):
+            for number, stage in enumerate(self.stages, 1):
                 destination = work / f"{number}-{stage.name}"
                 result = Artifact.open(destination) if destination.is_dir() else stage.run(current, destination)
                 current = SavedModel(str(destination), destination)
@@ -65,24 +74,17 @@ class Compress:
         shutil.rmtree(work, ignore_errors=True)
         return Artifact.open(out)
 
-    def _check_teacher(self) -> None:
-        pruner = Prune(self.options.of(PruneSettings)).pruner
-        moves = pruner.moves or self.options.reconstruct
-        distilled = self.options.repair != "none" and METHODS[self.options.repair].distilled
-        if self.options.teacher == "shared" and distilled and moves:
-            raise InputError("--teacher shared: this pruning changes weights that it keeps: choose copy or cached")
 
-    def stages(self) -> list[Stage]:
-        """Return the steps in order."""
-        prune = Prune(self.options.of(PruneSettings), self.seed, resume=True, progress=self.progress)
-        if self.options.repair == "none":
-            return [prune]
-        repair = Repair(self.options.of(RepairSettings), seed=self.seed, resume=True, progress=self.progress)
-        return [prune, repair, Merge(data=repair.options)] if repair.method.merged else [prune, repair]
+def _stages(options: CompressSettings, seed: int, progress: Progress) -> list[ArtifactStage]:
+    prune = Prune(options.of(PruneSettings), seed, resume=True, progress=progress)
+    if options.repair == "none":
+        return [prune]
+    repair = Repair(options.of(RepairSettings), seed=seed, resume=True, progress=progress)
+    return [prune, repair, Merge(data=repair.options)] if repair.method.merged else [prune, repair]
 
 
-def _identity(source: SavedModel, stages: list[Stage]) -> dict[str, Any]:
-    """Return all that decides the result; the data counts by its digests, wherever it lies."""
+def _identity(source: SavedModel, stages: list[ArtifactStage]) -> dict[str, Any]:
+    """Return all that decides the result; the data counts by its digests, wherever it is."""
     steps = {stage.name: _step(stage.recorded(), stage.inputs(), versions()) for stage in stages}
     return {"source": source.digest, "steps": list(steps), **steps}
 
@@ -92,29 +94,31 @@ def _step(settings: Mapping[str, Any], data: Mapping[str, str], made: Mapping[st
 
 
 def _made_by(out: Path, identity: Mapping[str, Any]) -> Artifact:
-    """Return the artifact at `out` where exactly this run made it.
+    """Return the artifact at `out` if exactly this run made it.
 
     Raises:
-        InputError: another one did; the message says how it differs.
+        InputError: another run did; the message says how it differs.
     """
     artifact = Artifact.open(out)
     history = artifact.manifest.history
     steps = {step.stage: _step(step.config, step.measures.get(DATA, {}), step.versions) for step in history}
     found = {"source": artifact.manifest.origin.digest, "steps": [step.stage for step in history], **steps}
     if differs := difference(found, identity):
-        raise InputError(f"{out} was made otherwise: {differs}; add --force to replace it or name another folder with --out")
+        raise InputError(
+            f"{out} is from another run: {differs}; add --force to replace it or name another folder with --out"
+        )
     return artifact
 
 
 def _claim(work: Path, identity: Mapping[str, Any], *, force: bool) -> None:
-    """Make the work folder, or take over the one of an earlier run with the same identity.
+    """Make the work folder, or take over that of an earlier run with the same identity.
 
     Raises:
-        InputError: it holds another run, or something else, which `force` does not allow to drop.
+        InputError: it holds another run, or something else, and `force` is not given.
     """
     if not force and work.exists() and not (work / IDENTITY).is_file():
-        raise InputError(f"{work} exists and is no unfinished run: move it away, or add --force to replace it")
-    run = RunFolder(work, identity, resume=True, remedy="finish that one, or add --force to start anew")
+        raise InputError(f"{work} exists and is not an unfinished run: move it away, or add --force to replace it")
+    run = RunFolder(work, identity, resume=True, remedy="finish that one, or add --force to start over")
     try:
         run.open()
     except InputError:
@@ -125,5 +129,5 @@ def _claim(work: Path, identity: Mapping[str, Any], *, force: bool) -> None:
 
 
 def _is_bare(work: Path) -> bool:
-    """Whether a work folder holds nothing yet but what says whose it is."""
+    """Whether a work folder holds nothing yet but the identity of its run."""
     return work.is_dir() and not any(path.is_file() and path.name != IDENTITY for path in work.rglob("*"))

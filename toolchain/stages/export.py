@@ -1,4 +1,4 @@
-"""export: write graphs or engines into an artifact, after they have given the same answers as the model itself."""
+"""export: write graphs or engines into an artifact, once they have given the same answers as the model itself."""
 
 import json
 from typing import Any, cast
@@ -15,39 +15,50 @@ from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import version_of, versions
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.stages.base import Stage
 
 
-def export(artifact: Artifact, settings: ExportSettings, backend: str, progress: Progress) -> dict[str, Any]:
-    """Add the backend's folder to the artifact and return its report, which lies there as JSON too.
+class Export(Stage):
+    """Add a backend's folder to an artifact."""
 
-    Raises:
-        InputError: the backend or an option is not known, the artifact has an adapter that is not merged yet, or vlmc
-            cannot export such a model.
-        CheckFailed: a graph differs from the model or lacks the promised sparsity; the artifact stays as it was.
-        EnvironmentLacks: a package is missing.
-    """
-    exporter = exporters.find(backend)
-    described = exporter.backend
-    options = _options(described, settings)
-    exporter.check(options)
-    artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
-    if artifact.manifest.state == "adapted":
-        raise InputError(f"{artifact.root} has an adapter that is not merged: run 'vlmc merge {artifact.root}' first")
-    checkpoint = SavedModel(str(artifact.root), artifact.root)
-    model = checkpoint.load()
-    deployed = deploy(checkpoint, model, artifact.manifest.layers)
-    with progress.task("export", total=len(deployed.specs) + 1) as task, extend(artifact, described.name) as folder:
-        report = exporter.export(deployed.specs, folder, options, task.advance)
-        report |= {"layers_in_no_graph": deployed.unreached}
-        (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
-        if described.session is not None:
-            exported = Exported(deployed.deployment, folder, described.suffix, resolve(described.session))
-            report["agreement"] = compare_answers(model, checkpoint, exported, deployed.questions, options.tolerance)
-        packages = (*described.packages, "onnxruntime", "onnxruntime-gpu", *described.alternatives)
-        report["versions"] = versions() | {name: found for name in packages if (found := version_of(name))}
-        (folder / described.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        task.advance("compared with torch")
-    return report
+    name, accepts, produces = "export", ("pruned", "merged"), None
+
+    def __init__(self, options: ExportSettings, backend: str, progress: Progress | None = None) -> None:
+        self.options, self.backend = options, backend
+        self.progress = progress or Progress(quiet=True)
+
+    def requires(self, source: SavedModel) -> None:
+        _ = source.family
+
+    def run(self, artifact: Artifact) -> dict[str, Any]:
+        """Add the folder and return its report, which lies there as JSON too.
+
+        Raises:
+            InputError: the backend or an option is unknown, the artifact has an adapter that is not merged, or vlmc cannot
+                export such a model.
+            CheckFailed: a graph differs from the model or lacks the promised sparsity; the artifact stays as it was.
+            EnvironmentLacks: a package is missing.
+        """
+        exporter = exporters.find(self.backend)
+        described, options = exporter.backend, _options(exporter.backend, self.options)
+        exporter.check(options)
+        artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
+        source = SavedModel(str(artifact.root), artifact.root)
+        self.check(source)
+        model = source.load()
+        deployed = deploy(source, model, artifact.manifest.layers)
+        total = len(deployed.specs) + 1
+        with self.progress.task("export", total) as task, extend(artifact, described.name) as folder:
+            report = exporter.export(deployed.specs, folder, options, task.advance)
+            report |= {"layers_in_no_graph": deployed.unreached}
+            (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
+            if described.session is not None:
+                exported = Exported(deployed.deployment, folder, described.suffix, resolve(described.session))
+                report["agreement"] = compare_answers(model, source, exported, deployed.questions, options.tolerance)
+            report["versions"] = _versions(described)
+            (folder / described.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            task.advance("compared with torch")
+        return report
 
 
 def _options(backend: Backend, settings: ExportSettings) -> Options:
@@ -59,11 +70,12 @@ def _options(backend: Backend, settings: ExportSettings) -> Options:
     given = {name: value for name, value in settings.model_dump().items() if value is not None}
     for name in given:
         if name not in backend.options:
-            raise InputError(f"--{name.replace('_', '-')} is no option of {backend.name}: leave it out")
+            raise InputError(f"--{name.replace('_', '-')} is not an option of {backend.name}: leave it out")
     gpus = tuple(settings.gpu.split(",")) if settings.gpu else ()
-    return Options(
-        cast(Precision, settings.precision or backend.options["precision"]),
-        gpus,
-        settings.cpu_sparse,
-        settings.cpu_activations or "fp32",
-    )
+    precision = cast(Precision, settings.precision or backend.options["precision"])
+    return Options(precision, gpus, settings.cpu_sparse, settings.cpu_activations or "fp32")
+
+
+def _versions(backend: Backend) -> dict[str, str]:
+    packages = (*backend.packages, *backend.runtimes, *backend.alternatives)
+    return versions() | {name: found for name in packages if (found := version_of(name))}

@@ -2,16 +2,11 @@
 
 import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from vlmc.runtime.artifact import Artifact, Draft, Manifest, Part
+from vlmc.runtime.artifact import Artifact, Draft, Manifest
 from vlmc.runtime.artifact.folder import model_files
-from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
@@ -20,32 +15,24 @@ from vlmc.toolchain.evaluate.batching import MAX_NEW_TOKENS
 from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
-from vlmc.toolchain.models.carrying import carry
-from vlmc.toolchain.models.masks import load_packed
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.adapters.attaching import Adapters, attach
-from vlmc.toolchain.repair.adapters.files import FOLDER, load_adapter, save_adapter
-from vlmc.toolchain.repair.distillation.teachers import Cached, Copy, Shared, Teacher, pruned_away
-from vlmc.toolchain.repair.distillation.views import View
-from vlmc.toolchain.repair.feeding.batches import Batches, split
-from vlmc.toolchain.repair.feeding.material import Material
-from vlmc.toolchain.repair.kernels.triton_calls import MOST_RANKS, supports
+from vlmc.toolchain.models.saving import carry
+from vlmc.toolchain.repair.adapters import FOLDER, load_adapter, save_adapter
+from vlmc.toolchain.repair.distillation import cache_folder
+from vlmc.toolchain.repair.feeding import TrainingData
+from vlmc.toolchain.repair.kernels import check_kernel
+from vlmc.toolchain.repair.loading import check_shards, shard_measures
 from vlmc.toolchain.repair.methods import METHODS, Method
-from vlmc.toolchain.repair.training.board import writer_class
-from vlmc.toolchain.repair.training.checkpoints import Checkpoints
-from vlmc.toolchain.repair.training.loading import Loading, Sharded, Whole, held_bytes, shards
-from vlmc.toolchain.repair.training.recompute import recompute
-from vlmc.toolchain.repair.training.reports import summary, write_reports
-from vlmc.toolchain.repair.training.trainer import Trainer
+from vlmc.toolchain.repair.training import Assembly, Checkpoints, Trainer, measures, write_reports, writer_class
 from vlmc.toolchain.reporting.card import PRUNED
 from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import RepairSettings
-from vlmc.toolchain.stages.base import Stage
-from vlmc.toolchain.stages.run_folder import deciding
+from vlmc.toolchain.stages.base import ArtifactStage
+from vlmc.toolchain.stages.run_folder import RunFolder, deciding
 
-_NO_RESULT = {
-    *(
+NO_RESULT = frozenset(
+    (
         "checkpoint_every",
         "checkpoint_minutes",
         "gradient_checkpointing",
@@ -53,19 +40,19 @@ _NO_RESULT = {
         "sample_cache",
         "tensorboard",
         "workers",
-    ),
-}
-"""Options that leave the result as it is."""
+    )
+)
+"""Options that do not change the result."""
 
 
-class Repair(Stage):
+class Repair(ArtifactStage):
     """Train adapters on the pruned layers and the interface, with the dense model as the teacher.
 
-    `samples` and `validation` stand in for the data sets of the options; `dense` names the dense model where it is
-    not found by itself. Of several processes the main one runs the stage, the others `assist`.
+    `samples` and `validation` replace the data sets of the options; `dense` names the dense model where it is not found by
+    itself. Of several processes the main one runs the stage, the others `assist`.
     """
 
-    name = "repair"
+    name, accepts, produces = "repair", ("pruned",), "adapted"
 
     def __init__(
         self,
@@ -77,15 +64,16 @@ class Repair(Stage):
         samples: Sequence[Sample] | None = None,
         validation: Sequence[Sample] | None = None,
         progress: Progress | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
+        super().__init__(group)
         self.options, self.seed = options, seed
         self.resume, self.dense = resume, dense
         self.progress = progress or Progress(quiet=True)
-        self.material = Material(options, seed, self.progress, samples, validation)
-        self.group = ProcessGroup()
+        self.data = TrainingData(options, seed, self.progress, samples, validation)
 
     def settings(self) -> dict[str, Any]:
-        return {**self.options.model_dump(mode="json", exclude=_NO_RESULT), "seed": self.seed}
+        return {**self.options.model_dump(mode="json", exclude=set(NO_RESULT)), "seed": self.seed}
 
     @property
     def method(self) -> Method:
@@ -93,54 +81,36 @@ class Repair(Stage):
         return METHODS[self.options.method]
 
     def requires(self, source: SavedModel) -> None:
-        artifact = source.artifact
-        if artifact is None:
-            raise InputError(f"{source.name} is no vlmc artifact: prune the model first, with 'vlmc prune {source.name}'")
-        if artifact.manifest.state != "pruned":
-            raise InputError(f"{source.name} is {artifact.manifest.state}: repair works on a pruned artifact")
+        artifact = _opened(source)
         artifact.verify_files()
-        if self.method.distilled:
-            find_dense(artifact, self.dense)
+        self._teacher(artifact)
 
-    def _ensure_kernel(self) -> None:
-        probe = torch.empty(0, device=self.group.device)
-        if self.options.kernel == "triton" and not supports(probe, probe, self.options.rank):
-            raise EnvironmentLacks(
-                "--kernel triton needs an NVIDIA GPU of compute capability 8.0 or later, the package triton (pip install "
-                f"triton) and at most {MOST_RANKS} ranks; --kernel tiled runs everywhere"
-            )
-
-    def _ensure_shards(self) -> None:
-        if not shards(self.group):
-            return
-        if self.options.method == "masked-full":
-            raise InputError(
-                "--method masked-full trains as much as there are weights, which every process would hold whole: "
-                "choose another method, or leave --use_fsdp out"
-            )
-        if self.method.distilled and self.options.teacher == "cached":
-            raise InputError(
-                "--teacher cached asks the dense model process by process, which weights in shards cannot answer: "
-                "choose shared or copy, or leave --use_fsdp out"
-            )
+    def inputs(self) -> dict[str, str]:
+        check_kernel(self.options.kernel, self.options.rank, self.group.device)
+        check_shards(self.options, self.group, distilled=self.method.distilled)
+        if self.options.tensorboard is not None:
+            writer_class()
+        return self.data.digests
 
     def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
         artifact, folder = _opened(source), _checkpoints(draft.root)
+        RunFolder(folder, self._identity(artifact), resume=self.resume).open()
         before = self._ask_pruned(source)
-        trainer = self._trainer(source, artifact, folder)
-        checkpoints = Checkpoints(folder, self._identity(artifact), resume=self.resume)
-        trainer.train(checkpoints, self.progress)
+        trainer = self._trainer(source, folder)
+        trainer.train(Checkpoints(folder), self.progress)
         carry(artifact.root, draft.root, model_files(artifact.manifest.files))
         base = artifact.manifest.origin.model
         save_adapter(draft.root / FOLDER, trainer.adapters, self.method, source.digest, base)
-        write_reports(draft.root, trainer.records, trainer.watch.losses)
-        return artifact.manifest.model_copy(update={"state": "adapted"}), before | self._measures(trainer)
+        write_reports(draft.root, trainer.records, trainer.stopping.losses)
+        told = self.data.measures() | shard_measures(trainer.adapters.model, self.group)
+        told |= {"kept_apart": True} if self.method.merged is None else {}
+        return artifact.manifest, {**before, **measures(trainer), **told}
 
     def assist(self, source: SavedModel, destination: Path) -> None:
         """Train in step with the main process, which writes `destination`."""
         folder = _checkpoints(destination)
-        self._trainer(source, _opened(source), folder).train(None, Progress(quiet=True))
-        shutil.rmtree(self._cache(folder), ignore_errors=True)
+        self._trainer(source, folder).train(None, Progress(quiet=True))
+        shutil.rmtree(cache_folder(folder, self.group), ignore_errors=True)
 
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
@@ -149,72 +119,21 @@ class Repair(Stage):
     def leftovers(self, result: Artifact) -> tuple[Path, ...]:
         return (_checkpoints(result.root),)
 
-    def inputs(self) -> dict[str, str]:
-        self._ensure_kernel()
-        self._ensure_shards()
-        if self.options.tensorboard is not None:
-            writer_class()
-        return self.material.digests
+    def _trainer(self, source: SavedModel, folder: Path) -> Trainer:
+        artifact = _opened(source)
+        assembly = Assembly(source, artifact, self._teacher(artifact), self.options, self.seed, self.group)
+        return assembly.trainer(self.data, folder)
 
-    def _trainer(self, source: SavedModel, artifact: Artifact, folder: Path) -> Trainer:
-        loading, masks = self._loading(source), load_packed(artifact.root, artifact.manifest)
-        rank, alpha, kernel = self.options.rank, self.options.alpha, self.options.kernel
-        plan = self.method.plan(masks, source.family.adaptable(loading.model), rank, alpha, kernel)
-        adapters = attach(loading.model, plan, self.seed)
-        model = loading.settle(adapters.parameters().values())
-        if self.options.gradient_checkpointing:
-            recompute(model, [name for tower in source.family.towers for name, _ in source.family.blocks(model, tower)])
-        encoder = Encoder(source.load_processor(), source.family, model)
-        train, check = self.material.batches(encoder)
-        towers = [tower for tower in source.family.towers if tower.part is Part.LANGUAGE]
-        blocks = [name for name, _ in source.family.blocks(model, towers[-1])] if self.options.hidden else []
-        view = View(blocks, self.options.precision)
-        teacher = self._teacher(artifact, adapters, masks, train, view, folder)
-        return Trainer(adapters, teacher, train, self.options, group=self.group, view=view, validation=check)
-
-    def _loading(self, source: SavedModel) -> Loading:
-        kind = Sharded if shards(self.group) else Whole
-        return kind(source, self.options.precision, self.group)
-
-    def _teacher(
-        self,
-        artifact: Artifact,
-        adapters: Adapters,
-        masks: dict[str, Tensor],
-        batches: Batches,
-        view: View,
-        folder: Path,
-    ) -> Teacher | None:
-        """Return the teacher that the options name, or the cheapest that is true to the dense model."""
-        if not self.method.distilled:
-            return None
-        dense, mode = find_dense(artifact, self.dense), self.options.teacher
-
-        def copy() -> Copy:
-            return Copy(self._loading(dense).settle(), view)
-
-        if mode == "cached":
-            steps = (batches.indices(step) for step in range(self.options.steps))
-            mine = (place for indices in steps for place in split(indices, self.group.size)[self.group.rank])
-            look = partial(view.of, adapters.model)
-            where = self._cache(folder)
-            return Cached(where, self.options, self.seed, batches=batches, places=mine, dense=copy, look=look)
-        if mode == "copy":
-            return copy()
-        pruned = pruned_away(artifact.root, dense.folder, artifact.manifest.layers, masks, adapters)
-        if pruned is None and mode == "shared":
-            raise InputError(f"--teacher shared: pruning changed weights that {artifact.root} keeps: choose copy or cached")
-        return copy() if pruned is None else Shared(adapters, pruned, view)
-
-    def _cache(self, folder: Path) -> Path:
-        return folder / f"teacher-{self.group.rank}-of-{self.group.size}"
+    def _teacher(self, artifact: Artifact) -> SavedModel | None:
+        """Return the dense model, None for a method that is not distilled."""
+        return find_dense(artifact, self.dense) if self.method.distilled else None
 
     def _ask_pruned(self, source: SavedModel) -> dict[str, Any]:
         """Return the pruned model's accuracy on the first validation questions with short answers, as a measure.
 
-        Where there are none, and among several processes, nothing is measured.
+        Nothing is measured where there are none, or in several processes.
         """
-        found = () if self.group.size > 1 else self.material.questions
+        found = () if self.group.size > 1 else self.data.questions
         count = min(self.options.pruned_questions, len(found))
         if not count:
             return {}
@@ -229,20 +148,8 @@ class Repair(Stage):
 
     def _identity(self, artifact: Artifact) -> dict[str, Any]:
         """Return all that decides the result."""
-        made_from = {"source": artifact.digest, "data": self.material.digests, "versions": versions()}
+        made_from = {"source": artifact.digest, "data": self.data.digests, "versions": versions()}
         return {**deciding(self.settings()), **made_from}
-
-    def _measures(self, trainer: Trainer) -> dict[str, Any]:
-        trained = sum(parameter.numel() for parameter in trainer.parameters)
-        measures = {"parameters": trained, "peak_lr": trainer.peak, **summary(trainer.records, trainer.watch.losses)}
-        measures |= trainer.teacher.measures() if trainer.teacher else {}
-        if held := len(self.material.parts.validation):
-            measures |= {"trained_on": len(self.material.parts.train), "held_out": held}
-        if shards(self.group):
-            measures |= {"shards": self.group.size, "weight_bytes_each": held_bytes(trainer.adapters.model)}
-        if self.method.merged is None:
-            measures["kept_apart"] = True
-        return measures
 
 
 def _opened(source: SavedModel) -> Artifact:

@@ -1,4 +1,4 @@
-"""The folder of a run that can be stopped and gone on with: it says what decides the run's result."""
+"""The folder of a run that can be resumed: it says what decides the run's result."""
 
 import json
 import shutil
@@ -11,13 +11,13 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.settings import SAYS_WHICH_DATA
 
 IDENTITY = "identity.json"
-"""The file that says whose a folder is."""
+"""The file that says which run a folder belongs to."""
 _LONG = 40  # characters of a value in a message
-_RESUMED = "repeat that command, or leave --resume out to start anew"
+_RESUMED = "repeat that command, or leave --resume out to start over"
 
 
 def difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return how two identities differ first, None where they are the same."""
+    """Return the first difference of two identities, None where they are the same."""
     before, after = dict(_flat(was)), dict(_flat(now))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
@@ -33,15 +33,15 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
 class RunFolder:
     """The folder of one run; `identity` is all that decides its result, as JSON values.
 
-    With `resume` a run of the same identity goes on; without, what the folder holds is dropped. `remedy` is what the user
-    can do about a folder of another run.
+    With `resume` a run of the same identity is resumed; without, the folder is emptied. `remedy` is what the user can do
+    about a folder of another run.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool = False, remedy: str = _RESUMED) -> None:
         self.path, self.identity, self.resume, self.remedy = path, dict(identity), resume, remedy
 
     def open(self) -> None:
-        """Make the folder ready.
+        """Prepare the folder.
 
         Raises:
             InputError: the folder holds another run.

@@ -68,7 +68,7 @@ def _each(text: str, read: Callable[[str], Value]) -> list[Value]:
 def _sum(text: str) -> float:
     found = _SUM.fullmatch(text)
     if found is None or not 0 < float(found[1]) < 200:
-        raise InputError(f"--sums: {text!r} is no sum of two sparsities: give a percentage between 0 and 200")
+        raise InputError(f"--sums: {text!r} is not a sum of two sparsities: give a percentage between 0 and 200")
     return float(found[1])
 
 
@@ -76,7 +76,7 @@ def _share(text: str) -> float:
     """Return vision's share in percent."""
     found = _SHARE.fullmatch(text)
     if found is None or float(found[1]) + float(found[2]) == 0:
-        raise InputError(f"--shares: {text!r} is no share: give vision:language such as 60:40")
+        raise InputError(f"--shares: {text!r} is not a share: give vision:language such as 60:40")
     vision, language = float(found[1]), float(found[2])
     return round(100 * vision / (vision + language), 2)
 
@@ -86,7 +86,7 @@ def _target(text: str) -> str:
 
 
 def _split(total: float, share: float) -> Variant | str:
-    """Return the variant, or why it cannot be."""
+    """Return the variant, or why there is none."""
     group, name = f"{total:g} %", f"{share:g}:{round(100 - share, 2):g}"
     vision = round(total * share / 100, 2)
     language = round(total - vision, 2)

@@ -1,4 +1,4 @@
-"""A study's results on disk: `sweep.json`, written anew after every variant, from which a killed study goes on."""
+"""A study's results on disk: `sweep.json`, rewritten after every variant, from which a killed study is resumed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 
 
 class Measured(_Strict):
-    """What was measured of one variant: the fraction of right answers, and how many weights were pruned."""
+    """What was measured of one variant: the fraction of correct answers, and how many weights were pruned."""
 
     accuracy: float
     zeros: int
@@ -41,7 +41,7 @@ class Row(_Strict):
 
 
 class Record(_Strict):
-    """A study: what decides its results, and the rows of what is measured; `left` counts the variants still to come.
+    """A study: what decides its results, and a row for each measured variant; `left` counts those still to come.
 
     `data` maps what data is read for to its digest; `prunable` counts each tower's prunable weights.
     """
@@ -69,7 +69,7 @@ class Record(_Strict):
         return {(row.vision, row.language): Measured(accuracy=row.accuracy, zeros=row.zeros) for row in self.rows}
 
     def with_rows(self, plan: Plan, measured: Mapping[Key, Measured]) -> "Record":
-        """Return the record with the rows of what is measured by now, in the plan's order."""
+        """Return the record with a row for each variant measured so far, in the plan's order."""
         known = [variant for variant in plan.variants if key(variant) in measured]
         rows = tuple(self._row(variant, measured[key(variant)], measured[key(DENSE)].accuracy) for variant in known)
         return self.model_copy(update={"rows": rows, "left": len(plan.variants) - len(rows)})
@@ -98,7 +98,7 @@ def claim(folder: Path, fresh: Record, *, force: bool) -> dict[Key, Measured]:
     """
     if not (folder / RECORD).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} exists and is no study of vlmc: name another folder with --out or move it away")
+            raise InputError(f"{folder} exists and is not a study of vlmc: name another folder with --out or move it away")
         return {}
     if force:
         return {}

@@ -1,7 +1,7 @@
-"""sweep: prune a model in every way of a plan, question each result, and draw what came out.
+"""sweep: prune a model in every way of a plan, evaluate each result, and draw the figures.
 
 The study is the first one of "Rethinking Pruning for Vision-Language Models" (arXiv 2404.02424). No variant depends on
-another: each is pruned from the checkpoint's own files, so a study that was killed and started again ends in the same bytes.
+another: each is pruned from the model's own files, so a study that was killed and started again ends in the same bytes.
 """
 
 import shutil
@@ -23,6 +23,7 @@ from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.prune import targets_of
 from vlmc.toolchain.prune.patterns import by_layer, indivisible, widths
 from vlmc.toolchain.settings import MethodSettings, PruneSettings, SweepSettings
 from vlmc.toolchain.stages.prune import Prune
@@ -39,10 +40,10 @@ class SplitStudy:
         self.progress = progress or Progress(quiet=True)
 
     def run(self, source: SavedModel, out: Path, *, force: bool = False) -> Record:
-        """Do the study in the folder `out`, or go on with what an earlier run of the same left there.
+        """Do the study in the folder `out`, or resume an interrupted run of the same study there.
 
         Raises:
-            EnvironmentLacks: there is no matplotlib to draw with.
+            EnvironmentLacks: matplotlib is not installed.
             InputError: the model, the data or an option cannot be used, or `out` holds something else.
         """
         figures.require()
@@ -57,28 +58,28 @@ class SplitStudy:
         return record
 
     def settings_of(self, variant: Variant) -> PruneSettings:
-        """Return how a variant is pruned; a token policy says nothing where language stays dense."""
+        """Return how a variant is pruned; a token policy means nothing where language stays dense."""
         chosen = self.options.model_dump(include=set(MethodSettings.model_fields))
         chosen |= {"data": self.options.calibration_data or self.options.data, "split": None}
         chosen["tokens"] = "all" if variant.language == NONE else self.options.tokens
         return PruneSettings(vision=variant.vision, language=variant.language, **chosen)
 
     def _check(self, source: SavedModel, plan: Plan) -> dict[str, int]:
-        """Look at everything that could stop the study halfway; return how many weights each tower could lose.
+        """Check everything that could stop the study halfway; return how many prunable weights each tower has.
 
         Raises:
             InputError: the model, the calibration data or an option cannot be used.
         """
         stages = [Prune(self.settings_of(variant), self.seed) for variant in plan.variants if variant != DENSE]
         for stage in stages:
-            stage.requires(source)
+            stage.check(source)
         family, model = source.family, source.stream(torch.device("cpu")).module
         for stage in stages:
             _refuse_indivisible(stage, family, model)
         return _prunable(family, model)
 
     def _calibration(self, options: PruneSettings) -> str:
-        """Return the fingerprint of the samples that are calibrated on."""
+        """Return the fingerprint of the calibration samples."""
         return fingerprint(data.load(options, "train", options.calibration, check=True, seed=self.seed))
 
     def _record(self, source: SavedModel, plan: Plan, samples: Sequence[Sample], prunable: dict[str, int]) -> Record:
@@ -96,7 +97,7 @@ class SplitStudy:
         )
 
     def _measure(self, plan: Plan, fresh: Record, measured: dict[Key, Measured], bench: "Bench", out: Path) -> Record:
-        """Measure what is not measured yet; what is done is on the disk before the next variant begins."""
+        """Measure what is not measured yet; each result is on the disk before the next variant begins."""
         variants = {key(variant): variant for variant in plan.variants}
         record = fresh.with_rows(plan, measured)
         with self.progress.task("sweep", len(variants), done=len(measured)) as bar:
@@ -111,7 +112,7 @@ class SplitStudy:
 
 
 class Bench:
-    """Prunes a model and questions the result; the pruned model lies in `scratch` meanwhile, and is gone afterwards."""
+    """Prunes a model and evaluates the result; the pruned model is kept in `scratch` and deleted afterwards."""
 
     def __init__(self, source: SavedModel, samples: Sequence[Sample], scratch: Path, seed: int) -> None:
         self.trials, self.scratch, self.seed = Trials(source, samples), scratch, seed
@@ -129,13 +130,13 @@ class Bench:
 
 
 def _zeros(folder: Path) -> int:
-    """Return how many weights the masks of a pruned model leave out."""
+    """Return how many weights the masks of a pruned model prune."""
     masks = load_masks(folder, Artifact.open(folder).manifest)
     return sum(int((~mask).sum()) for mask in masks.values())
 
 
 def _prunable(family: Family, model: nn.Module) -> dict[str, int]:
-    """Return how many weights each tower could lose."""
+    """Return how many prunable weights each tower has."""
     counts: Counter[str] = Counter()
     for name, part in family.prunable(model).items():
         counts[str(part)] += model.get_parameter(f"{name}.weight").numel()
@@ -143,17 +144,18 @@ def _prunable(family: Family, model: nn.Module) -> dict[str, int]:
 
 
 def _refuse_indivisible(stage: Prune, family: Family, model: nn.Module) -> None:
-    """Say before any work what the step would say in the midst of it: a target that does not divide the layers' inputs.
+    """Refuse, before any work, what the stage would refuse later: a target that does not divide the layers' inputs.
 
     Raises:
-        InputError: layers do not fall into the pattern's groups, and may not stay dense, or there are no others.
+        InputError: layers' rows are not whole groups of the pattern, and may not stay dense, or there are no others.
     """
-    patterns = by_layer(family.prunable(model), stage.patterns, {})
+    targets = targets_of(stage.options)
+    patterns = by_layer(family.prunable(model), targets, {})
     odd, layers = indivisible(patterns, widths(model, patterns)), len(patterns)
     if odd and (len(odd) == layers or not stage.options.allow_dense):
         name, width = next(iter(odd.items()))
         remedy = "take it out of --targets" if len(odd) == layers else "add --allow-dense to leave them dense"
         raise InputError(
-            f"--targets {next(iter(stage.patterns.values()))}: the inputs of {len(odd)} of {layers} layers are no multiple "
+            f"--targets {next(iter(targets.values()))}: the inputs of {len(odd)} of {layers} layers are not a multiple "
             f"of the pattern's group, the first {name} ({width}): {remedy}"
         )

@@ -107,8 +107,8 @@ def test_gradients_reach_the_block() -> None:
     assert model.tower.layers[0].inner.weight.grad is not None
 
 
-def test_a_model_that_never_comes_there_is_noticed() -> None:
-    with pytest.raises(AssertionError, match="never came to the tower"):
+def test_a_model_that_never_gets_there_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="never reached the tower"):
         stack_of(Model()).record(lambda: None)
 
 

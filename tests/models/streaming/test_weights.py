@@ -16,13 +16,13 @@ CPU = torch.device("cpu")
 FAMILIES = (*pico.USUAL, "blip-2-t5")
 
 
-def checkpoint(family: str, folder: Path) -> SavedModel:
+def saved(family: str, folder: Path) -> SavedModel:
     return SavedModel.find(str(pico.save(family, folder / "dense")))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_parameter_and_buffer_is_found_in_the_files(family: str, tmp_path: Path) -> None:
-    source = checkpoint(family, tmp_path)
+    source = saved(family, tmp_path)
     whole, streamed = source.load(), source.stream(CPU)
     stored = load_file(source.folder / "model.safetensors")
     for name, parameter in whole.named_parameters(remove_duplicate=False):
@@ -34,7 +34,7 @@ def test_every_parameter_and_buffer_is_found_in_the_files(family: str, tmp_path:
 
 
 def test_a_module_is_resident_while_it_is_asked_for(tmp_path: Path) -> None:
-    source = checkpoint("llava", tmp_path)
+    source = saved("llava", tmp_path)
     streamed, whole = source.stream(CPU), source.load()
     name = source.family.blocks(whole, source.family.towers[1])[0][0]
     with streamed.resident(name) as block:
@@ -48,10 +48,10 @@ def test_a_module_is_resident_while_it_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_blocks_get_their_weights_when_they_run(tmp_path: Path) -> None:
-    source = checkpoint("llava", tmp_path)
+    source = saved("llava", tmp_path)
     streamed, whole = source.stream(CPU), source.load()
     names = [name for tower in source.family.towers for name, _ in source.family.blocks(whole, tower)]
-    feed = Encoder(source.load_processor(), source.family, whole).feed(material.samples(1)[0])
+    feed = Encoder(source.load_processor(), source.family, whole).inputs(material.samples(1)[0])
     seen = []
     inside = streamed.module.get_submodule(f"{names[-1]}.mlp.up_proj")
     streamed.module.get_submodule(names[-1]).mlp.register_forward_hook(lambda *_: seen.append(inside.weight.is_meta))
@@ -65,7 +65,7 @@ def test_blocks_get_their_weights_when_they_run(tmp_path: Path) -> None:
 
 
 def test_a_module_in_anothers_place_is_given_its_weights(tmp_path: Path) -> None:
-    streamed = checkpoint("llava", tmp_path).stream(CPU)
+    streamed = saved("llava", tmp_path).stream(CPU)
     name = "model.language_model.layers.0.mlp.up_proj"
     weight, linear = streamed.read(f"{name}.weight"), torch.nn.Linear(pico.WIDTH, pico.INNER, bias=False, device="meta")
     streamed.put(name, linear)
@@ -75,7 +75,7 @@ def test_a_module_in_anothers_place_is_given_its_weights(tmp_path: Path) -> None
 
 
 def test_a_replaced_weight_is_read_from_its_new_place(tmp_path: Path) -> None:
-    streamed = checkpoint("llava", tmp_path).stream(CPU)
+    streamed = saved("llava", tmp_path).stream(CPU)
     name = "model.language_model.layers.0.mlp.up_proj"
     save_file({"new": torch.full((pico.INNER, pico.WIDTH), 2.0)}, tmp_path / "new.safetensors")
     streamed.replace(f"{name}.weight", tmp_path / "new.safetensors", "new")
@@ -85,22 +85,22 @@ def test_a_replaced_weight_is_read_from_its_new_place(tmp_path: Path) -> None:
 
 
 def test_a_missing_weight_is_named(tmp_path: Path) -> None:
-    source = checkpoint("llava", tmp_path)
+    source = saved("llava", tmp_path)
     weights = load_file(source.folder / "model.safetensors")
     lost = next(name for name in weights if "up_proj" in name)
     del weights[lost]
     save_file(weights, source.folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"lacks weights, the first of them \S+up_proj\.weight"):
+    with pytest.raises(InputError, match=r"lacks weights, the first is \S+up_proj\.weight"):
         source.stream(CPU)
 
 
 def test_integer_weights_cannot_be_pruned(tmp_path: Path) -> None:
-    source = checkpoint("llava", tmp_path)
+    source = saved("llava", tmp_path)
     weights = load_file(source.folder / "model.safetensors")
     name = next(name for name in weights if "layers.0.mlp.up_proj" in name)
     weights[name] = weights[name].to(torch.float8_e4m3fn)
     save_file(weights, source.folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"up_proj\.weight is stored as F8_E4M3: give a checkpoint in F64, F32, BF16, F16"):
+    with pytest.raises(InputError, match=r"up_proj\.weight is stored as F8_E4M3: give a model in F64, F32, BF16, F16"):
         source.stream(CPU).dtype("model.language_model.layers.0.mlp.up_proj.weight")
 
 
@@ -108,7 +108,7 @@ def test_integer_weights_cannot_be_pruned(tmp_path: Path) -> None:
 def test_what_runs_again_is_kept_as_far_as_there_is_room(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    streamed = checkpoint(family, tmp_path).stream(CPU)
+    streamed = saved(family, tmp_path).stream(CPU)
     layers = [name for name, module in streamed.module.named_modules() if isinstance(module, torch.nn.Linear)][:3]
 
     def run() -> None:

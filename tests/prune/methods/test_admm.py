@@ -24,7 +24,7 @@ def test_admm_is_the_papers_iteration(text: str) -> None:
         z_IO = mask_IO * (v_IO + u_IO)
         u_IO = u_IO + v_IO - z_IO
         v_IO = torch.linalg.solve(normal_II + torch.eye(64), normal_II @ target_IO + z_IO - u_IO)
-    pruned_OI, mask_OI = PRUNERS["admm"].prune(weight_OI, statistics, SparsityPattern.parse(text))
+    pruned_OI, mask_OI, _ = PRUNERS["admm"].prune(weight_OI, statistics, SparsityPattern.parse(text))
     assert torch.equal(mask_OI, mask_IO.T)
     torch.testing.assert_close(pruned_OI.double(), (mask_IO * (v_IO + u_IO)).T / scale_I, rtol=1e-3, atol=1e-5)
 

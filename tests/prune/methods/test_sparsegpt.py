@@ -33,7 +33,7 @@ def obs_reference(weight_OI: Tensor, hessian_II: Tensor, group: int, keep: int) 
 def test_sparsegpt_is_the_papers_update(n: int, m: int) -> None:
     weight_OI, _, statistics = layer(rows=8, columns=32)
     assert statistics.hessian_II is not None
-    pruned_OI, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=n, m=m))
+    pruned_OI, _, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern(n=n, m=m))
     expected_OI = obs_reference(weight_OI, statistics.hessian_II, m, n)
     torch.testing.assert_close(pruned_OI.double(), expected_OI, rtol=1e-3, atol=1e-4)
 
@@ -43,9 +43,9 @@ def test_sparsegpt_crosses_borders_without_a_seam(
     text: str, size: str, smaller: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight_OI, _, statistics = layer(columns=64)
-    whole, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern.parse(text))
+    whole, _, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern.parse(text))
     monkeypatch.setattr(sparsegpt, size, smaller)
-    parted, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern.parse(text))
+    parted, _, _ = PRUNERS["sparsegpt"].prune(weight_OI, statistics, SparsityPattern.parse(text))
     torch.testing.assert_close(whole, parted, rtol=1e-3, atol=1e-4)
 
 

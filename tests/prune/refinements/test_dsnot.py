@@ -7,9 +7,10 @@ from torch import Tensor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.calibration.statistics import Need, Statistics
-from vlmc.toolchain.prune import PRUNERS, Pruner, with_dsnot, with_refit
+from vlmc.toolchain.prune import PRUNERS, Pruner
 from vlmc.toolchain.prune.refinements import dsnot as refinement
-from vlmc.toolchain.prune.refinements.dsnot import dsnot
+from vlmc.toolchain.prune.refinements.dsnot import dsnot, with_dsnot
+from vlmc.toolchain.prune.refinements.refit import with_refit
 
 PATTERNS = ["2:4", "4:8", "1:4", "50%", "70%"]
 MASKERS = [name for name, pruner in PRUNERS.items() if not pruner.moves]
@@ -58,7 +59,7 @@ def test_swaps_are_the_papers(name: str, text: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(refinement, "ROWS", 16)  # three pieces, the last one short
     weight_OI, x_LI, statistics = layer()
     pattern = SparsityPattern.parse(text)
-    _, mask_OI = PRUNERS[name].prune(weight_OI, statistics, pattern)
+    _, mask_OI, _ = PRUNERS[name].prune(weight_OI, statistics, pattern)
     _, new_OI = dsnot(weight_OI, mask_OI, statistics, pattern)
     rows = zip(weight_OI.tolist(), mask_OI.tolist(), strict=True)
     assert new_OI.tolist() == [settled(weights, keep, x_LI.double(), pattern.m or 64) for weights, keep in rows]
@@ -70,8 +71,8 @@ def test_swaps_are_the_papers(name: str, text: str, monkeypatch: pytest.MonkeyPa
 def test_the_pattern_holds_and_the_expected_error_falls(name: str, text: str) -> None:
     weight_OI, x_LI, statistics = layer()
     pattern, before_OI = SparsityPattern.parse(text), weight_OI.clone()
-    pruned_OI, mask_OI = PRUNERS[name].prune(weight_OI, statistics, pattern)
-    swapped_OI, new_OI = with_dsnot(PRUNERS[name]).prune(weight_OI, statistics, pattern)
+    pruned_OI, mask_OI, _ = PRUNERS[name].prune(weight_OI, statistics, pattern)
+    swapped_OI, new_OI, _ = with_dsnot(PRUNERS[name]).prune(weight_OI, statistics, pattern)
     assert pattern.holds(swapped_OI)
     size = pattern.m or 64
     assert torch.equal(*(one.reshape(40, -1, size).sum(-1) for one in (mask_OI, new_OI))), "every group keeps as many"
@@ -96,7 +97,7 @@ def test_dead_and_constant_inputs_stop_nothing() -> None:
     x_LI[:, ::3], x_LI[:, 1::3] = 0, 1
     statistics = Statistics(64, Need.DIAGONAL, torch.device("cpu"))
     statistics.add(x_LI, "layer")
-    swapped_OI, mask_OI = with_dsnot(PRUNERS["wanda"]).prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    swapped_OI, mask_OI, _ = with_dsnot(PRUNERS["wanda"]).prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
     assert (mask_OI.sum(1) == 32).all()
     assert torch.isfinite(swapped_OI).all()
 
@@ -106,7 +107,7 @@ def test_the_table_says_which_pruners_move_weights(name: str) -> None:
     weight_OI, x_LI, _ = layer()
     statistics = Statistics(64, Need.HESSIAN, torch.device("cpu"))
     statistics.add(x_LI, "layer")
-    pruned_OI, mask_OI = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    pruned_OI, mask_OI, _ = PRUNERS[name].prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
     assert PRUNERS[name].moves != torch.equal(pruned_OI, weight_OI * mask_OI)
 
 
@@ -124,7 +125,7 @@ def test_a_refit_may_follow() -> None:
     statistics.add(x_LI, "layer")
     pruner = with_refit(with_dsnot(PRUNERS["magnitude"]))
     assert (pruner.name, pruner.need) == ("magnitude+dsnot+refit", Need.HESSIAN)
-    pruned_OI, mask_OI = pruner.prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
-    _, swapped_OI = with_dsnot(PRUNERS["magnitude"]).prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    pruned_OI, mask_OI, _ = pruner.prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
+    _, swapped_OI, _ = with_dsnot(PRUNERS["magnitude"]).prune(weight_OI, statistics, SparsityPattern(n=2, m=4))
     assert torch.equal(mask_OI, swapped_OI)
     assert not torch.equal(pruned_OI, weight_OI * mask_OI)

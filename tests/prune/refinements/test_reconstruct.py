@@ -10,7 +10,7 @@ from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.prune import PRUNERS
 from vlmc.toolchain.prune.refinements import reconstruct as module
-from vlmc.toolchain.prune.refinements.reconstruct import Reconstruction, Task, reconstruct
+from vlmc.toolchain.prune.refinements.reconstruct import Objective, Reconstruction, reconstruct
 
 
 class Block(nn.Module):
@@ -43,15 +43,15 @@ def pruned(block: Block, dtype: torch.dtype = torch.float32) -> tuple[Block, dic
         layer = sparse.get_submodule(name)
         assert isinstance(layer, nn.Linear)
         statistics = Statistics(layer.in_features, Need.NOTHING, torch.device("cpu"))
-        weight_OI, masks[name] = PRUNERS["magnitude"].prune(layer.weight.detach(), statistics, SparsityPattern(n=2, m=4))
+        weight_OI, masks[name], _ = PRUNERS["magnitude"].prune(layer.weight.detach(), statistics, SparsityPattern(n=2, m=4))
         layer.weight.data.copy_(weight_OI)
     return sparse, masks
 
 
-def task(sparse: Block, dense: Block, samples: Sequence[Tensor]) -> Task:
+def objective(sparse: Block, dense: Block, samples: Sequence[Tensor]) -> Objective:
     with torch.no_grad():
         targets = [dense(sample) for sample in samples]
-    return Task(len(samples), lambda sample: sparse(samples[sample]), lambda sample: targets[sample])
+    return Objective(len(samples), lambda sample: sparse(samples[sample]), lambda sample: targets[sample])
 
 
 def trained(
@@ -59,7 +59,7 @@ def trained(
 ) -> tuple[Block, dict[str, Tensor], Reconstruction]:
     dense = Block(dtype)
     sparse, masks = pruned(dense, dtype)
-    return sparse, masks, reconstruct(sparse, masks, task(sparse, dense, inputs(32, 1, dtype)), epochs, seed)
+    return sparse, masks, reconstruct(sparse, masks, objective(sparse, dense, inputs(32, 1, dtype)), epochs, seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -67,12 +67,12 @@ def test_the_error_falls_and_the_masks_hold(dtype: torch.dtype) -> None:
     sparse, masks, found = trained(dtype=dtype)
     dense, (start, _) = Block(dtype), pruned(Block(dtype), dtype)
     assert found.after < 0.5 * found.before
-    assert task(sparse, dense, inputs(32, 1, dtype)).error() == pytest.approx(found.after, rel=1e-6), (
+    assert objective(sparse, dense, inputs(32, 1, dtype)).error() == pytest.approx(found.after, rel=1e-6), (
         "what is told is what is"
     )
-    assert task(start, dense, inputs(32, 1, dtype)).error() == pytest.approx(found.before, rel=1e-6)
+    assert objective(start, dense, inputs(32, 1, dtype)).error() == pytest.approx(found.before, rel=1e-6)
     unseen = inputs(16, 2, dtype)
-    assert task(sparse, dense, unseen).error() < 0.7 * task(start, dense, unseen).error()
+    assert objective(sparse, dense, unseen).error() < 0.7 * objective(start, dense, unseen).error()
     for name in ("up", "down"):
         weight_OI, mask_OI = sparse.get_parameter(f"{name}.weight").detach(), masks[name]
         assert weight_OI.dtype == dtype
@@ -102,7 +102,7 @@ def test_gradients_flow_to_the_trained_weights_alone_and_rates_fall_along_a_cosi
         assert reached == {"up.weight", "down.weight"}, "unused is in no output, the others are not trained"
 
     monkeypatch.setattr(module, "_step", step)
-    reconstruct(sparse, masks, task(sparse, dense, inputs(12, 1)), 2, 0)
+    reconstruct(sparse, masks, objective(sparse, dense, inputs(12, 1)), 2, 0)
     assert rates == pytest.approx([2e-2, 2e-2 * (0.5 + 0.125**0.5), 1e-2, 2e-2 * (0.5 - 0.125**0.5)])
 
 
@@ -119,7 +119,7 @@ def test_flags_of_parameters_come_back_though_the_block_fails() -> None:
         return torch.ones(1, 2)
 
     with pytest.raises(KeyboardInterrupt):
-        reconstruct(sparse, masks, Task(1, run, lambda sample: torch.zeros(1, 2)), 1, 0)
+        reconstruct(sparse, masks, Objective(1, run, lambda sample: torch.zeros(1, 2)), 1, 0)
     assert [parameter.requires_grad for parameter in sparse.parameters()] == flags
 
 
@@ -149,12 +149,12 @@ def test_the_best_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     weights: list[Tensor] = []
     errors = iter([1.0, 0.8, 0.5, 0.7, 0.6])
 
-    def error(self: Task) -> float:
+    def error(self: Objective) -> float:
         weights.append(sparse.up.weight.detach().clone())
         return next(errors)
 
-    monkeypatch.setattr(Task, "error", error)
-    assert reconstruct(sparse, masks, task(sparse, dense, samples), 4, 0) == Reconstruction(1.0, 0.5, 2)
+    monkeypatch.setattr(Objective, "error", error)
+    assert reconstruct(sparse, masks, objective(sparse, dense, samples), 4, 0) == Reconstruction(1.0, 0.5, 2)
     assert torch.equal(sparse.up.weight, weights[2])
     assert len({float(weight.sum()) for weight in weights}) == 5
 
@@ -162,7 +162,7 @@ def test_the_best_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_block_that_is_right_is_left_alone() -> None:
     dense = Block()
     keep = {"up": torch.ones(64, 32, dtype=torch.bool)}
-    assert reconstruct(dense, keep, task(dense, Block(), inputs(4, 1)), 3, 0) == Reconstruction(0.0, 0.0, 0)
+    assert reconstruct(dense, keep, objective(dense, Block(), inputs(4, 1)), 3, 0) == Reconstruction(0.0, 0.0, 0)
 
 
 def test_one_step_is_adams_on_the_mean_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +176,6 @@ def test_one_step_is_adams_on_the_mean_of_a_batch(monkeypatch: pytest.MonkeyPatc
     assert isinstance(loss, Tensor)
     (gradient_OI,) = torch.autograd.grad(loss, [sparse.up.weight])
     rate = 2e-2 * float(start_OI[masks["up"]].square().mean().sqrt())
-    reconstruct(sparse, masks, task(sparse, dense, samples), 1, 0)
+    reconstruct(sparse, masks, objective(sparse, dense, samples), 1, 0)
     expected_OI = start_OI - rate * gradient_OI.sign() * masks["up"]
     torch.testing.assert_close(sparse.up.weight.detach(), expected_OI, rtol=1e-3, atol=1e-5)

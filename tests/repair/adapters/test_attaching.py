@@ -10,14 +10,14 @@ from tests import pico
 from tests.repair import material
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.repair.adapters.attaching import AdapterPlan, Adapters, attach
-from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
+from vlmc.toolchain.repair.adapters import Adapters, attach
+from vlmc.toolchain.repair.methods import AdapterSpec, LoRA, SparseLoRA
 
 MASK_OI = SparsityPattern.parse("2:4").mask(torch.rand(8, 16, generator=torch.Generator().manual_seed(0)))
 
 
-def plan_of(mask_OI: Tensor | None) -> AdapterPlan:
-    return AdapterPlan(LoRA if mask_OI is None else SparseLoRA, 2, 6.0, mask_OI)
+def plan_of(mask_OI: Tensor | None) -> AdapterSpec:
+    return AdapterSpec(LoRA if mask_OI is None else SparseLoRA, 2, 6.0, mask_OI)
 
 
 def layer(mask_OI: Tensor | None, dtype: torch.dtype = torch.float32) -> tuple[nn.Sequential, Adapters]:
@@ -75,7 +75,7 @@ def test_a_kept_weight_of_zero_is_trained() -> None:
     linear.weight.data.mul_(MASK_OI)
     row, column = MASK_OI.nonzero()[0].tolist()
     linear.weight.data[row, column] = 0.0
-    adapters = attach(nn.Sequential(linear), {"0": AdapterPlan(SparseLoRA, 2, 6.0, MASK_OI)})
+    adapters = attach(nn.Sequential(linear), {"0": AdapterSpec(SparseLoRA, 2, 6.0, MASK_OI)})
     nn.init.normal_(adapters.layers["0"].lora_B)
     assert adapters.layers["0"].merged()[row, column] != 0
 
@@ -93,12 +93,12 @@ def test_first_weights_follow_the_seed_alone() -> None:
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ({"7": AdapterPlan(LoRA, 2, 2.0)}, "a layer 7, which this model lacks"),
-        ({"1": AdapterPlan(LoRA, 2, 2.0)}, "1, which is no Linear in this model but a ReLU"),
-        ({"0": AdapterPlan(SparseLoRA, 2, 2.0, MASK_OI.T)}, r"mask of 0 is \(16, 8\), its weight \(8, 16\)"),
+        ({"7": AdapterSpec(LoRA, 2, 2.0)}, "a layer 7, which this model lacks"),
+        ({"1": AdapterSpec(LoRA, 2, 2.0)}, "1, which is not a Linear in this model but a ReLU"),
+        ({"0": AdapterSpec(SparseLoRA, 2, 2.0, MASK_OI.T)}, r"mask of 0 is \(16, 8\), its weight \(8, 16\)"),
     ],
 )
-def test_a_plan_that_does_not_fit_is_refused(plan: dict[str, AdapterPlan], message: str) -> None:
+def test_a_plan_that_does_not_fit_is_refused(plan: dict[str, AdapterSpec], message: str) -> None:
     with pytest.raises(InputError, match=message):
         attach(nn.Sequential(nn.Linear(16, 8), nn.ReLU()), plan)
 
@@ -111,10 +111,10 @@ def test_off_and_detach_give_the_model_as_it_was(family: str, tmp_path: Path) ->
     names = dict(model.named_parameters()).keys()
     before = model(**feed).logits
     sparse = {
-        name: AdapterPlan(SparseLoRA, 2, 6.0, torch.ones_like(model.get_submodule(name).weight, dtype=torch.bool))
+        name: AdapterSpec(SparseLoRA, 2, 6.0, torch.ones_like(model.get_submodule(name).weight, dtype=torch.bool))
         for name in source.family.prunable(model)
     }
-    plain = {name: AdapterPlan(LoRA, 2, 6.0) for name in source.family.adaptable(model)}
+    plain = {name: AdapterSpec(LoRA, 2, 6.0) for name in source.family.adaptable(model)}
     adapters = attach(model, sparse | plain)
     assert {type(one) for one in adapters.layers.values()} == {SparseLoRA, LoRA}
     for one in adapters.layers.values():

@@ -7,9 +7,9 @@ from torch import nn
 from vlmc.runtime.artifact import Layer, Part
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.sparsity import SparsityPattern
-from vlmc.toolchain.repair.adapters.attaching import AdapterPlan, Adapters, attach
+from vlmc.toolchain.repair.adapters import Adapters, attach
 from vlmc.toolchain.repair.adapters.merging import check_finite, check_mask, merged_weight
-from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
+from vlmc.toolchain.repair.methods import AdapterSpec, LoRA, SparseLoRA
 
 LAYER = Layer(tensor="0.weight", pattern="2:4", part=Part.VISION)
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -21,7 +21,7 @@ def adapted() -> tuple[Adapters, torch.Tensor]:
     model = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 8))
     mask_OI = SparsityPattern.parse("2:4").mask(model[0].weight.detach().abs())
     model[0].weight.data.mul_(mask_OI)
-    adapters = attach(model, {"0": AdapterPlan(SparseLoRA, 2, 6.0, mask_OI), "1": AdapterPlan(LoRA, 2, 6.0)})
+    adapters = attach(model, {"0": AdapterSpec(SparseLoRA, 2, 6.0, mask_OI), "1": AdapterSpec(LoRA, 2, 6.0)})
     for layer in adapters.layers.values():
         nn.init.normal_(layer.lora_B)
     return adapters, mask_OI

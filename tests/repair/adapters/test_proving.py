@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.tensors import TensorFile
 from vlmc.toolchain.repair.adapters.adding import Sum
-from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan
 from vlmc.toolchain.repair.adapters.proving import _check_bits, check_update, compare
-from vlmc.toolchain.repair.methods import SPP, LoRA, LoRS, MaskedFull, SparseLoRA
+from vlmc.toolchain.repair.methods import SPP, Adapted, AdapterSpec, LoRA, LoRS, MaskedFull, SparseLoRA
 
 BASE = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
 MASKED: list[type[Adapted]] = [SparseLoRA, LoRS, SPP, MaskedFull]
@@ -23,7 +22,7 @@ def layer(kind: type[Adapted], size: float) -> Adapted:
     torch.manual_seed(0)
     linear, mask_OI = nn.Linear(64, 48), torch.rand(48, 64) > 0.5
     linear.weight.data.mul_(mask_OI)
-    made = kind(linear, AdapterPlan(kind, 4, 8.0, None if kind is LoRA else mask_OI), torch.Generator().manual_seed(0))
+    made = kind(linear, AdapterSpec(kind, 4, 8.0, None if kind is LoRA else mask_OI), torch.Generator().manual_seed(0))
     for part in list(made.trained().values())[-1:]:
         nn.init.normal_(part, std=size * 0.1)
     return made
@@ -47,6 +46,34 @@ def test_a_sum_that_lacks_a_part_is_noticed() -> None:
     check_update("it", both, both.merged())
     with pytest.raises(CheckFailed, match="not what was trained"):
         check_update("it", both, one.merged())
+
+
+@pytest.mark.parametrize("rows", [48, pytest.param(4096, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [16, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_right_merge_of_a_large_layer_is_not_refused(rows: int, rank: int, dtype: torch.dtype) -> None:
+    """Sums over 11008 inputs, and over many adapters, are rounded more often.
+
+    Measured in units of float32, of the 64 that are allowed for each adapter: one adapter 0 to 4, forty added up 105.
+    """
+    draw = torch.Generator().manual_seed(0)
+    mask_OI = torch.rand(rows, 11008, generator=draw) > 0.5
+    linear = nn.Linear(11008, rows, device="meta")
+    linear.weight = nn.Parameter((0.02 * torch.randn(rows, 11008, generator=draw)).to(dtype).float() * mask_OI)
+    linear.bias = nn.Parameter(torch.zeros(rows))
+
+    def adapted(kind: type[Adapted], size: float) -> Adapted:
+        made = kind(linear, AdapterSpec(kind, rank, 16.0, None if kind is LoRA else mask_OI), draw)
+        nn.init.normal_(made.get_parameter("lora_B"), std=size, generator=draw)
+        return made
+
+    for size in (1e-3, 1.0):
+        one = adapted(SparseLoRA, size)
+        for made in (adapted(LoRA, size), one, Sum.of(linear, [one] * (40 if rows == 48 else 4))):
+            merged_OI = made.merged()
+            check_update("it", made, merged_OI)
+            with pytest.raises(CheckFailed, match="is not what was trained"):
+                check_update("it", made, torch.lerp(made.weight, merged_OI, 0.9))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

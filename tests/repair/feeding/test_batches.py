@@ -9,7 +9,8 @@ import torch
 from tests.repair import material
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.feeding.batches import Batches
+from vlmc.toolchain.repair.feeding import Batches
+from vlmc.toolchain.repair.feeding.batches import SampleCache
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_a_batch_may_be_larger_than_the_data(source: SavedModel) -> None:
 
 def test_cached_batches_are_the_same(source: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = batches(source, 7)
-    some = Batches(plain.samples, plain.encoder, plain.size, plain.seed, room=1_000_000)
+    some = Batches(plain.samples, plain.encoder, plain.size, plain.seed, SampleCache(1_000_000))
     first = some.at(0)
     monkeypatch.setattr(plain.encoder, "answered", None)  # nothing is encoded again
     again = some.at(0)
@@ -53,11 +54,12 @@ def test_cached_batches_are_the_same(source: SavedModel, monkeypatch: pytest.Mon
 def test_no_more_is_kept_than_there_is_room_for(source: SavedModel) -> None:
     plain = batches(source, 7)
     plain.at(0)
-    assert not plain._cache
+    assert not plain.cache.bytes
     one = sum(tensor.nbytes for tensor in plain.encoder.answered(plain.samples[0]).values())
-    some = Batches(plain.samples, plain.encoder, plain.size, plain.seed, room=3 * one)
+    some = Batches(plain.samples, plain.encoder, plain.size, plain.seed, SampleCache(3 * one))
     some.at(0)
-    assert 0 < sum(tensor.nbytes for kept in some._cache.values() for tensor in kept.values()) <= 3 * one
+    kept = [one for one in map(some.cache.get, range(7)) if one is not None]
+    assert 0 < sum(tensor.nbytes for one in kept for tensor in one.values()) == some.cache.bytes <= 3 * one
 
 
 def test_a_sample_beyond_the_model_is_named(source: SavedModel) -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 from tests.repair import material
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.data.lazy import origin_of
 from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.data.sequences.lazy import origin_of
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.repair.feeding.holding_out import hold_out
 from vlmc.toolchain.settings import DataSettings, RepairSettings
@@ -20,7 +20,7 @@ from vlmc.toolchain.stages.repair import Repair
 
 
 def questions(count: int, each: int = 1) -> list[Sample]:
-    """Return questions, `each` of them about one picture's file, which is never opened."""
+    """Return questions, `each` of them about one image's file, which is never opened."""
     (one,) = material.samples(1)
     return [replace(one, id=f"s{index}", images=(Path(f"{index // each}.png"),)) for index in range(count)]
 
@@ -30,7 +30,7 @@ def ids(samples: Sequence[Sample]) -> list[str]:
 
 
 def written(folder: Path, count: int, *bad: int, each: int = 1) -> Path:
-    """Write questions about small pictures, some of which cannot be read."""
+    """Write questions about small images, some of which cannot be read."""
     for number in range(count // each):
         path = folder / f"{number}.png"
         path.write_text("none") if number in bad else Image.new("RGB", (8, 8), (number, 0, 0)).save(path)

@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlmc.toolchain.repair.kernels import masked_linear, pack, support
 from vlmc.toolchain.repair.kernels import triton_calls as subject
-from vlmc.toolchain.repair.kernels.masked_linear import masked_linear, pack
 
 FULL, BRAIN, HALF = torch.float32, torch.bfloat16, torch.float16
 SCALE = 1.5
@@ -219,20 +219,20 @@ def test_no_tokens_give_no_gradient(device: str) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_what_is_supported(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x_LI, weight_OI = torch.zeros(2, 8, device=device), torch.zeros(4, 8, device=device)
-    assert subject.supports(x_LI, weight_OI, 128)
-    assert subject.supports(x_LI, weight_OI.bfloat16(), 16)
-    assert not subject.supports(x_LI, weight_OI, 129)
-    assert not subject.supports(x_LI.double(), weight_OI, 16)
-    assert not subject.supports(x_LI, weight_OI.double(), 16)
-    assert not subject.supports(x_LI, weight_OI.to("meta"), 16)
-    assert subject.supports(x_LI.bfloat16(), weight_OI, 16) == (device == "cuda")
-    monkeypatch.setattr(subject, "_installed", lambda: False)
-    assert not subject.supports(x_LI, weight_OI, 16)
+    assert support.supports(x_LI, weight_OI, 128)
+    assert support.supports(x_LI, weight_OI.bfloat16(), 16)
+    assert not support.supports(x_LI, weight_OI, 129)
+    assert not support.supports(x_LI.double(), weight_OI, 16)
+    assert not support.supports(x_LI, weight_OI.double(), 16)
+    assert not support.supports(x_LI, weight_OI.to("meta"), 16)
+    assert support.supports(x_LI.bfloat16(), weight_OI, 16) == (device == "cuda")
+    monkeypatch.setattr(support, "_installed", lambda: False)
+    assert not support.supports(x_LI, weight_OI, 16)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
 def test_a_cpu_without_the_interpreter_is_not_supported() -> None:
-    assert not subject.supports(torch.zeros(2, 8), torch.zeros(4, 8), 16)
+    assert not support.supports(torch.zeros(2, 8), torch.zeros(4, 8), 16)
 
 
 def test_factors_of_half_types_leave_little_out() -> None:

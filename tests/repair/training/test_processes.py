@@ -11,9 +11,9 @@ import pytest
 
 from tests.repair import material
 from vlmc.runtime.artifact import Artifact
+from vlmc.toolchain import builtin
 from vlmc.toolchain.cli.main import run
-from vlmc.toolchain.demo.dataset import write
-from vlmc.toolchain.repair.feeding.batches import split
+from vlmc.toolchain.repair.feeding import split
 
 OPTIONS = ["--steps", "5", "--batch", "6", "--rank", "2", "--accumulate", "2", "--quiet", "--lr", "0.01"]
 
@@ -52,10 +52,10 @@ def two(arguments: list[str], folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--teacher", "cached", "--cache-words", "60"], ["--precision", "bf16"]])
+@pytest.mark.parametrize("more", [[], ["--teacher", "cached", "--cache-tokens", "60"], ["--precision", "bf16"]])
 def test_two_processes_have_the_losses_of_one(more: list[str], tmp_path: Path) -> None:
     material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned")
-    write(tmp_path / "data", "train", 9)
+    builtin.data_sets()["demo"].write(tmp_path / "data", "train", 9)
     arguments = [
         "repair",
         str(tmp_path / "pruned"),
@@ -90,4 +90,4 @@ def test_the_other_verbs_are_one_process(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setenv("WORLD_SIZE", "2")
     for verb in ("compress", "merge"):
         assert run([verb]) == 2
-        assert f"vlmc {verb} is one process" in capsys.readouterr().err
+        assert f"vlmc {verb} runs in one process" in capsys.readouterr().err

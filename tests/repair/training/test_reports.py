@@ -12,15 +12,15 @@ from PIL import Image
 
 from tests.repair import material
 from vlmc.runtime.errors import EnvironmentLacks
-from vlmc.toolchain.repair.training import reports
+from vlmc.toolchain.repair.training import reports, write_reports
 from vlmc.toolchain.repair.training.board import board
-from vlmc.toolchain.repair.training.reports import smoothed, summary, write_reports
-from vlmc.toolchain.repair.training.trainer import Record
+from vlmc.toolchain.repair.training.reports import smoothed, summary
+from vlmc.toolchain.repair.training.trainer import StepLog
 from vlmc.toolchain.stages.repair import Repair
 
 NAN = float("nan")
-RECORDS = [Record(0.1, 10.0 - step, 4.0, 2.0, 0.0, 1.0, 0.0) for step in range(1, 5)]
-RECORDS += [Record(0.1, NAN, NAN, 1.0, 0.0, NAN, 1.0)]
+RECORDS = [StepLog(0.1, 10.0 - step, 4.0, 2.0, 0.0, 1.0, 0.0) for step in range(1, 5)]
+RECORDS += [StepLog(0.1, NAN, NAN, 1.0, 0.0, NAN, 1.0)]
 
 
 def test_the_table_has_every_step_and_the_validation_losses(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_the_plot_is_drawn_where_matplotlib_is_and_is_the_same_every_time(
         write_reports(tmp_path / name, RECORDS, {2: 0.5})
     one, two = ((tmp_path / name / "reports" / "repair.png").read_bytes() for name in ("one", "two"))
     assert one == two
-    with Image.open(tmp_path / "one" / "reports" / "repair.png") as picture:
-        assert np.asarray(picture.convert("L")).std() > 10  # curves, not an empty page
+    with Image.open(tmp_path / "one" / "reports" / "repair.png") as plot:
+        assert np.asarray(plot.convert("L")).std() > 10  # curves, not an empty page
 
 
 def test_curves_are_smoothed_over_the_steps_before_and_skipped_steps_are_left_out() -> None:
@@ -68,7 +68,7 @@ def test_the_plot_has_smoothed_and_raw_losses_the_learning_rate_and_the_validati
     figures: list[Any] = []
     figure_of = pytest.importorskip("matplotlib.figure").Figure
     monkeypatch.setattr("matplotlib.figure.Figure", lambda **given: figures.append(figure_of(**given)) or figures[0])
-    records = [Record(0.001 * step, 5.0 + (step % 2), 4.0, 2.0, 0.0, 1.0, 0.0) for step in range(1, 91)]
+    records = [StepLog(0.001 * step, 5.0 + (step % 2), 4.0, 2.0, 0.0, 1.0, 0.0) for step in range(1, 91)]
     reports._plot(tmp_path / "plot.png", records, {45: 3.0, 90: 2.5})
     losses, rates = figures[0].axes
     drawn = {line.get_label(): line for line in losses.lines}
@@ -113,7 +113,7 @@ def test_tensorboard_gets_every_curve_and_the_run_is_the_same(tmp_path: Path, mo
     assert Writer.points[0] == (str(tmp_path / "curves"), 0.0, 1)
     assert Writer.points[-1][0] == "closed"
     assert {(name, step) for name, _, step in Writer.points[1:-1]} == {
-        (f"repair/{name}", step) for name in Record._fields for step in (1, 2, 3)
+        (f"repair/{name}", step) for name in StepLog._fields for step in (1, 2, 3)
     }
 
 

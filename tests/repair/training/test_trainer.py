@@ -16,17 +16,16 @@ from vlmc.toolchain.data.encode import collate
 from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.repair.adapters.attaching import AdapterPlan, attach
-from vlmc.toolchain.repair.distillation.teachers import Copy
-from vlmc.toolchain.repair.distillation.views import View
-from vlmc.toolchain.repair.feeding.batches import Batches, answer_logits
-from vlmc.toolchain.repair.methods import LoRA, SparseLoRA
-from vlmc.toolchain.repair.training.checkpoints import Checkpoints
-from vlmc.toolchain.repair.training.precision import narrow, restore_scaler, scaler_state
+from vlmc.toolchain.repair.adapters import attach
+from vlmc.toolchain.repair.distillation import Copy, View
+from vlmc.toolchain.repair.feeding import Batches, answer_logits
+from vlmc.toolchain.repair.loading import restore_scaler, scaler_state
+from vlmc.toolchain.repair.loading.precision import narrow
+from vlmc.toolchain.repair.methods import AdapterSpec, LoRA, SparseLoRA
+from vlmc.toolchain.repair.training import Checkpoints, Trainer
 from vlmc.toolchain.repair.training.reports import summary
 from vlmc.toolchain.repair.training.schedule import default_rate, learning_rate
-from vlmc.toolchain.repair.training.stopping import Watch
-from vlmc.toolchain.repair.training.trainer import Trainer
+from vlmc.toolchain.repair.training.stopping import EarlyStopping
 from vlmc.toolchain.settings import Precision, RepairSettings
 
 QUIET = Progress(quiet=True)
@@ -44,12 +43,12 @@ def trainer(source: SavedModel, options: RepairSettings = material.OPTIONS) -> T
         weight = model.get_parameter(f"{name}.weight")
         masks[name] = SparsityPattern.parse("2:4").mask(weight.detach().abs())
         weight.data.mul_(masks[name])
-    plan = {name: AdapterPlan(SparseLoRA, options.rank, options.alpha, mask_OI) for name, mask_OI in masks.items()}
-    plan |= {name: AdapterPlan(LoRA, options.rank, options.alpha) for name in source.family.adaptable(model)}
+    specs = {name: AdapterSpec(SparseLoRA, options.rank, options.alpha, mask_OI) for name, mask_OI in masks.items()}
+    specs |= {name: AdapterSpec(LoRA, options.rank, options.alpha) for name in source.family.adaptable(model)}
     batches = Batches(material.samples(), material.encoder(source), options.batch, seed=0)
     teacher = Copy(source.load(), View(precision=options.precision))
     view = View(precision=options.precision)
-    return Trainer(attach(model, plan), teacher, batches, options, group=ProcessGroup(), view=view)
+    return Trainer(attach(model, specs), teacher, batches, options, group=ProcessGroup(), view=view)
 
 
 def teacher_of(some: Trainer) -> nn.Module:
@@ -73,7 +72,7 @@ def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(fami
     model = some.adapters.model
     frozen = {name: one.detach().clone() for name, one in model.named_parameters() if not one.requires_grad}
     before = answers(model, source)
-    records = some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    records = some.train(Checkpoints(tmp_path), QUIET)
 
     assert torch.equal(answers(teacher_of(some), source), answers(source.load(), source))
     assert all(torch.equal(model.get_parameter(name), one) for name, one in frozen.items())
@@ -89,8 +88,8 @@ def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(fami
 
 def test_the_last_step_is_checkpointed_whatever_its_number(llava: SavedModel, tmp_path: Path) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"steps": 3}))
-    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
-    state = Checkpoints(tmp_path / "run", {}, resume=True).open()
+    some.train(Checkpoints(tmp_path), QUIET)
+    state = Checkpoints(tmp_path).load()
     assert state is not None
     assert len(state["records"]) == 3
 
@@ -98,7 +97,7 @@ def test_the_last_step_is_checkpointed_whatever_its_number(llava: SavedModel, tm
 def test_training_draws_no_random_numbers_and_leaves_no_dropout_on(tmp_path: Path) -> None:
     some = trainer(material.dense("blip-2", tmp_path / "dense"), material.OPTIONS.model_copy(update={"steps": 2}))
     before = torch.random.get_rng_state()
-    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    some.train(Checkpoints(tmp_path), QUIET)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not any(module.training for module in teacher_of(some).modules())
 
@@ -115,22 +114,21 @@ def blow_up_gradients(some: Trainer) -> None:
 def test_ten_skipped_steps_in_a_row_end_the_run_at_its_last_good_checkpoint(
     spoil: Callable[[Trainer], None], llava: SavedModel, tmp_path: Path
 ) -> None:
-    some, checkpoints = trainer(llava), Checkpoints(tmp_path / "run", {}, resume=True)
-    checkpoints.open()
+    some, checkpoints = trainer(llava), Checkpoints(tmp_path)
     for _ in range(7):
         some.step()
     checkpoints.save(some.state())
-    kept = (tmp_path / "run" / "state.safetensors").read_bytes()
+    kept = (tmp_path / "state.safetensors").read_bytes()
     spoil(some)
-    with pytest.raises(CheckFailed, match=r"broke off at step 17: 10 steps in a row .* lower --lr"):
+    with pytest.raises(CheckFailed, match=r"stopped at step 17: 10 steps in a row .* lower --lr"):
         some.train(checkpoints, QUIET)
-    assert (tmp_path / "run" / "state.safetensors").read_bytes() == kept
+    assert (tmp_path / "state.safetensors").read_bytes() == kept
     assert all(parameter.isfinite().all() for parameter in some.parameters)
     assert [record.skipped for record in some.records] == 7 * [0.0] + 10 * [1.0]
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(llava: SavedModel) -> None:
-    """The skipped step moves nothing, AdamW's moments included; the steps after it go on."""
+    """The skipped step moves nothing, AdamW's moments included; the steps after it are not skipped."""
     some = trainer(llava)
     for _ in range(3):
         some.step()
@@ -175,7 +173,7 @@ def test_gradients_are_clipped(llava: SavedModel) -> None:
 def test_time_alone_brings_a_checkpoint(llava: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = material.OPTIONS.model_copy(update={"checkpoint_minutes": 2.0, "checkpoint_every": 100, "steps": 6})
     some, saved = trainer(llava, options), []
-    checkpoints = Checkpoints(tmp_path / "run", {})
+    checkpoints = Checkpoints(tmp_path)
     monkeypatch.setattr("time.monotonic", lambda: 61.0 * len(some.records))
     monkeypatch.setattr(checkpoints, "save", lambda state: saved.append(len(state["records"])))
     some.train(checkpoints, QUIET)
@@ -184,34 +182,34 @@ def test_time_alone_brings_a_checkpoint(llava: SavedModel, tmp_path: Path, monke
 
 class TestEarlyStopping:
     def test_it_stops_and_keeps_the_best(self, tmp_path: Path) -> None:
-        watch, parameter = Watch(2), nn.Parameter(torch.zeros(1))
+        stopping, parameter = EarlyStopping(2), nn.Parameter(torch.zeros(1))
         for step, loss in enumerate([3.0, 1.0, 2.0, float("nan")], 1):
-            assert not watch.over
+            assert not stopping.over
             parameter.data.fill_(step)
-            watch.note(step, loss, {"x": parameter})
-        assert watch.over
-        again = Watch(2)
-        again.restore(watch.state())
+            stopping.note(step, loss, {"x": parameter})
+        assert stopping.over
+        again = EarlyStopping(2)
+        again.restore(stopping.state())
         assert again.over
         again.restore_best({"x": parameter})
         assert parameter.item() == 2.0
 
     def test_a_new_best_goes_on(self) -> None:
-        watch, parameter = Watch(1), nn.Parameter(torch.zeros(1))
+        stopping, parameter = EarlyStopping(1), nn.Parameter(torch.zeros(1))
         for step, loss in enumerate([3.0, 2.0, 1.0], 1):
-            watch.note(step, loss, {"x": parameter})
-            assert not watch.over
+            stopping.note(step, loss, {"x": parameter})
+            assert not stopping.over
 
 
 def test_validation_is_the_tasks_loss_on_other_data(llava: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"steps": 5, "validate_every": 2, "lr": 1e-9})
     some = trainer(llava, options)
     some.validation = Batches(material.samples(7), material.encoder(llava), 3, seed=1)
-    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
-    assert list(some.watch.losses) == [2, 4, 5]
+    some.train(Checkpoints(tmp_path), QUIET)
+    assert list(some.stopping.losses) == [2, 4, 5]
     batch = some.validation.of(range(7))
     expected = F.cross_entropy(answer_logits(some.adapters.model, batch), batch.answers_N)
-    assert some.watch.losses[5] == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert some.stopping.losses[5] == pytest.approx(float(expected.detach()), rel=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -269,7 +267,7 @@ def test_short_runs_have_a_rate_too(steps: int) -> None:
 @pytest.mark.parametrize(("width", "rate"), [(64, 5e-3), (4096, 7.8125e-5)])
 def test_the_default_rate_follows_the_width_of_most_layers(width: int, rate: float) -> None:
     model = nn.Sequential(nn.Linear(width, 8), nn.Linear(width, 8), nn.Linear(4 * width, 8))
-    adapters = attach(model, {str(index): AdapterPlan(LoRA, 2, 2.0) for index in range(3)})
+    adapters = attach(model, {str(index): AdapterSpec(LoRA, 2, 2.0) for index in range(3)})
     assert default_rate(adapters) == pytest.approx(rate)
 
 
@@ -283,9 +281,9 @@ def test_a_rate_that_is_given_is_taken(llava: SavedModel) -> None:
 def test_a_run_with_patience_ends_in_its_best_parameters(llava: SavedModel, tmp_path: Path) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"lr": 0.3, "validate_every": 2, "patience": 2}))
     some.validation = Batches(material.samples(9), material.encoder(llava), 4, seed=1)
-    some.train(Checkpoints(tmp_path / "run", {}), QUIET)
+    some.train(Checkpoints(tmp_path), QUIET)
     batch = some.validation.of(range(9))
     found = float(F.cross_entropy(answer_logits(some.adapters.model, batch), batch.answers_N).detach())
-    losses = some.watch.losses
+    losses = some.stopping.losses
     assert found == pytest.approx(min(losses.values()), rel=1e-4)
     assert found < 0.99 * losses[max(losses)]

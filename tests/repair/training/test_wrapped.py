@@ -17,9 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from tests.repair import material
 from vlmc.toolchain.models.masks import load_masks
-from vlmc.toolchain.repair.adapters.attaching import AdapterPlan, Adapters, attach
-from vlmc.toolchain.repair.kernels.masked_linear import backward_product, pack, product
-from vlmc.toolchain.repair.methods import METHODS, LoRA, SparseLoRA
+from vlmc.toolchain.repair.adapters import Adapters, attach
+from vlmc.toolchain.repair.kernels import pack
+from vlmc.toolchain.repair.kernels.tiled import backward_product, product
+from vlmc.toolchain.repair.methods import METHODS, AdapterSpec, LoRA, SparseLoRA
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*Function'> should not be instantiated:DeprecationWarning"
@@ -32,7 +33,7 @@ def adapted(kind: type[SparseLoRA] | type[LoRA] = SparseLoRA, dtype: torch.dtype
     torch.manual_seed(0)
     model = nn.Sequential(*[nn.Sequential(nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 32)) for _ in range(3)]).to(dtype)
     linears = {name: one for name, one in model.named_modules() if isinstance(one, nn.Linear)}
-    plan = {name: AdapterPlan(kind, 4, 8.0, torch.rand(one.weight.shape) > 0.5) for name, one in linears.items()}
+    plan = {name: AdapterSpec(kind, 4, 8.0, torch.rand(one.weight.shape) > 0.5) for name, one in linears.items()}
     adapters = attach(model, plan)
     for layer in adapters.layers.values():
         nn.init.normal_(layer.get_parameter("lora_B"), std=0.1)
@@ -87,7 +88,7 @@ def test_a_vlm_compiled_by_inductor_has_the_same_gradients(tmp_path: Path) -> No
     source = material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned")
     assert source.artifact is not None
     model, masks = source.load().float(), load_masks(source.artifact.root, source.artifact.manifest)
-    adapters = attach(model, METHODS["ressa"].plan(masks, (), 4, 8.0))
+    adapters = attach(model, METHODS["ressa"].specs(masks, (), 4, 8.0))
     for layer in adapters.layers.values():
         nn.init.normal_(layer.get_parameter("lora_B"), std=0.1)
     batch = material.encoder(source).question(material.samples(1)[0])

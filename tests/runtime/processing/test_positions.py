@@ -43,9 +43,9 @@ def test_m_rope_is_that_of_transformers() -> None:
 
 def test_images_that_do_not_fit_their_tokens_are_told() -> None:
     ids, mask = rows()
-    with pytest.raises(InputError, match="the processor and the graphs are of two models"):
+    with pytest.raises(InputError, match="the processor and the graphs belong to different models"):
         m_rope(ids == IMAGE, mask, GRIDS[:3], 2)
-    with pytest.raises(InputError, match="the processor and the graphs are of two models"):
+    with pytest.raises(InputError, match="the processor and the graphs belong to different models"):
         m_rope(ids == IMAGE, mask, GRIDS + 2, 2)
 
 

@@ -1,1 +1,1 @@
-"""The forms that data comes in: rows of JSON, CSV, Parquet, WebDataset or the hub, read where they lie."""
+"""The forms of data: JSON, CSV, Parquet, WebDataset and the hub, all read in place as rows."""

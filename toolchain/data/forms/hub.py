@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's `datasets`: a hub id, downloaded or taken from a stream, or a folder of `save_to_disk`."""
+"""Data sets read by Hugging Face's `datasets`: a hub id, downloaded or streamed, or a folder of `save_to_disk`."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -15,22 +15,22 @@ from vlmc.toolchain.data.forms.rows import Place, Rows
 from vlmc.toolchain.data.sample import Stored
 from vlmc.toolchain.data.sources import Source
 
-BUFFER = 1_000  # rows of a stream that are shuffled among each other
+BUFFER = 1_000  # rows of a stream's shuffle buffer
 
 
 def open_hub(source: Source, split: str) -> Rows:
-    """Open a data set of the hub, which is downloaded once and then read from the disk.
+    """Open a data set of the hub, downloaded once and then read from disk.
 
     Raises:
         InputError: there is no such data set, configuration or split.
-        EnvironmentLacks: the hub cannot be reached, and the data set is not in its cache.
+        EnvironmentLacks: the data set is not cached and the hub cannot be reached.
     """
     with _told(source):
         return DatasetRows(source.name, datasets.load_dataset(source.name, source.config, split=split))
 
 
 def stream_hub(source: Source, split: str, limit: int, seed: int) -> Rows:
-    """Take `limit` rows from a data set of the hub without downloading it, drawn by the seed from a buffer.
+    """Stream `limit` rows of a data set of the hub, shuffled in a buffer, without downloading all of it.
 
     Raises:
         InputError, EnvironmentLacks: as `open_hub`.
@@ -45,7 +45,7 @@ def open_saved(folder: Path, source: Source, split: str) -> Rows:
     """Open a folder that `save_to_disk` wrote.
 
     Raises:
-        InputError: it cannot be read, or has no such split.
+        InputError: it cannot be read or has no such split.
     """
     try:
         found = datasets.load_from_disk(str(folder))
@@ -61,7 +61,7 @@ def open_saved(folder: Path, source: Source, split: str) -> Rows:
 
 
 class DatasetRows(Rows):
-    """The rows of a data set that lies on the disk as Arrow; of columns that hold bytes, only places are given."""
+    """The rows of an Arrow data set on disk; columns of bytes are read only when an image is opened."""
 
     def __init__(self, name: str, dataset: Any) -> None:
         self.name, self._rows = name, dataset.with_format("arrow")
@@ -87,8 +87,8 @@ class DatasetRows(Rows):
         held = self._cell(index, column).values
         return [Kept(self, index, column, number) for number in range(len(held) if held is not None else 0)]
 
-    def picture(self, index: int, column: str, number: int | None) -> Any:
-        """Return what a row's image column holds, or the image of that number in a list."""
+    def image(self, index: int, column: str, number: int | None) -> Any:
+        """Return the value of a row's image column, or of one image in its list."""
         held = self._cell(index, column)
         return (held if number is None else held[number]).as_py()
 
@@ -103,7 +103,7 @@ class DatasetRows(Rows):
 
 
 class Kept(Stored):
-    """The bytes of an image in a row; `number` is the image's in a column that holds a list of them."""
+    """The bytes of an image in a row; `number` is its place in a column of lists."""
 
     def __init__(self, rows: DatasetRows, index: int, column: str, number: int | None = None) -> None:
         self._rows, self._index, self._column, self._number = rows, index, column, number
@@ -112,11 +112,11 @@ class Kept(Stored):
         return f"{numbered(self._column, self._number)} in row {self._index} of {self._rows.name}"
 
     def read(self) -> bytes:
-        return bytes_of(self._rows.picture(self._index, self._column, self._number), Path(), str(self))
+        return bytes_of(self._rows.image(self._index, self._column, self._number), Path(), str(self))
 
 
 class TakenRows(Rows):
-    """Rows that were taken from a stream; they are in memory, pictures as the bytes of their files."""
+    """Rows taken from a stream, in memory; images are the bytes of their files."""
 
     def __init__(self, name: str, rows: list[dict[str, Any]]) -> None:
         self.name, self._rows = name, rows
@@ -137,18 +137,16 @@ class TakenRows(Rows):
 
 @contextmanager
 def _told(source: Source) -> Iterator[None]:
-    """Turn what `datasets` raises into one line."""
+    """Turn the errors of `datasets` into one line."""
     try:
         yield
     except DatasetNotFoundError:
-        raise InputError(
-            f"no data set called {source.name}, neither here nor on the hub, or none that is open to you"
-        ) from None
+        raise InputError(f"no data set called {source.name} here or on the hub, or you have no access to it") from None
     except (ValueError, TypeError, DatasetsError) as error:
         raise InputError(f"{source.name}: {_one_line(error)} (--split NAME, {source.name}?config=NAME)") from None
     except OSError:
         raise EnvironmentLacks(
-            f"no data set at {source.name}, and the hub cannot be reached for it: give a file or a folder"
+            f"no data set at {source.name}, and the hub cannot be reached: give a file or a folder"
         ) from None
 
 

@@ -1,4 +1,8 @@
-"""Parquet files: texts are read a row group at a time, a picture only when it is opened."""
+"""Parquet files: texts are read a row group at a time, an image only when it is opened.
+
+Read with pyarrow: `datasets` would copy a whole file into its cache before the first row, its streams have no random access,
+and its errors do not name the row.
+"""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
@@ -16,7 +20,7 @@ from vlmc.toolchain.data.sample import Stored
 
 
 class Group(NamedTuple):
-    """A row group: its file, its number there, the number of its first row there."""
+    """A row group: its file, its number, and the number of its first row in the file."""
 
     path: Path
     number: int
@@ -24,9 +28,9 @@ class Group(NamedTuple):
 
 
 class ParquetRows(Rows):
-    """The rows of Parquet files, one file after the other; of columns that hold bytes, only places are given.
+    """The rows of Parquet files, one file after the other; columns of bytes are read only when an image is opened.
 
-    The texts of the last eight row groups and the pictures of the last one are kept.
+    The texts of the last eight row groups and the images of the last one stay in memory.
     """
 
     def __init__(self, paths: Sequence[Path], limit: int | None) -> None:
@@ -40,10 +44,10 @@ class ParquetRows(Rows):
 
     def _cache(self) -> None:
         self._texts = lru_cache(maxsize=8 * len(self.columns))(_read)
-        self._pictures = lru_cache(maxsize=1)(_read)
+        self._images = lru_cache(maxsize=1)(_read)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_texts", "_pictures")}
+        return {name: value for name, value in vars(self).items() if name not in ("_texts", "_images")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -69,17 +73,17 @@ class ParquetRows(Rows):
             return found | {name: self._texts(group, name)[inner].as_py() for name in columns if name not in found}
 
     def _cells(self, index: int, column: str) -> "Cell | list[Cell]":
-        """Return where a row's images are; to know how many a list has, the column is read."""
+        """Return a row's images, unread; only the length of a list is read."""
         if column not in self._lists:
             return Cell(self, index, column)
         group, _ = self._find(index)
         with _told(group.path):
-            return [Cell(self, index, column, number) for number in range(len(self.picture(index, column) or ()))]
+            return [Cell(self, index, column, number) for number in range(len(self.image(index, column) or ()))]
 
-    def picture(self, index: int, column: str) -> Any:
-        """Return what a row's image column holds."""
+    def image(self, index: int, column: str) -> Any:
+        """Return the value of a row's image column."""
         group, inner = self._find(index)
-        return self._pictures(group, column)[inner].as_py()
+        return self._images(group, column)[inner].as_py()
 
     def place(self, index: int) -> Place:
         group, inner = self._find(index)
@@ -91,9 +95,9 @@ class ParquetRows(Rows):
 
 
 class Cell(Stored):
-    """The bytes of an image in a row: as they are, or in Hugging Face's form, {"bytes": ..., "path": ...}.
+    """The bytes of an image in a row: plain, or in Hugging Face's form, {"bytes": ..., "path": ...}.
 
-    `number` is the image's in a column that holds a list of them.
+    `number` is its place in a column of lists.
     """
 
     def __init__(self, rows: ParquetRows, index: int, column: str, number: int | None = None) -> None:
@@ -104,17 +108,17 @@ class Cell(Stored):
         return f"{numbered(self._column, self._number)} in {place.row} of {place.source}"
 
     def read(self) -> bytes:
-        held = self._rows.picture(self._index, self._column)
+        held = self._rows.image(self._index, self._column)
         return bytes_of(held if self._number is None else held[self._number], self._rows.folder(self._index), str(self))
 
 
 def numbered(column: str, number: int | None) -> str:
-    """Return how messages call an image of a column, or of a list in it."""
+    """Return the name of a column's image in messages, with its number in a list."""
     return column if not number else f"image {number + 1} of {column}"
 
 
 def bytes_of(value: Any, folder: Path, where: str) -> bytes:
-    """Return the bytes of an image cell; one with a path alone is read from there.
+    """Return the bytes of an image cell, read from its path if it has only that.
 
     Raises:
         InputError: the cell is empty.
@@ -128,7 +132,7 @@ def bytes_of(value: Any, folder: Path, where: str) -> bytes:
 
 
 def _columns(path: Path) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
-    """Return the names of all columns, of those that hold bytes, and of those that hold lists."""
+    """Return the names of all columns, of those of bytes, and of those of lists."""
     with _told(path):
         schema = pq.read_schema(path)
         some = frozenset(field.name for field in schema if holds_bytes(field.type))
@@ -156,7 +160,7 @@ def _read(group: Group, column: str) -> Any:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turn what pyarrow raises into one line."""
+    """Turn the errors of pyarrow into one line."""
     try:
         yield
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:

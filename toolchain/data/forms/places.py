@@ -1,4 +1,4 @@
-"""From a source's name to its rows: a file, a folder, a pattern of files, or a data set of the hub."""
+"""From the name of a source to its rows: a file, a folder, a pattern of files, or a data set of the hub."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,25 +7,26 @@ from itertools import product
 from pathlib import Path
 
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain import builtin
 from vlmc.toolchain.data.forms.rows import ManyRows, Rows
 from vlmc.toolchain.data.forms.text import open_text
 from vlmc.toolchain.data.sources import Source
 
 FORMS = (".json", ".jsonl", ".csv", ".parquet", ".tar")
 LAYOUTS = (("metadata.jsonl", "metadata.csv", "metadata.parquet"), ("*.parquet",), ("*.tar",), ("*.jsonl", "*.json"))
-"""What a folder is looked through for, the first that is there; each at its top, then up to two folders down."""
+"""Files to look for in a folder, in this order; first at its top, then up to two folders down."""
 SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
-"""Words in the names of files and folders that name a split, and the split."""
+"""Words in file and folder names that stand for a split."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PATTERN = re.compile(r"[*\[{]")
 
 
 def open_rows(source: Source, split: str, limit: int | None) -> Rows:
-    """Open what a source names, as far as its first `limit` rows; `split` is taken where the source names none.
+    """Open the first `limit` rows of a source; `split` is read where the source names none.
 
     Raises:
-        InputError: there is nothing by that name, it cannot be read, or has no such split.
-        EnvironmentLacks: a hub id, and the hub cannot be reached.
+        InputError: there is no such data set, it cannot be read, or it has no such split.
+        EnvironmentLacks: the hub cannot be reached.
     """
     path = Path(source.name)
     if path.is_dir():
@@ -42,14 +43,15 @@ def open_rows(source: Source, split: str, limit: int | None) -> Rows:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name that is nothing on this disk may be a data set of the hub."""
+    """Whether a name that does not exist on disk may be a data set of the hub."""
     return _HUB_ID.fullmatch(name) is not None and not (Path(name).exists() or Path(name).suffix in FORMS or name[0] == ".")
 
 
 def nothing_at(name: str) -> InputError:
-    """Return the error for a name that is no data set."""
+    """Return the error for a name that is not a data set."""
     return InputError(
-        f"no data set at {name}: give demo, a {', '.join(FORMS)} file, a folder or a pattern of such files, or a hub id"
+        f"no data set at {name}: give {', '.join(builtin.data_sets())}, a {', '.join(FORMS)} file, "
+        "a folder or a pattern of such files, or a hub id"
     )
 
 
@@ -82,18 +84,18 @@ def _open_folder(folder: Path, source: Source, split: str, limit: int | None) ->
             wanted = source.split or (split if named else None)
             return open_files(_of_split(splits, wanted, source.name), source.name, limit)
     raise InputError(
-        f"{folder} holds no data set: no metadata.jsonl or metadata.csv beside pictures, no .parquet, .tar, .jsonl or .json"
+        f"{folder} holds no data set: no metadata.jsonl or metadata.csv with images, no .parquet, .tar, .jsonl or .json"
     )
 
 
 def _words(name: str) -> frozenset[str]:
-    """Return the words of a file's name, those that name a split as the split's usual name."""
+    """Return the words of a file's name, with the usual name for a split."""
     words = re.split(r"[^a-z0-9]+", name.casefold())
     return frozenset(SPLITS.get(word, word) for word in words)
 
 
 def _of_split(files: Mapping[Path, frozenset[str]], wanted: str | None, name: str) -> list[Path]:
-    """Return the files in whose words a split stands; all where none is wanted."""
+    """Return the files whose words name a split; all where none is wanted."""
     if wanted is None:
         return list(files)
     split = SPLITS.get(wanted, wanted)
@@ -106,7 +108,7 @@ def _of_split(files: Mapping[Path, frozenset[str]], wanted: str | None, name: st
 
 
 def _matching(name: str) -> list[Path]:
-    """Return the files of a pattern with *, [..], {a,b} or {000..123}; a brace's file must be there."""
+    """Return the files of a pattern with *, [..], {a,b} or {000..123}; each file of a brace must exist."""
     if not _PATTERN.search(name):
         return []
     found: list[Path] = []
@@ -120,7 +122,7 @@ def _matching(name: str) -> list[Path]:
 
 
 def _braces(name: str) -> Iterator[str]:
-    """Yield a name once for each choice in its braces."""
+    """Yield the name with each choice of its braces."""
     match = re.search(r"\{([^{}]*)\}", name)
     if match is None:
         yield name

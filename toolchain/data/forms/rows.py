@@ -1,4 +1,4 @@
-"""Rows: what a data set's files hold before anyone says which column is the question. One subclass for each form."""
+"""Rows: the content of a data set's files, before it is known which column is the question. Each form has a subclass."""
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -9,35 +9,35 @@ from typing import Any, NamedTuple
 
 
 class Place(NamedTuple):
-    """Where a row stands, for messages: a file or a data set, and the row in it."""
+    """The place of a row, for messages: a file or a data set, and the row in it."""
 
     source: str
     row: str
 
 
 class Rows(ABC):
-    """Rows that are read one at a time, at random."""
+    """Rows with random access, read one at a time."""
 
     columns: tuple[str, ...]
-    """The columns there are, as the first row or the file's schema has them."""
+    """The columns of the first row or of the file's schema."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def read(self, index: int, columns: Collection[str]) -> dict[str, Any]:
-        """Return a row's values by column, those named at least; pictures stay where they are until they are opened.
+        """Return at least the named columns of a row; images are not read yet.
 
         Raises:
-            InputError: the row is broken; the message gives its place.
+            InputError: the row is invalid; the message gives its place.
         """
 
     @abstractmethod
     def place(self, index: int) -> Place:
-        """Say where a row stands."""
+        """Return the place of a row."""
 
     def folder(self, index: int) -> Path:
-        """Return the folder that a row's picture paths start from."""
+        """Return the folder that a row's image paths are relative to."""
         return Path(self.place(index).source).parent
 
 

@@ -1,4 +1,8 @@
-"""WebDataset: tar files in which the members a.jpg, a.json, a.txt are one sample. Only the members' places are kept."""
+"""WebDataset: tar files in which the members a.jpg, a.json and a.txt are one sample. Only their offsets stay in memory.
+
+Read with tarfile: `datasets` would copy a whole file into its cache before the first row, its streams have no random access,
+and its errors do not name the member.
+"""
 
 import json
 import re
@@ -14,15 +18,15 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.forms.rows import Place, Rows
 from vlmc.toolchain.data.sample import Stored
 
-PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"))
-"""Members that are a sample's picture: its column is called image, whatever the member's ending."""
+IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"))
+"""Extensions of images; the column is called image, whatever the extension."""
 KEY = "__key__"
-_SEVERAL = re.compile(rf"(?:image|img)?_?\d+\.(?:{'|'.join(sorted(PICTURES))})")
-"""Endings of the members that are one of a sample's several images, in the members' order: a.0.jpg, a.1.jpg."""
+_SEVERAL = re.compile(rf"(?:image|img)?_?\d+\.(?:{'|'.join(sorted(IMAGES))})")
+"""Extensions of one of several images of a sample, in the order of the members: a.0.jpg, a.1.jpg."""
 
 
 class Member(NamedTuple):
-    """A file in a tar: the sample's key, the ending in small letters, the first byte and the size of its content."""
+    """A file in a tar: its sample's key, its extension in lower case, the offset and the size of its content."""
 
     key: str
     ending: str
@@ -37,9 +41,9 @@ class TarRows(Rows):
         self._paths: list[Path] = []
         self._ends: list[int] = []  # samples up to the end of each file
         self._keys: list[str] = []
-        self._endings: list[str] = []  # all that occur; members have their number
-        self._members = array("q")  # (number of the ending, offset, size) of every member
-        self._firsts = array("q", [0])  # each sample's first member, and at last their number
+        self._endings: list[str] = []  # every extension; members refer to it by number
+        self._members = array("q")  # (number of the extension, offset, size) of every member
+        self._firsts = array("q", [0])  # the first member of each sample, then the number of members
         for path in paths:
             if limit is None or len(self) < limit:
                 self._add(path, limit)
@@ -72,7 +76,7 @@ class TarRows(Rows):
             number, offset, size = self._members[3 * part : 3 * part + 3]
             ending = self._endings[number]
             member = TarMember(path, f"{self._keys[index]}.{ending}", offset, size)
-            if ending in PICTURES:
+            if ending in IMAGES:
                 found["image"] = member
             elif _SEVERAL.fullmatch(ending):
                 several.append(member)
@@ -103,7 +107,7 @@ class TarMember(Stored):
 
 
 def _texts(member: TarMember, ending: str) -> dict[str, Any]:
-    """Return the columns that a member brings: a .json all its keys, any other text itself under the ending's name."""
+    """Return a member's columns: the keys of a .json, or the text itself, named after its extension."""
     try:
         text = member.read().decode("utf-8-sig")
         found = json.loads(text) if ending == "json" else {ending: text}
@@ -112,28 +116,28 @@ def _texts(member: TarMember, ending: str) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{member} cannot be read: {error}") from None
     if not isinstance(found, dict):
-        raise InputError(f"{member} is no JSON object")
+        raise InputError(f"{member} is not a JSON object")
     return found
 
 
 def _members(path: Path) -> Iterator[Member]:
-    """Yield a tar's files in order; folders and hidden files are left out."""
+    """Yield the files of a tar in order, without folders and hidden files."""
     try:
         with tarfile.open(path, "r:") as tar:
             while (info := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
                 folder, _, name = info.name.rpartition("/")
                 stem, _, ending = name.partition(".")
                 if info.isfile() and stem:
                     yield Member(f"{folder}/{stem}".lstrip("/"), ending.casefold(), info.offset_data, info.size)
             _check_end(path, tar.offset)
     except (OSError, tarfile.TarError) as error:
-        raise InputError(f"{path} cannot be read as a tar file: {error}; one that is compressed must be unpacked") from None
+        raise InputError(f"{path} cannot be read as a tar file: {error}; decompress it first if it is compressed") from None
 
 
 def _check_end(path: Path, offset: int) -> None:
-    """Refuse a tar in which something other than the end follows the last member; tarfile stops there in silence."""
+    """Raise InputError if the last member is not followed by the end of the tar: tarfile stops silently at damage."""
     with path.open("rb") as stream:
         stream.seek(offset)
         if any(stream.read(512)):
-            raise InputError(f"{path} is damaged at byte {offset}: make it again")
+            raise InputError(f"{path} is damaged at byte {offset}: create or download it again")

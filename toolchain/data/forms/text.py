@@ -1,4 +1,8 @@
-"""Text files: JSON lines, a JSON list, CSV. The rows' places in the file are kept, the rows themselves stay there."""
+"""Text files: JSON lines, a JSON list, CSV. Only the byte spans of the rows stay in memory.
+
+Read without `datasets`, which would copy a whole file into its cache before the first row, needs one type for each column,
+and does not name the line in its errors.
+"""
 
 import csv
 import json
@@ -13,14 +17,14 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.forms.json_list import list_spans
 from vlmc.toolchain.data.forms.rows import Place, Rows
 
-MARK = "utf-8-sig"  # a byte order mark at the head of the file is no part of its text
+MARK = "utf-8-sig"  # skips a byte order mark
 
 
 def open_text(path: Path, limit: int | None) -> Rows:
-    """Open a .json, .jsonl or .csv file, as far as its first `limit` rows.
+    """Open the first `limit` rows of a .json, .jsonl or .csv file.
 
     Raises:
-        InputError: the file cannot be read, or breaks off before the limit.
+        InputError: the file cannot be read, or is cut off before the limit.
     """
     if path.suffix == ".csv":
         return CsvRows(path, limit)
@@ -40,7 +44,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 class Span(NamedTuple):
-    """A row's first byte, the one behind its last, and the number that messages give it."""
+    """The start and end (exclusive) of a row in bytes, and its number in messages."""
 
     start: int
     end: int
@@ -48,7 +52,7 @@ class Span(NamedTuple):
 
 
 class TextRows(Rows):
-    """Rows of one text file, found again by the bytes that they span."""
+    """Rows of one text file, by their byte spans."""
 
     unit = "line"
 
@@ -62,14 +66,14 @@ class TextRows(Rows):
 
     @abstractmethod
     def spans(self, stream: BinaryIO) -> Iterator[Span]:
-        """Yield where each row stands."""
+        """Yield the span of each row."""
 
     @abstractmethod
     def parse(self, text: str) -> dict[str, Any]:
         """Return a row's values.
 
         Raises:
-            ValueError: the row is broken; the message says how.
+            ValueError: the row is invalid; the message says why.
         """
 
     def __len__(self) -> int:
@@ -94,12 +98,12 @@ class TextRows(Rows):
 
 def _reason(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"no valid JSON ({error.msg} at column {error.colno})"
-    return "no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        return f"invalid JSON ({error.msg} at column {error.colno})"
+    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 class JsonLines(TextRows):
-    """One JSON object a line; empty lines are left out."""
+    """One JSON object per line; empty lines are skipped."""
 
     def spans(self, stream: BinaryIO) -> Iterator[Span]:
         start = 0
@@ -132,7 +136,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 class CsvRows(TextRows):
-    """Comma-separated values with the columns' names in the first line."""
+    """Comma-separated values, with the column names in the first line."""
 
     def __init__(self, path: Path, limit: int | None) -> None:
         self._header: list[str] = []
@@ -145,7 +149,7 @@ class CsvRows(TextRows):
             nonlocal end
             for line in stream:
                 end += len(line)
-                yield line.decode("utf-8", errors="replace")  # a row that is no UTF-8 fails where it is read
+                yield line.decode("utf-8", errors="replace")  # a row that is not UTF-8 fails in `read`
 
         start, first = 0, 1
         reader = csv.reader(lines())
@@ -157,13 +161,13 @@ class CsvRows(TextRows):
                     yield Span(start, end, first)
                 start, first = end, reader.line_num + 1
         except csv.Error as error:
-            raise InputError(f"{self.path}, line {first}: no valid CSV ({error})") from None
+            raise InputError(f"{self.path}, line {first}: invalid CSV ({error})") from None
 
     def parse(self, text: str) -> dict[str, Any]:
         try:
             values = next(csv.reader(text.splitlines(keepends=True)))
         except csv.Error as error:
-            raise ValueError(f"no valid CSV ({error})") from None
+            raise ValueError(f"invalid CSV ({error})") from None
         if len(values) != len(self._header):
-            raise ValueError(f"{len(values)} values, but the first line names {len(self._header)} columns")
+            raise ValueError(f"{len(values)} values for {len(self._header)} columns in the first line")
         return dict(zip(self._header, values, strict=True))

@@ -1,4 +1,4 @@
-"""What runs between blocks, sample by sample: kept in memory, or on disk where a folder is given."""
+"""What passes between blocks, sample by sample: kept in memory, or on disk where a folder is given."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ Tree = Any  # tensors and other values in tuples, lists and dicts
 
 
 class Activations:
-    """A tree of tensors for each sample; put on the CPU, and on `device` again when they are asked for."""
+    """A tree of tensors for each sample: kept on the CPU, and returned on `device`."""
 
     def __init__(self, device: torch.device, folder: Path | None = None) -> None:
         self._device, self._folder = device, folder
         self._kept: dict[int, tuple[list[Any], pytree.TreeSpec]] = {}
 
     def put(self, sample: int, tree: Tree) -> None:
-        """Keep a sample's tree, in the place of the one before."""
+        """Keep a sample's tree; it replaces an earlier one."""
         leaves, form = pytree.tree_flatten(tree)
         leaves = [leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if self._folder is not None:
@@ -44,6 +44,11 @@ class Activations:
         del self._kept[sample]
         if self._folder is not None:
             (self._folder / f"{sample}.safetensors").unlink()
+
+    def clear(self) -> None:
+        """Forget all trees."""
+        for sample in list(self._kept):
+            self.drop(sample)
 
 
 def same(tree: Tree, other: Tree) -> bool:

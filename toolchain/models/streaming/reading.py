@@ -1,7 +1,7 @@
 """Reading parameters out of safetensors files when they are asked for.
 
-They are read into memory of their own rather than mapped: of a mapped file more stays resident than what is looked at, up to
-the pages' whole neighbourhood in the system's cache.
+They are copied into memory rather than mapped: of a mapped file more stays resident than is used, up to the pages' whole
+neighbourhood in the system's cache.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F
 
 @dataclass(frozen=True)
 class Place:
-    """Where a parameter lies: a file, and its name there."""
+    """Where a parameter is stored: a file, and its name there."""
 
     file: TensorFile
     name: str
@@ -33,7 +33,7 @@ class Place:
         return FLOATS.get(self.file.dtype(self.name))
 
     def read(self) -> Tensor:
-        """Return it as it is stored."""
+        """Return the parameter as it is stored."""
         if self.dtype is None:
             with safe_open(self.file.path, framework="pt") as file:
                 found: Tensor = file.get_tensor(self.name)
@@ -47,10 +47,10 @@ class Place:
 
 
 def _fill(bytes_N: Tensor, stream: FileIO) -> None:
-    """Read on until the bytes are there; one call reads 2 GiB at most.
+    """Fill a buffer; one call of the system reads 2 GiB at most.
 
     Raises:
-        InputError: the file ends before.
+        InputError: the file ends too early.
     """
     array: Any = bytes_N.numpy()
     left = memoryview(array)
@@ -62,7 +62,7 @@ def _fill(bytes_N: Tensor, stream: FileIO) -> None:
 
 
 class Parameters(Mapping[str, Tensor]):
-    """Parameters by their names, each read, and cast to the type that is computed in, when it is asked for."""
+    """Parameters by their names; each is read, and cast to the type that the model computes in, when it is asked for."""
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[Place, torch.dtype]] = {}

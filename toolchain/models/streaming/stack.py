@@ -1,8 +1,8 @@
 """A tower's blocks, run one at a time by the module that owns them.
 
 What the model does between blocks (masks of their own for some blocks, a position bias that the first block makes, visual
-features added on the way) is the model's own code: to run block k, its owner runs from its start on the arguments of one
-sample, the blocks before k hand out what k - 1 gave before, and the run ends with block k.
+features added on the way) is the model's own code. So to run block k, the owner is called with the arguments of one sample,
+the blocks before k return what block k - 1 gave out earlier, and the pass ends with block k.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from vlmc.toolchain.models.streaming.activations import Tree
 
 @dataclass(frozen=True)
 class Passed:
-    """One sample's way through one block: the hidden states that went in, and all that came out."""
+    """One sample's pass through one block: the hidden states that went in, and all that came out."""
 
     before: Tensor
     output: Tree
@@ -32,7 +32,7 @@ class Passed:
 
 
 class _Reached(Exception):
-    """Ends a forward pass that has come as far as it must."""
+    """Ends a forward pass once it has come as far as needed."""
 
     def __init__(self, found: Any) -> None:
         self.found = found
@@ -59,34 +59,34 @@ class Stack:
 
     @contextmanager
     def at(self, number: int) -> Iterator[Callable[[Tree, Tree], Passed]]:
-        """Yield what runs the block of that number: (recorded arguments, output of the block before) -> its way through."""
-        with self._from(number) as walk:
+        """Yield what runs the block of that number: (recorded arguments, output of the block before) -> what passed."""
+        with self._from(number) as stand_in:
             block = self.blocks[number]
             handles = [
-                block.register_forward_pre_hook(walk.enter, with_kwargs=True),
-                block.register_forward_hook(walk.leave),
+                block.register_forward_pre_hook(stand_in.enter, with_kwargs=True),
+                block.register_forward_hook(stand_in.leave),
             ]
             try:
-                yield partial(walk.run, self.owner)
+                yield partial(stand_in.run, self.owner)
             finally:
                 for handle in handles:
                     handle.remove()
 
     @contextmanager
-    def from_last(self) -> Iterator["Walk"]:
-        """Inside, the tower runs its last block only; the walk must be given what the block before it gave."""
-        with self._from(len(self.blocks) - 1) as walk:
-            yield walk
+    def from_last(self) -> Iterator["StandIn"]:
+        """Inside, the tower runs its last block only; `give` must be told what the block before it gave out."""
+        with self._from(len(self.blocks) - 1) as stand_in:
+            yield stand_in
 
     @contextmanager
-    def _from(self, number: int) -> Iterator["Walk"]:
-        """Let a walk stand in for all blocks before that one."""
-        walk, earlier = Walk(number), self.blocks[:number]
+    def _from(self, number: int) -> Iterator["StandIn"]:
+        """Replace all blocks before that one."""
+        stand_in, earlier = StandIn(number), self.blocks[:number]
         forwards = [vars(block).get("forward") for block in earlier]
         for place, block in enumerate(earlier):
-            block.forward = partial(walk.answer, place)
+            block.forward = partial(stand_in.answer, place)
         try:
-            yield walk
+            yield stand_in
         finally:
             for block, forward in zip(earlier, forwards, strict=True):
                 del block.forward
@@ -94,16 +94,17 @@ class Stack:
                     block.forward = forward
 
 
-class Walk:
-    """A way through a tower that starts with the block of that number; `turns` counts how often it was gone since `give`."""
+class StandIn:
+    """Stands in for the blocks before the one of that number; `runs` counts the passes through the tower since `give`."""
 
     def __init__(self, number: int) -> None:
-        self.number, self.turns = number, 0
-        self._given: Tree = None  # what the last block before this one gives
-        self._scratch: Tree = None  # what the others do: nothing depends on it
+        self.number, self.runs = number, 0
+        self._given: Tree = None  # what the last block before this one returns
+        self._scratch: Tree = None  # what the others return: nothing depends on it
         self._before: Tensor | None = None
 
     def run(self, owner: nn.Module, arguments: Tree, previous: Tree) -> Passed:
+        """Call the owner with one sample's arguments, until the block has run."""
         args, kwargs = arguments
         self.give(previous)
         output = _reached(lambda: owner(*args, **kwargs))
@@ -111,12 +112,12 @@ class Walk:
         return Passed(self._before, output)
 
     def give(self, previous: Tree) -> None:
-        """Take what the block before gave for the sample that runs next."""
-        self.turns, self._given, self._scratch = 0, _copy(previous), _copy(previous)
+        """Take what the block before gave out for the sample that runs next."""
+        self.runs, self._given, self._scratch = 0, _copy(previous), _copy(previous)
 
     def answer(self, place: int, *args: Any, **kwargs: Any) -> Tree:
-        """Stand in for an earlier block."""
-        self.turns += place == 0
+        """Run in place of an earlier block."""
+        self.runs += place == 0
         return self._given if place == self.number - 1 else self._scratch
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -127,7 +128,7 @@ class Walk:
 
 
 def _copy(tree: Tree) -> Tree:
-    """Copy what a block gave: the block's owner may write into it."""
+    """Copy what a block gave out: the block's owner may write into it."""
     return pytree.tree_map_only(Tensor, Tensor.clone, tree)
 
 
@@ -136,4 +137,4 @@ def _reached(run: Callable[[], object]) -> Any:
         run()
     except _Reached as end:
         return end.found
-    raise AssertionError("the model never came to the tower's blocks")
+    raise AssertionError("the model never reached the tower's blocks")

@@ -1,4 +1,4 @@
-"""A model whose weights stay in its safetensors files: a module gets them when it runs and gives them back after it.
+"""A model whose weights stay in its safetensors files: a module loads them when it runs and drops them afterwards.
 
 The hooks that do it are accelerate's.
 """
@@ -20,15 +20,15 @@ from vlmc.toolchain.machine.memory import return_memory
 from vlmc.toolchain.models.streaming.reading import FLOATS, Parameters, Place
 
 HELD, LITTLE = 0.2, 128 << 20
-"""While samples run up to a tower, weights may take this share of the model's bytes, or so many bytes if that is more."""
+"""While samples run up to a tower, weights may take this share of the model's bytes, or this many bytes if that is more."""
 
 
 class StreamedModel:
-    """A model whose parameters are read from a checkpoint's files when they are needed; it computes in `precision`.
+    """A model whose parameters are read from its safetensors files when they are needed; it computes in `precision`.
 
-    What transformers keeps in float32 whatever a model's type stays so. `build` makes the model from a state dict, as
-    transformers' `from_pretrained(None, config=..., state_dict=...)` does. It gets placeholders that take no memory, each
-    holding the number of its tensor, by which the tensor of every parameter is known whatever name transformers gives it.
+    What transformers keeps in float32 in a model of any type stays so. `build` makes the model from a state dict, as
+    transformers' `from_pretrained(None, config=..., state_dict=...)` does. It gets placeholders that take no memory. Each
+    holds the number of its tensor, so that a parameter's tensor is known whatever name transformers gives the parameter.
 
     Raises:
         InputError: a parameter is put together from several tensors.
@@ -58,7 +58,7 @@ class StreamedModel:
         self._hook(self.module)
 
     def stored(self, parameter: str) -> str:
-        """Return the name of a parameter, such as `model.layers.0.mlp.up_proj.weight`, in the checkpoint's files."""
+        """Return the name of a parameter, such as `model.layers.0.mlp.up_proj.weight`, in the model's files."""
         return self._names[parameter]
 
     def dtype(self, parameter: str) -> torch.dtype:
@@ -69,7 +69,7 @@ class StreamedModel:
         """
         stored = self._files[self._names[parameter]].dtype(self._names[parameter])
         if stored not in FLOATS:
-            raise InputError(f"{parameter} is stored as {stored}: give a checkpoint in {', '.join(FLOATS)}")
+            raise InputError(f"{parameter} is stored as {stored}: give a model in {', '.join(FLOATS)}")
         return FLOATS[stored]
 
     def dtypes(self) -> dict[str, torch.dtype | None]:
@@ -77,13 +77,13 @@ class StreamedModel:
         return {name: FLOATS.get(self._files[stored].dtype(stored)) for name, stored in self._names.items()}
 
     def put(self, name: str, module: nn.Module) -> None:
-        """Put a module in another's place; its parameters, called like those of the other, are read when it runs."""
+        """Replace a module; the new one's parameters, with the names of the old ones, are read when it runs."""
         self.module.set_submodule(name, module)
         self._hook(module, name)
 
     @contextmanager
     def by_block(self, names: Sequence[str]) -> Iterator[None]:
-        """Inside, these modules, which lie apart, get all their weights when they run and give them back after it."""
+        """Inside, these modules, none inside another, load all their weights when they run and drop them afterwards."""
         with ExitStack() as undo:
             for name in names:
                 block = self.module.get_submodule(name)
@@ -99,7 +99,7 @@ class StreamedModel:
     def ready(self, run: Callable[[], object]) -> Iterator[None]:
         """Call `run`; then, inside, keep the weights of the modules that ran, as far as `HELD` and `LITTLE` allow.
 
-        What runs for sample after sample need not be read for each of them.
+        So what runs for every sample is not read for each of them.
         """
         ran: dict[str, int] = {}
         with ExitStack() as watched:
@@ -126,7 +126,7 @@ class StreamedModel:
                 self._weights.put(tied, place, self._type(tied))
 
     def read(self, parameter: str) -> Tensor:
-        """Return a parameter in float32 on the device, whatever the model computes in."""
+        """Return a parameter in float32 on the device, whatever type the model computes in."""
         return self._weights.stored(parameter).to(self.device, torch.float32)
 
     def _type(self, parameter: str) -> torch.dtype:
@@ -159,14 +159,14 @@ class StreamedModel:
         return_memory()
 
     def _hook(self, module: nn.Module, name: str = "") -> None:
-        """Let a module's weights be read when it runs and dropped after it, leaf by leaf."""
+        """Have a module's weights read when it runs and dropped afterwards, leaf by leaf."""
         attach_align_device_hook(
             module, execution_device=self.device, offload=True, weights_map=self._weights, module_name=name
         )
 
 
 def _say_device(model: nn.Module, device: torch.device) -> None:
-    """Let transformers' models say where they compute: they ask their parameters, which are placeholders here.
+    """Make transformers' models report the device that they compute on: their parameters, which they ask, are placeholders.
 
     Idefics3 moves its embeddings there. The classes keep their names, by which transformers knows what they can record.
     """
@@ -180,7 +180,7 @@ def _say_device(model: nn.Module, device: torch.device) -> None:
 
 
 def _kept_in_float32(model: nn.Module, precision: torch.dtype) -> re.Pattern[str]:
-    """Return what matches the names of the parameters that transformers keeps in float32 in a model of that type."""
+    """Return a pattern for the names of the parameters that transformers keeps in float32 in a model of that type."""
     some: Any = model
     kept = set(some._keep_in_fp32_modules_strict or ())
     if precision is torch.float16:
@@ -190,5 +190,5 @@ def _kept_in_float32(model: nn.Module, precision: torch.dtype) -> re.Pattern[str
 
 def _number(name: str, mark: Tensor) -> int:
     if any(mark.stride()):
-        raise InputError(f"{name} is put together from several tensors of the checkpoint, which vlmc cannot write back")
+        raise InputError(f"{name} is put together from several tensors of the model's files, which vlmc cannot write back")
     return int(mark.flatten()[0])

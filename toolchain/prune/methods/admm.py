@@ -1,8 +1,8 @@
 """ADMM pruning with a gradual mask (ADMM-Grad, arXiv 2401.02938, algorithm 1; see also ALPS, NeurIPS 2024).
 
 Weights and mask are found together: V minimises the layer's output error, Z obeys the mask, and U pulls them together. The
-result is a last projection Z of V + U, after the loop: the loop ends with an update of V.
-Shapes: O out features, I in features; inside, weights stand scaled: V_OI = W_OI D with D = sqrt(diag H).
+loop ends with an update of V, so the result is a last projection Z of V + U.
+Shapes: O out features, I in features; inside, weights are scaled: V_OI = W_OI D with D = sqrt(diag H).
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.calibration.statistics import Statistics
+from vlmc.toolchain.prune.methods.base import Found
 from vlmc.toolchain.prune.methods.hessian import dead_inputs, inverse_with
 
 ITERATIONS = 20
@@ -18,8 +19,8 @@ DAMPING = 0.1  # of the mean of the normalised Hessian's diagonal
 RHO = 1.0
 
 
-def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
-    """Return the updated weight (O, I), zero where pruned, and its keep-mask (O, I).
+def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> Found:
+    """Minimise the layer's output error over weights that obey the pattern.
 
     Raises:
         CheckFailed: the Hessian cannot be inverted even with strong damping.
@@ -29,7 +30,7 @@ def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) ->
     scale_I = statistics.hessian_II.diagonal().sqrt().masked_fill(dead_I, 1.0)
     correlation_II = statistics.hessian_II / scale_I
     correlation_II /= scale_I[:, None]
-    normal_II, inverse_II, statistics.raised_damping = inverse_with(correlation_II, RHO, DAMPING)
+    normal_II, inverse_II, raised = inverse_with(correlation_II, RHO, DAMPING)
     v_OI = (weight_OI * scale_I).masked_fill_(dead_I, 0.0)
     pull_OI = v_OI @ normal_II
     del correlation_II, normal_II
@@ -41,13 +42,13 @@ def admm(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) ->
         z_OI = u_OI.masked_fill(~mask_OI, 0.0)
         u_OI -= z_OI
         torch.mm(pull_OI + RHO * (z_OI - u_OI), inverse_II, out=v_OI)
-    return v_OI.add_(u_OI).masked_fill_(~mask_OI, 0.0).div_(scale_I), mask_OI
+    return Found(v_OI.add_(u_OI).masked_fill_(~mask_OI, 0.0).div_(scale_I), mask_OI, raised)
 
 
 def gradual_mask(scores_OI: Tensor, pattern: SparsityPattern, progress: float) -> Tensor:
     """Return the keep-mask (O, I) at `progress` in (0, 1]: sparsity follows s - s (1 - progress)^3, final at 1.
 
-    What the final mask would keep is always kept; of the others the smallest of the whole layer go first.
+    What the final mask would keep is always kept; of the rest the smallest of the whole layer go first.
     """
     final_OI = pattern.mask(scores_OI)
     if progress >= 1:

@@ -1,7 +1,7 @@
 """What the pruners that use the whole Hessian share: dead inputs, damping, factors.
 
-Shapes: O out features, I in features. A Hessian is as large as a weight or larger, and layers with one input share it: so it
-is never changed, and no more copies of it live at a time than the factoring needs.
+Shapes: O out features, I in features. A Hessian is as large as a weight or larger, and layers with one input share it. So it
+is never changed, and no more copies of it live at a time than the factorisation needs.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def dead_inputs(statistics: Statistics) -> Tensor:
 
 
 def inverse_factor(hessian_II: Tensor) -> tuple[Tensor, float | None]:
-    """Return U (I, I), the upper Cholesky factor of (H + damping)^-1, and the damping where it had to be raised.
+    """Return U (I, I), the upper Cholesky factor of (H + damping)^-1, and the damping if it had to be raised, else None.
 
     Raises:
         CheckFailed: no damping up to 1e5 times the usual one helps.
@@ -36,7 +36,7 @@ def inverse_factor(hessian_II: Tensor) -> tuple[Tensor, float | None]:
 
 
 def inverse_with(matrix_II: Tensor, ridge: float, usual: float) -> tuple[Tensor, Tensor, float | None]:
-    """Return the damped matrix (I, I), the inverse (I, I) of it plus `ridge` times one, and the damping where raised.
+    """Return the damped matrix (I, I), the inverse (I, I) of it plus `ridge` times the identity, and the damping if raised.
 
     Raises:
         CheckFailed: no damping up to 1e5 times the usual one helps.
@@ -53,7 +53,7 @@ def inverse_with(matrix_II: Tensor, ridge: float, usual: float) -> tuple[Tensor,
 
 
 def _shares(usual: float) -> Iterator[tuple[float, float | None]]:
-    """Yield the usual share of the mean diagonal with None, then ever tenfold shares with themselves."""
+    """Yield the usual share of the mean diagonal, then each time ten times the last; and the share where it is raised."""
     yield usual, None
     for attempt in range(1, _TRIES):
         yield usual * 10**attempt, usual * 10**attempt

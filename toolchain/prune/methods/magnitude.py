@@ -5,9 +5,10 @@ from torch import Tensor
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.calibration.statistics import Statistics
 from vlmc.toolchain.models.masks import masked
+from vlmc.toolchain.prune.methods.base import Found
 
 
-def magnitude(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
-    """Score |W|; return the masked weight (O, I) and its keep-mask (O, I)."""
+def magnitude(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> Found:
+    """Score |W|, compared per group or per output row."""
     mask_OI = pattern.mask(weight_OI.abs())
-    return masked(weight_OI, mask_OI), mask_OI
+    return Found(masked(weight_OI, mask_OI), mask_OI)

@@ -1,6 +1,6 @@
-"""SparseGPT: prune column by column and let the weights that stay make up for it (arXiv 2301.00774, algorithm 1).
+"""SparseGPT: prune column by column and let the kept weights make up for it (arXiv 2301.00774, algorithm 1).
 
-Shapes: O out features, I in features, B columns of a block, G columns of a group, P pairs of them. Inside, weights stand
+Shapes: O out features, I in features, B columns of a block, G columns of a group, P pairs of them. Inside, weights are
 transposed, so that a column is a contiguous row; what a column must absorb is added up group by group and block by block.
 """
 
@@ -12,25 +12,23 @@ from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern, keep_highest
 from vlmc.toolchain.calibration.statistics import Statistics
+from vlmc.toolchain.prune.methods.base import Found
 from vlmc.toolchain.prune.methods.hessian import dead_inputs, inverse_factor
 
 BLOCK = 128
 GROUP = 8
-"""Columns that are swept together where the pattern has no groups of its own."""
+"""Columns that are pruned together where the pattern has no groups of its own."""
 
 Choose = Callable[[Tensor], Tensor]
 
 
-def sparsegpt(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
-    """Return the compensated weight (O, I), zero where pruned, and its keep-mask (O, I).
+def sparsegpt(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> Found:
+    """Prune column by column; the kept weights of later columns compensate.
 
     Raises:
         CheckFailed: the Hessian cannot be factored even with strong damping.
     """
-    assert statistics.hessian_II is not None
-    if statistics.factor_II is None:
-        statistics.factor_II, statistics.raised_damping = inverse_factor(statistics.hessian_II)
-    factor_II = statistics.factor_II
+    factor_II, raised = statistics.of_hessian(inverse_factor)
     weight_IO = weight_OI.T.masked_fill(dead_inputs(statistics)[:, None], 0.0).contiguous()
     mask_IO = torch.ones_like(weight_IO, dtype=torch.bool)
     choose, size = chooser(pattern, weight_IO.device), pattern.m or GROUP
@@ -38,9 +36,9 @@ def sparsegpt(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPatter
         block = slice(start, end)
         if pattern.m is None:
             mask_IO[block] = _block_mask(weight_IO, factor_II, (start, end), pattern)
-        error_BO = _sweep_block(weight_IO[block], mask_IO[block], factor_II[block, block], choose, size)
+        error_BO = _prune_block(weight_IO[block], mask_IO[block], factor_II[block, block], choose, size)
         weight_IO[end:].addmm_(factor_II[block, end:].T, error_BO, alpha=-1)
-    return weight_IO.masked_fill_(~mask_IO, 0.0).T.contiguous(), mask_IO.T.contiguous()
+    return Found(weight_IO.masked_fill_(~mask_IO, 0.0).T.contiguous(), mask_IO.T.contiguous(), raised)
 
 
 def _blocks(columns: int, pattern: SparsityPattern) -> list[tuple[int, int]]:
@@ -52,8 +50,8 @@ def _blocks(columns: int, pattern: SparsityPattern) -> list[tuple[int, int]]:
 def chooser(pattern: SparsityPattern, device: torch.device) -> Choose | None:
     """Return what gives the mask (G, O) of a group's scores (G, O), equal to the pattern's; None where it has no groups.
 
-    One product counts for every column how many others are above it: for a single group that is quicker than the pattern's
-    own way, which suits whole weights.
+    One matrix product counts for every column how many others score higher: for a single group that is faster than the
+    pattern's own way, which suits whole weights.
     """
     if pattern.m is None or pattern.n is None:
         return None
@@ -71,19 +69,19 @@ def chooser(pattern: SparsityPattern, device: torch.device) -> Choose | None:
     return choose
 
 
-def _sweep_block(weight_BO: Tensor, mask_BO: Tensor, factor_BB: Tensor, choose: Choose | None, size: int) -> Tensor:
-    """Prune the columns of one block in place; return the scaled errors (B, O) that the columns behind it must absorb."""
+def _prune_block(weight_BO: Tensor, mask_BO: Tensor, factor_BB: Tensor, choose: Choose | None, size: int) -> Tensor:
+    """Prune the columns of one block in place; return the scaled errors (B, O) that the columns after it must absorb."""
     error_BO = torch.empty_like(weight_BO)
     for start in range(0, len(weight_BO), size):
         group, end = slice(start, start + size), start + size
         if choose is not None:
             mask_BO[group] = choose(_scores(weight_BO, factor_BB, group))
-        _sweep_group(weight_BO[group], mask_BO[group], factor_BB[group, group], error_BO[group])
+        _compensate(weight_BO[group], mask_BO[group], factor_BB[group, group], error_BO[group])
         weight_BO[end:].addmm_(factor_BB[group, end:].T, error_BO[group], alpha=-1)
     return error_BO
 
 
-def _sweep_group(weight_GO: Tensor, mask_GO: Tensor, factor_GG: Tensor, error_GO: Tensor) -> None:
+def _compensate(weight_GO: Tensor, mask_GO: Tensor, factor_GG: Tensor, error_GO: Tensor) -> None:
     """Let each column of a group absorb in place what the columns before it lose; fill in the scaled errors (G, O)."""
     share_GO = ~mask_GO / factor_GG.diagonal()[:, None]
     for column, (weight_O, share_O, error_O) in enumerate(zip(weight_GO, share_GO, error_GO, strict=True)):

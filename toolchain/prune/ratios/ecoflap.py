@@ -26,9 +26,9 @@ def zeroth_order(
 ) -> dict[str, float]:
     """Return the norm of the loss's gradient at each block's weights, estimated without a backward pass.
 
-    `blocks` holds the weights that the model computes with: they are moved, and on return are as before, bit for bit. `loss`
+    `blocks` holds the weights that the model computes with: they are moved, and restored bit for bit on return. `loss`
     runs the whole dense model on the batch of that number. For Gaussian z, (L(W + eps z) - L(W - eps z)) / 2 eps is close to
-    z times the gradient g; its absolute value is |g| sqrt(2 / pi) in the mean, here over all batches and draws. That takes
+    z times the gradient g; its absolute value is |g| sqrt(2 / pi) on average, here over all batches and draws. That takes
     2 x blocks x batches x draws forward passes.
 
     Raises:
@@ -48,7 +48,7 @@ def zeroth_order(
                 total += abs(losses[0] - losses[1]) / (2 * epsilon)
         norms[name] = math.sqrt(math.pi / 2) * total / (batches * draws)
         if not math.isfinite(norms[name]):
-            raise InputError(f"calibration gives NaN or infinite losses near the weights of {name}: check the checkpoint")
+            raise InputError(f"calibration gives NaN or infinite losses near the weights of {name}: check the model")
     return norms
 
 
@@ -60,8 +60,8 @@ def importance(weights: Sequence[Tensor], norm: float) -> float:
 def ecoflap(scores: Mapping[str, float], sizes: Mapping[str, int], target: float) -> dict[str, float]:
     """Return each block's fraction of zeros.
 
-    Every block keeps 1 - alpha of its weights, alpha = target + 0.1; what else may stay is shared out by the blocks' scores,
-    and what a block cannot take goes to the others. `sizes` are the blocks' numbers of weights.
+    Every block keeps 1 - alpha of its weights, alpha = target + 0.1; the rest of what is kept is shared out by the blocks'
+    scores, and what a block cannot take goes to the others. `sizes` are the blocks' numbers of weights.
     """
     cap = min(target + MARGIN, 1.0)
     worth = {block: max(score, _LEAST * max(scores.values())) / sizes[block] for block, score in scores.items()}
@@ -83,7 +83,7 @@ def _move(weights: Sequence[Tensor], originals: Sequence[Tensor], distance: floa
 
 @contextmanager
 def _kept(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield copies of the weights, and put them back."""
+    """Yield copies of the weights, and restore the weights at the end."""
     originals = [weight.clone() for weight in weights]
     try:
         yield originals

@@ -14,7 +14,7 @@ SPAN = 0.08  # lambda: the most that a block's fraction may differ from the targ
 
 
 def outliers(layers: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Return a block's share of outliers, from 0 to 1 (equation 1), given weight (O, I) and squares (I) of its dense layers.
+    """Return a block's share of outliers, from 0 to 1 (equation 1), from its dense layers' weights (O, I) and squares (I).
 
     Scores are Wanda's, |W_ij| sqrt(H_jj); the mean is the whole block's. With no layers the share is 0.
     """
@@ -27,7 +27,7 @@ def owl(shares: Mapping[str, float], sizes: Mapping[str, int], target: float) ->
     """Return each block's fraction of zeros: the most outliers 2 lambda below the fewest, between them in proportion.
 
     `shares` are the blocks' shares of outliers, `sizes` their numbers of weights. Where that takes a block more than lambda
-    from the target (most blocks alike, a few far off), it is held there and the others make up for it.
+    from the target (most blocks alike, a few far off), it stays there and the others make up for it.
     """
     least, most = min(shares.values()), max(shares.values())
     drops = {block: 2 * SPAN * (share - least) / ((most - least) or 1.0) for block, share in shares.items()}

@@ -1,7 +1,7 @@
 """Sharing out a percentage over groups of layers, such as blocks, by how much each can lose.
 
-A method (`owl`, `ecoflap`) turns one score of each group into the group's fraction of zeros; the mean of the fractions, each
-counted by the group's weights, is the target. `patterns` makes whole zeros of them.
+A method (`owl`, `ecoflap`) turns one score of each group into the group's fraction of zeros; the mean of the fractions,
+weighted by the groups' sizes, is the target. `patterns` turns them into whole numbers of zeros.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ def percentage(pattern: SparsityPattern, ratios: str) -> float:
     """Return the target's fraction of zeros.
 
     Raises:
-        InputError: the target is N:M, of which every group of M weights has the same share.
+        InputError: the target is N:M, where every group of M weights has the same share.
     """
     if pattern.fraction is None:
         raise InputError(f"--ratios {ratios} shares out a percentage such as 50%; {pattern} is the same everywhere")
@@ -34,9 +34,9 @@ def sizes(shapes: Shapes) -> dict[str, int]:
 def meet(
     target: float, sizes: Mapping[str, int], at: Callable[[float], dict[str, float]], low: float, high: float
 ) -> dict[str, float]:
-    """Return the groups' fractions `at` the level, from `low` to `high`, where their mean by size is the target.
+    """Return the groups' fractions `at` that level between `low` and `high` where their mean, by size, is the target.
 
-    `at` must not fall with the level, and its means at `low` and `high` must lie on either side of the target.
+    `at` must not fall as the level rises, and its means at `low` and `high` must be on either side of the target.
     """
     total = sum(sizes.values())
     for _ in range(_HALVINGS):
@@ -47,9 +47,9 @@ def meet(
 
 
 def patterns(fractions: Mapping[str, float], shapes: Shapes) -> dict[str, SparsityPattern]:
-    """Return every layer's pattern, by its name: as many whole zeros in each row as the group's fraction asks for.
+    """Return every layer's pattern, by its name: the group's fraction, rounded to a whole number of zeros in each row.
 
-    What one layer is over or under the next makes up for: together they have the zeros that the fractions come to, give or
+    The next layer makes up for what one is over or under: together they have the zeros that the fractions come to, give or
     take half a column of the last layer. Every row loses at least one weight and keeps at least one.
     """
     found, owed = {}, 0.0
@@ -63,7 +63,7 @@ def patterns(fractions: Mapping[str, float], shapes: Shapes) -> dict[str, Sparsi
 
 
 def _losing(zeros: int, columns: int) -> SparsityPattern:
-    """Return the least percentage, of at most four decimals, that takes that many weights of a row; it survives `str`."""
+    """Return the smallest percentage, of at most four decimals, that prunes that many weights of a row; `str` keeps it."""
     millionths = -(-zeros * 1_000_000 // columns)
     pattern = SparsityPattern.parse(f"{millionths // 10_000}.{millionths % 10_000:04d}%")
     assert pattern.zeros(columns) == zeros, "rows of a million weights and more need finer percentages"

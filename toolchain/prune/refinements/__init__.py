@@ -1,1 +1,1 @@
-"""Refinements: what may follow a method, namely another mask, better weights for a layer's mask, or for a whole block's."""
+"""Refinements that may follow a method: another mask, or better weights for a layer's mask or a whole block's masks."""

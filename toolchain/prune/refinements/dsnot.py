@@ -11,7 +11,7 @@ from torch import Tensor
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.calibration.statistics import Need, Statistics
-from vlmc.toolchain.prune.methods.base import Pruner
+from vlmc.toolchain.prune.methods.base import Found, Pruner
 
 CYCLES = 50  # the most swaps of a row
 SETTLED = 0.1  # a row is done once |e| is no more than this
@@ -22,14 +22,16 @@ def with_dsnot(pruner: Pruner) -> Pruner:
     """Return the pruner followed by swaps between the weights that its mask keeps and those that it prunes.
 
     Raises:
-        InputError: the pruner moves the weights that stay; they fit its own mask and no other.
+        InputError: the pruner changes the weights that it keeps: they fit its own mask and no other.
     """
     if pruner.moves:
-        raise InputError(f"--dsnot changes masks, and the weights of {pruner.name} fit its own: use wanda or magnitude")
+        raise InputError(
+            f"--dsnot changes masks, and the weights of {pruner.name} fit its own mask only: use wanda or magnitude"
+        )
 
-    def prune(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
-        _, mask_OI = pruner.prune(weight_OI, statistics, pattern)
-        return dsnot(weight_OI, mask_OI, statistics, pattern)
+    def prune(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> Found:
+        found = pruner.prune(weight_OI, statistics, pattern)
+        return Found(*dsnot(weight_OI, found.mask_OI, statistics, pattern), found.raised_damping)
 
     return Pruner(f"{pruner.name}+dsnot", prune, max(pruner.need, Need.DIAGONAL), pruner.url)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.calibration.statistics import Need, Statistics
-from vlmc.toolchain.prune.methods.base import Pruner
+from vlmc.toolchain.prune.methods.base import Found, Pruner
 
 ITERATIONS = 10
 
@@ -16,9 +16,9 @@ ITERATIONS = 10
 def with_refit(pruner: Pruner) -> Pruner:
     """Return the pruner followed by a least-squares refit of the weights that its mask keeps."""
 
-    def prune(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> tuple[Tensor, Tensor]:
-        pruned_OI, mask_OI = pruner.prune(weight_OI, statistics, pattern)
-        return refit(weight_OI, pruned_OI, mask_OI, statistics), mask_OI
+    def prune(weight_OI: Tensor, statistics: Statistics, pattern: SparsityPattern) -> Found:
+        found = pruner.prune(weight_OI, statistics, pattern)
+        return found._replace(weight_OI=refit(weight_OI, found.weight_OI, found.mask_OI, statistics))
 
     return Pruner(f"{pruner.name}+refit", prune, Need.HESSIAN, pruner.url, moves=True)
 
@@ -27,7 +27,7 @@ def refit(dense_OI: Tensor, pruned_OI: Tensor, mask_OI: Tensor, statistics: Stat
     """Return refitted weights (O, I) for the boolean keep-mask (O, I), starting from `pruned_OI`.
 
     All rows are solved side by side; the diagonal of H is the preconditioner. A row whose output error did not fall keeps
-    the weights that it had.
+    its weights.
     """
     assert statistics.hessian_II is not None
     hessian_II, keep_OI = statistics.hessian_II, mask_OI.to(dense_OI.dtype)
@@ -37,10 +37,10 @@ def refit(dense_OI: Tensor, pruned_OI: Tensor, mask_OI: Tensor, statistics: Stat
     direction_OI = conditioned_OI = residual_OI * inverse_I
     energy_O = (residual_OI * conditioned_OI).sum(1, keepdim=True)
     for _ in range(ITERATIONS):
-        image_OI = keep_OI * (direction_OI @ hessian_II)
-        step_O = _ratio(energy_O, (direction_OI * image_OI).sum(1, keepdim=True))
+        projected_OI = keep_OI * (direction_OI @ hessian_II)
+        step_O = _ratio(energy_O, (direction_OI * projected_OI).sum(1, keepdim=True))
         found_OI = found_OI + step_O * direction_OI
-        residual_OI = residual_OI - step_O * image_OI
+        residual_OI = residual_OI - step_O * projected_OI
         conditioned_OI = residual_OI * inverse_I
         previous_O, energy_O = energy_O, (residual_OI * conditioned_OI).sum(1, keepdim=True)
         direction_OI = conditioned_OI + _ratio(energy_O, previous_O) * direction_OI
@@ -54,5 +54,5 @@ def _error(dense_OI: Tensor, found_OI: Tensor, hessian_II: Tensor) -> Tensor:
 
 
 def _ratio(numerator_O: Tensor, denominator_O: Tensor) -> Tensor:
-    """Divide; a row that is solved already, 0 / 0, stands still."""
+    """Divide; 0 / 0, of a row that is solved already, is 0."""
     return torch.where(denominator_O > 0, numerator_O / denominator_O.clamp_min(1e-30), 0.0)

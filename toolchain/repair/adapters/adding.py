@@ -1,19 +1,20 @@
-"""Several adapters on one layer: what each of them does is added up, each at its own scale.
+"""Several adapters on one layer: their updates are added up, each at its own scale.
 
 Shapes: O out features, I in features; `*` any leading dimensions.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan
+from vlmc.toolchain.repair.methods import Adapted, AdapterSpec
 
 
 class Sum(Adapted):
-    """`W_hat = W + sum of (W_hat_k - W)` over the adapters k of one layer; nothing of it is trained."""
+    """`W_hat = W + sum of (W_hat_k - W)` over the adapters k of one layer; nothing is trained."""
 
     parts = ()
     layers: nn.ModuleList
@@ -21,7 +22,7 @@ class Sum(Adapted):
     @classmethod
     def of(cls, linear: nn.Linear, layers: Sequence[Adapted]) -> "Sum":
         """Return the sum of adapters that sit on this Linear."""
-        found = cls(linear, AdapterPlan(cls, 1, 1.0, layers[0].mask_OI), torch.Generator())
+        found = cls(linear, AdapterSpec(cls, 1, 1.0, layers[0].mask_OI), torch.Generator())
         found.layers.extend(layers)
         return found
 
@@ -30,9 +31,11 @@ class Sum(Adapted):
 
     def adapted(self, x: Tensor) -> Tensor:
         base = F.linear(x, self.weight, self.bias)
-        return base + torch.stack([layer(x) - base for layer in self.layers]).sum(0)
+        update: Tensor = reduce(torch.add, (layer(x) - base for layer in self.layers))
+        return base + update
 
     @torch.no_grad()
     def merged(self) -> Tensor:
-        updates = [layer.merged() - self.weight for layer in self.layers if isinstance(layer, Adapted)]
-        return self.weight + torch.stack(updates).sum(0)
+        updates = (layer.merged() - self.weight for layer in self.layers if isinstance(layer, Adapted))
+        merged_OI: Tensor = reduce(Tensor.add_, updates)
+        return merged_OI.add_(self.weight)

@@ -1,8 +1,8 @@
 """Adapters on disk, in peft's format: `PeftModel.from_pretrained(model, folder)` reads them as plain LoRA.
 
-On the pruned layers plain LoRA is not what most methods train (its update has no mask): read like that, an adapter is the
-unmerged baseline. `vlmc merge` is what puts it in. An adapter that is no pair A and B has a type that peft refuses. The
-safetensors file's metadata says the method, and the digest of the pruned model that it was trained on.
+On pruned layers most methods train something else (plain LoRA's update has no mask), so an adapter read by peft is the
+unmerged baseline; `vlmc merge` puts it into the weights. An adapter that is not a pair A and B has a type that peft refuses.
+The safetensors file's metadata names the method and the digest of the pruned model that the adapter was trained on.
 """
 
 import json
@@ -19,8 +19,8 @@ from vlmc.runtime.artifact import digest_of_files, sha256_file
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models.saving import write_tensors
-from vlmc.toolchain.repair.adapters.attaching import Adapted, AdapterPlan, Adapters, attach
-from vlmc.toolchain.repair.methods import METHODS, Method
+from vlmc.toolchain.repair.adapters.attaching import Adapters, attach
+from vlmc.toolchain.repair.methods import METHODS, Adapted, AdapterSpec, Method
 
 FOLDER = "adapter"
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -31,7 +31,7 @@ _PREFIX, _NOTE = "base_model.model.", "vlmc"  # one key alone: safetensors write
 class SavedAdapter:
     """An adapter on disk: its method, rank and alpha of every layer, its tensors, and the digest of its base.
 
-    Its tensors are read when they are asked for: those of masked-full are as large as the model.
+    Tensors are read when they are asked for: those of masked-full are as large as the model.
     """
 
     method: Method
@@ -39,14 +39,14 @@ class SavedAdapter:
     tensors: Mapping[str, Tensor]
     base_digest: str
 
-    def plan(self, name: str, mask_OI: Tensor | None) -> AdapterPlan:
-        """Return what is put on one of its layers to be merged: masked where it has a mask (O, I).
+    def spec(self, name: str, mask_OI: Tensor | None) -> AdapterSpec:
+        """Return what to put on a layer to merge it: masked where the layer has a mask (O, I).
 
-        One that is never merged is put on as it was trained.
+        An adapter that is never merged is put on as it was trained.
         """
         kind = self.method.dense if mask_OI is None else self.method.merged or self.method.pruned
         rank, alpha = self.ranks[name]
-        return AdapterPlan(kind, rank, alpha, mask_OI)
+        return AdapterSpec(kind, rank, alpha, mask_OI)
 
     def fill(self, name: str, layer: Adapted) -> None:
         """Read one layer's tensors.
@@ -66,8 +66,8 @@ class SavedAdapter:
 def save_adapter(folder: Path, adapters: Adapters, method: Method, base_digest: str, base: str | None = None) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors` into the folder.
 
-    `base_digest` is that of the pruned model; `base` is what the model is called that was pruned. Of a path only the last
-    name is written.
+    `base_digest` is that of the pruned model; `base` is the name of the dense model, of which, if it is a path, only the
+    last part is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {_key(name): parameter.detach() for name, parameter in adapters.parameters().items()}
@@ -80,7 +80,7 @@ def load_adapter(folder: Path) -> SavedAdapter:
     """Read an adapter that `save_adapter` wrote.
 
     Raises:
-        InputError: a file is missing or damaged, or is an adapter of another kind.
+        InputError: a file is missing, damaged, or not of an adapter that vlmc wrote.
     """
     for name in (_CONFIG, _WEIGHTS):
         if not (folder / name).is_file():
@@ -92,7 +92,7 @@ def load_adapter(folder: Path) -> SavedAdapter:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / _WEIGHTS} is damaged ({error}): repair the model again") from None
     if note.get("method") not in METHODS:
-        raise InputError(f"{folder / _WEIGHTS} is of no method that this vlmc knows: repair the model again")
+        raise InputError(f"{folder / _WEIGHTS} has a method that this vlmc does not know: repair the model again")
     method = METHODS[note["method"]]
     ranks = _read_ranks(folder / _CONFIG, method)
     if len(unknown := {_layer(key) for key in tensors} ^ ranks.keys()):
@@ -106,19 +106,19 @@ def digest_of_adapter(folder: Path) -> str:
 
 
 def attach_saved(model: nn.Module, saved: SavedAdapter, masks: Mapping[str, Tensor]) -> Adapters:
-    """Put a saved adapter on its whole model as it is merged: masked on every layer that has a mask (O, I).
+    """Put a saved adapter on its whole model, as `merge` does: masked on every layer that has a mask (O, I).
 
     Raises:
         InputError: the adapter does not fit the model.
     """
-    adapters = attach(model, {name: saved.plan(name, masks.get(name)) for name in saved.ranks})
+    adapters = attach(model, {name: saved.spec(name, masks.get(name)) for name in saved.ranks})
     for name, layer in adapters.layers.items():
         saved.fill(name, layer)
     return adapters
 
 
 class _Tensors(Mapping[str, Tensor]):
-    """A safetensors file's tensors; the file is closed between any two, so that what was read may leave the memory."""
+    """A safetensors file's tensors; the file is closed after each, so that what was read may leave the memory."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self._path, self._names = path, dict.fromkeys(names)
@@ -142,15 +142,15 @@ def _key(name: str) -> str:
 
 
 def _layer(key: str) -> str:
-    """Return the layer of a tensor's name, which ends in the trained part and `weight`."""
+    """Return the layer's name from a tensor's name, which ends in the trained part and `weight`."""
     return key.removeprefix(_PREFIX).rsplit(".", 2)[0]
 
 
 def _config(adapters: Adapters, method: Method, base: str | None) -> dict[str, Any]:
-    """Return peft's LoraConfig: the commonest rank and alpha as defaults, the others by layer."""
+    """Return peft's LoraConfig: the most common rank and alpha as defaults, the others by layer."""
     ranks = {name: layer.rank for name, layer in adapters.layers.items()}
     alphas = {name: layer.alpha for name, layer in adapters.layers.items()}
-    rank, alpha = _commonest(ranks), _commonest(alphas)
+    rank, alpha = _most_common(ranks), _most_common(alphas)
     return {
         "peft_type": method.peft_type,
         "task_type": None,
@@ -168,13 +168,13 @@ def _config(adapters: Adapters, method: Method, base: str | None) -> dict[str, A
 
 
 def _name_only(model: str) -> str:
-    """Return a demo's name or a hub id as it is, and of a path its last name."""
+    """Return a demo's name or a hub id as it is, and the last part of a path."""
     path = Path(model).expanduser()
     is_path = path.is_absolute() or path.is_dir() or model.startswith(".") or model.count("/") > 1
     return path.absolute().name if is_path else model
 
 
-def _commonest(values: Mapping[str, Any]) -> Any:
+def _most_common(values: Mapping[str, Any]) -> Any:
     return Counter(values.values()).most_common(1)[0][0]
 
 
@@ -182,7 +182,7 @@ def _read_ranks(path: Path, method: Method) -> dict[str, tuple[int, float]]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         if config["peft_type"] != method.peft_type or config["lora_dropout"] or config["bias"] != "none":
-            raise InputError(f"{path} is an adapter of another kind: repair the model again")
+            raise InputError(f"{path} is not an adapter of {method.name}: repair the model again")
         ranks, alphas = config["rank_pattern"], config["alpha_pattern"]
         return {
             name: (int(ranks.get(name, config["r"])), float(alphas.get(name, config["lora_alpha"])))

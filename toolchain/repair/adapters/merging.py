@@ -1,4 +1,4 @@
-"""Merging, layer by layer and from file to file: the adapters become part of the weights, the pattern holds bit for bit.
+"""Merging, layer by layer and from file to file: adapters become part of the weights, and the pattern holds bit for bit.
 
 Shapes: O out features, I in features.
 """
@@ -14,15 +14,16 @@ from vlmc.runtime.artifact import Layer
 from vlmc.runtime.errors import CheckFailed
 from vlmc.toolchain.models.streaming.weights import StreamedModel
 from vlmc.toolchain.repair.adapters.adding import Sum
-from vlmc.toolchain.repair.adapters.attaching import Adapted, find_linear
+from vlmc.toolchain.repair.adapters.attaching import find_linear
 from vlmc.toolchain.repair.adapters.files import SavedAdapter
+from vlmc.toolchain.repair.methods import Adapted
 
 
 @dataclass(frozen=True)
 class Merging:
-    """A pruned model in its files, the masks of its `layers`, and the adapters that become part of it.
+    """A pruned model in its files, the masks of its `layers`, and the adapters to merge into it.
 
-    One layer at a time is in memory: its weight and the products that make the merged one, in float32.
+    One layer at a time is in memory: its weight, and in float32 what the merged weight is computed from.
     """
 
     model: StreamedModel
@@ -32,11 +33,11 @@ class Merging:
 
     @cached_property
     def names(self) -> list[str]:
-        """The names of the layers that have an adapter, or several."""
+        """The names of the layers that have one adapter or more."""
         return list(dict.fromkeys(name for saved in self.adapters for name in saved.ranks))
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the merged weights (O, I), each in the type that it is stored in, by the names of their tensors.
+        """Yield the names of the tensors and the merged weights (O, I), each in its stored type.
 
         Raises:
             CheckFailed: a merged weight is not finite in that type.
@@ -49,18 +50,18 @@ class Merging:
             yield self.model.stored(weight), merged_OI
 
     def adapted(self, name: str, linear: nn.Linear | None = None) -> Adapted:
-        """Put a layer's adapters, added up, on this Linear, or on one that holds its pruned weight alone."""
+        """Put a layer's adapters, added up, on this Linear; without one, on a new Linear that has only the pruned weight."""
         mask_OI = self.masks.get(name)
         linear = linear or self._bare(find_linear(self.model.module, name, mask_OI), f"{name}.weight")
         parts = []
         for saved in (one for one in self.adapters if name in one.ranks):
-            plan = saved.plan(name, mask_OI)
-            parts.append(plan.kind(linear, plan, torch.Generator()))
+            spec = saved.spec(name, mask_OI)
+            parts.append(spec.kind(linear, spec, torch.Generator()))
             saved.fill(name, parts[-1])
         return parts[0] if len(parts) == 1 else Sum.of(linear, parts)
 
     def check_masks(self) -> None:
-        """Hold every mask against its pattern, and every weight against its mask, as `check_mask` does."""
+        """Check every mask and its weight with `check_mask`."""
         for name, mask_OI in self.masks.items():
             check_mask(name, mask_OI, self.model.read(f"{name}.weight"), self.layers[name])
 
@@ -71,10 +72,10 @@ class Merging:
 
 
 def check_mask(name: str, mask_OI: Tensor, weight_OI: Tensor, layer: Layer) -> None:
-    """Hold a layer's mask against its pattern, and its weight against its mask.
+    """Check that a layer's mask holds its pattern, and that the weight is zero where the mask prunes.
 
     Raises:
-        CheckFailed: the mask keeps too many weights, or a weight that it prunes is not zero; first position.
+        CheckFailed: one of them does not hold; the message has the first position.
     """
     pattern = layer.sparsity
     if not pattern.divides(mask_OI.shape[1]) or (broken := pattern.violations(~mask_OI)).any():
@@ -83,17 +84,17 @@ def check_mask(name: str, mask_OI: Tensor, weight_OI: Tensor, layer: Layer) -> N
     strays_OI = (weight_OI != 0) & ~mask_OI
     if strays_OI.any():
         where = _first(strays_OI, "row", "column")
-        raise CheckFailed(f"cannot merge {name}: the weight in {where} is pruned by its mask and not zero")
+        raise CheckFailed(f"cannot merge {name}: the weight in {where} is pruned by its mask but not zero")
 
 
 def merged_weight(layer: Adapted, dtype: torch.dtype) -> Tensor:
-    """Return a layer's merged weight (O, I): in float32 at first, then in `dtype`, with +0.0 for every pruned weight."""
+    """Return a layer's merged weight (O, I), computed in float32 and rounded to `dtype`; every pruned weight is +0.0."""
     merged_OI, mask_OI = layer.merged().to(dtype), layer.mask_OI
     return merged_OI if mask_OI is None else torch.where(mask_OI, merged_OI, torch.zeros((), dtype=dtype))
 
 
 def check_finite(name: str, merged_OI: Tensor) -> None:
-    """Raise CheckFailed where a merged weight is not finite in its type; the message names the first one."""
+    """Raise CheckFailed where a merged weight is not finite in its type; the message has the first position."""
     if not (finite_OI := merged_OI.isfinite()).all():
         where, dtype = _first(~finite_OI, "row", "column"), merged_OI.dtype
         raise CheckFailed(f"cannot merge {name}: the weight in {where} is not finite in {dtype}; repair with a lower --lr")

@@ -1,11 +1,11 @@
-"""The proof of a merge: the files hold W + dW to the bit, and the model that they make answers as base and adapters do.
+"""The proof of a merge: the files hold W + dW bit for bit, and the merged model answers as base + adapters do.
 
-1. `check_saved`: every merged layer's bits in the files are those of W + dW, made anew from the pruned weight and the
-   adapter's file, masked and rounded to the stored type; and dW is what the adapter did to the layer's outputs in training.
-2. `prove_logits`: the merged model's logits are near those of base + adapters, by the measure of what the adapters do to
-   them. Where rounding to the stored type drowns the adapters, the merged model must be base + adapters rounded so.
+1. `check_saved`: every merged layer's bits in the files are those of W + dW, recomputed from the pruned weight and the
+   adapter's file, masked and rounded to the stored type; and dW changes the layer's outputs as the trained adapter does.
+2. `prove_logits`: the merged model's logits are near those of base + adapters, compared with what the adapters change in
+   them. Where rounding to the stored type changes more, the merged model must be base + adapters with rounded weights.
 
-Shapes: O out features, I in features, N answer tokens, V words of the vocabulary; `*` any leading dimensions.
+Shapes: O out features, I in features, N answer tokens, V tokens of the vocabulary; `*` any leading dimensions.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,25 +24,26 @@ from vlmc.runtime.tensors import TensorFile, open_weights
 from vlmc.toolchain.families.base import Family
 from vlmc.toolchain.models.streaming.reading import FLOATS
 from vlmc.toolchain.models.streaming.weights import StreamedModel
-from vlmc.toolchain.repair.adapters.attaching import Adapted
+from vlmc.toolchain.repair.adapters.adding import Sum
 from vlmc.toolchain.repair.adapters.merging import Merging
-from vlmc.toolchain.repair.feeding.batches import Batch, answer_logits
+from vlmc.toolchain.repair.feeding import Batch, answer_logits
+from vlmc.toolchain.repair.methods import Adapted
 
 NEAR = 0.25
-"""Distance of the merged model from base + adapters, as a share of the distance of base alone, that needs no reason."""
+"""The merged model may be this far from base + adapters, as a share of the distance of base alone."""
 EXACT = 1e-4
-"""Distance of two models with equal weights, as a share of the logits: what float32 explains."""
+"""Two models with equal weights may be this far apart, as a share of the logits: float32's rounding."""
 LAYER_EXACT, PROBES = 64 * torch.finfo(torch.float32).eps, 8
-"""Distance of two ways to compute one layer's outputs for so many random inputs, as a share of them: float32 explains it."""
+"""Two ways to compute a layer's outputs for PROBES random inputs may differ by this share of them for each adapter."""
 
 Way = Literal["base", "adapted", "rounded"]
 
 
 def check_saved(merging: Merging, folder: Path) -> None:
-    """Hold the merged weights in a folder against the adapters, bit for bit, one layer at a time.
+    """Check that a folder holds the merged weights bit for bit, one layer at a time.
 
     Raises:
-        CheckFailed: a weight is another than base and adapters make; the message names the layer and the first position.
+        CheckFailed: a weight differs from base + adapters; the message names the layer and the first position.
     """
     files = open_weights(folder)
     for name in merging.names:
@@ -54,7 +55,7 @@ def check_saved(merging: Merging, folder: Path) -> None:
 
 @torch.no_grad()
 def check_update(name: str, layer: Adapted, merged_OI: Tensor) -> None:
-    """Hold a merged weight, not yet rounded, against what its adapter gives for random inputs.
+    """Check a merged weight, not yet rounded, against the outputs of its adapter for random inputs.
 
     Raises:
         CheckFailed: they differ by more than float32's rounding.
@@ -62,7 +63,8 @@ def check_update(name: str, layer: Adapted, merged_OI: Tensor) -> None:
     x_PI = torch.randn(PROBES, layer.weight.shape[1], generator=torch.Generator().manual_seed(0))
     base_PO, trained_PO = F.linear(x_PI, layer.weight, layer.bias), layer(x_PI)
     gap, effect = float((F.linear(x_PI, merged_OI, layer.bias) - trained_PO).norm()), float((trained_PO - base_PO).norm())
-    if not gap <= LAYER_EXACT * (effect + float(base_PO.norm())):
+    count = len(layer.layers) if isinstance(layer, Sum) else 1  # the update of each is a difference of rounded outputs
+    if not gap <= LAYER_EXACT * count * (effect + float(base_PO.norm())):
         raise CheckFailed(
             f"the merged weight of {name} is not what was trained: its outputs differ by {gap:.2g}, "
             f"where the adapter changes them by {effect:.2g}"
@@ -70,7 +72,7 @@ def check_update(name: str, layer: Adapted, merged_OI: Tensor) -> None:
 
 
 def _rounded(layer: Adapted, merged_OI: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what must be stored: the merged weight in the stored type, every bit clear where the mask prunes."""
+    """Return what must be stored: the merged weight in the stored type, +0.0 where the mask prunes."""
     rounded_OI, mask_OI = merged_OI.to(dtype), layer.mask_OI
     return rounded_OI if mask_OI is None else rounded_OI.masked_fill(~mask_OI, 0.0)
 
@@ -91,22 +93,22 @@ def _check_bits(name: str, expected_OI: Tensor, file: TensorFile, stored: str) -
 
 @dataclass(frozen=True)
 class Proof:
-    """Greatest differences of a logit from base + adapters, as shares of the greatest: the merged model's, and base's."""
+    """Greatest differences of a logit from base + adapters, as shares of the greatest: of the merged model, and of base."""
 
     difference: float
     effect: float
 
     def measures(self) -> dict[str, float]:
-        """Return both for the history, in three digits."""
+        """Return both for the history, to three digits."""
         return {"logit_difference": float(f"{self.difference:.3g}"), "logit_effect": float(f"{self.effect:.3g}")}
 
 
 @torch.no_grad()
 def prove_logits(merging: Merging, merged: StreamedModel, family: Family, batches: Sequence[Batch]) -> Proof:
-    """Compare the merged model's logits of the answers' tokens with those of base + adapters; block by block.
+    """Compare the merged model's logits of the answers' tokens with those of base + adapters, block by block.
 
     Raises:
-        CheckFailed: they differ by more than a quarter of what the adapters do and by more than rounding explains.
+        CheckFailed: they differ by more than a quarter of what the adapters change, and by more than rounding explains.
     """
     source = _Ways(merging)
     blocks = [name for tower in family.towers for name, _ in family.blocks(merged.module, tower)]
@@ -125,11 +127,11 @@ def compare(
 ) -> tuple[float, float, float]:
     """Return the greatest logit, and the greatest differences of merged and base from base + adapters.
 
-    `rounded` gives the logits of base + adapters with every adapted weight rounded as it is stored. It is asked only where
-    the merged model is not plainly nearer to base + adapters than base is.
+    `rounded` returns the logits of base + adapters with every adapted weight rounded to its stored type. It is called only
+    where the merged model is not clearly nearer to base + adapters than base is.
 
     Raises:
-        CheckFailed: the merged model is neither near to base + adapters nor what rounding makes of them.
+        CheckFailed: the merged model is neither near base + adapters nor equal to them with rounded weights.
     """
     scale = float(adapted_NV.abs().max())
     apart, effect = merged_NV - adapted_NV, base_NV - adapted_NV
@@ -145,7 +147,7 @@ def compare(
 
 
 class _Ways:
-    """The pruned model with its adapters at hand: it runs without them, with them, or with rounded merged weights."""
+    """The pruned model, run without its adapters, with them, or with merged weights that are rounded."""
 
     def __init__(self, merging: Merging) -> None:
         self.merging, self.way = merging, "base"
@@ -170,7 +172,7 @@ class _Ways:
 
 
 class _Place(nn.Linear):
-    """Stands where a Linear stood, with its parameters; what it does is asked of `run` each time."""
+    """Takes the place of a Linear, with its parameters; `run` computes its outputs."""
 
     def __init__(self, linear: nn.Linear, run: Callable[[nn.Linear, Tensor], Tensor]) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")

@@ -1,6 +1,6 @@
-"""The losses of repair, all of them means over answer tokens: padding, picture and prompt never count.
+"""The losses of repair, all of them means over answer tokens: padding, image and prompt never count.
 
-Shapes: N answer tokens of the whole batch, V words of the vocabulary, D hidden size.
+Shapes: N answer tokens of the whole batch, V tokens of the vocabulary, D hidden size.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Losses(NamedTuple):
 
 
 def repair_loss(student: Seen, target: Target, answers_N: Tensor, options: TrainingSettings) -> Losses:
-    """Return RESSA's loss, lambda L_task + (1 - lambda) D_KL, lambda being `task_weight` (arXiv 2404.02424, section 3.3).
+    """Return RESSA's loss, lambda L_task + (1 - lambda) D_KL with lambda = `task_weight` (arXiv 2404.02424, section 3.3).
 
-    Where a distance of hidden states is asked for it is added.
+    With `hidden`, the distance of the hidden states is added.
     """
     task = F.cross_entropy(student.logits_NV, answers_N)
     kl = target.divergence(student.logits_NV, options.kl, options.temperature)
@@ -37,15 +37,15 @@ def repair_loss(student: Seen, target: Target, answers_N: Tensor, options: Train
 
 
 def task_loss(student: Seen, answers_N: Tensor) -> Losses:
-    """Return the task's loss alone, for a method that is not distilled."""
+    """Return the task loss alone, for a method that is not distilled."""
     task = F.cross_entropy(student.logits_NV, answers_N)
     return Losses(task, task, torch.zeros_like(task), torch.zeros_like(task))
 
 
 def hidden_distance(student_ND: Sequence[Tensor], teacher_ND: Sequence[Tensor]) -> Tensor:
-    """Return `|h_S - h_T|^2 / |h_T|^2` as a mean over tokens and blocks: how much of a state is wrong.
+    """Return `|h_S - h_T|^2 / |h_T|^2` as a mean over tokens and blocks: the relative error of a state.
 
-    The distance that arXiv 2604.24380 finds best beside the task loss; the division makes blocks of any size count alike.
+    The distance that arXiv 2604.24380 finds best beside the task loss; it weighs blocks alike, whatever their norm.
     """
     shares = [
         ((one.float() - true.float()).square().sum(-1) / true.float().square().sum(-1).clamp_min(1e-12)).mean()

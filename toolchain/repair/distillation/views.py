@@ -1,6 +1,6 @@
-"""Looking at a model's answers: the logits of the answers' tokens and, where asked for, hidden states of the blocks.
+"""What is read from a model's forward pass: the logits of the answers' tokens and hidden states of the blocks.
 
-Shapes: B samples, T tokens, N answer tokens, V words of the vocabulary, D hidden size.
+Shapes: B samples, T tokens, N answer tokens, V tokens of the vocabulary, D hidden size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.feeding.batches import Batch, answer_logits
-from vlmc.toolchain.repair.training.precision import autocast
+from vlmc.toolchain.repair.feeding import Batch, answer_logits
+from vlmc.toolchain.repair.loading import autocast
 from vlmc.toolchain.settings import Precision
 
 
 class Seen(NamedTuple):
-    """Logits (N, V) that predict the answers' tokens, and hidden states (N, D) at the same places, block by block."""
+    """Logits (N, V) that predict the answers' tokens, and hidden states (N, D) at the same positions, block by block."""
 
     logits_NV: Tensor
     hidden_ND: Sequence[Tensor] = ()
@@ -25,13 +25,13 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """How models are looked at in one run: the names of the blocks whose output counts, and the products' type."""
+    """What a run reads from its models: the blocks whose outputs the loss uses, by name, and the type of the products."""
 
     blocks: Sequence[str] = ()
     precision: Precision = "fp32"
 
     def of(self, model: nn.Module, batch: Batch) -> Seen:
-        """Run a model on a batch that lies on its device."""
+        """Run a model on a batch on its device."""
         with autocast(batch.answers_N.device, self.precision), self._watching(model) as states_BTD:
             logits_NV = answer_logits(model, batch)
         wide = torch.promote_types(logits_NV.dtype, torch.float32)
@@ -39,7 +39,7 @@ class View:
 
     @contextmanager
     def _watching(self, model: nn.Module) -> Iterator[list[Tensor]]:
-        """Yield a list that the blocks' outputs (B, T, D) go into."""
+        """Yield a list that is filled with the blocks' outputs (B, T, D)."""
         found: list[Tensor] = []
 
         def keep(module: nn.Module, given: Any, output: Any) -> None:

@@ -1,12 +1,14 @@
-"""Training batches: which samples a step sees follows from the seed and the step alone, so a run can go on anywhere.
+"""Training batches: which samples a step sees follows from the seed and the step alone, so a run can resume at any step.
 
 Shapes: B samples, T tokens, K columns of T from which some sample's answer is predicted, N answer tokens, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -70,18 +72,43 @@ def split(items: Sequence[Item], parts: int) -> list[Sequence[Item]]:
     return [items[start:stop] for start, stop in pairwise(bounds)]
 
 
-class Batches:
-    """The batches of every step, shuffled anew in each epoch; up to `room` bytes of encoded samples are kept."""
+class SampleCache:
+    """Encoded samples by their places in the data, up to `room` bytes; several threads may use it."""
 
-    def __init__(self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int, *, room: int = 0) -> None:
-        self.samples, self.encoder, self.size, self.seed, self.room = samples, encoder, size, seed, room
-        self._cache: dict[int, Encoded] = {}
-        self._bytes = 0
+    def __init__(self, room: int = 0) -> None:
+        self.room, self.bytes = room, 0
+        self._kept: dict[int, Encoded] = {}
+        self._lock = Lock()
+
+    def get(self, index: int) -> Encoded | None:
+        """Return a sample, None where it is not kept."""
+        return self._kept.get(index)
+
+    def put(self, index: int, encoded: Encoded) -> None:
+        """Keep a sample where there is room for it."""
+        size = sum(tensor.nbytes for tensor in encoded.values())
+        with self._lock:
+            if index not in self._kept and self.bytes + size <= self.room:
+                self._kept[index] = encoded
+                self.bytes += size
+
+
+class Batches:
+    """The batches of every step, in an order that is shuffled for each epoch."""
+
+    def __init__(
+        self, samples: Sequence[Sample], encoder: Encoder, size: int, seed: int, cache: SampleCache | None = None
+    ) -> None:
+        self.samples, self.encoder, self.size, self.seed = samples, encoder, size, seed
+        self.cache = cache or SampleCache()
         self._order: tuple[int, list[int]] = (-1, [])
 
-    def shared_by(self, processes: int) -> "Batches":
-        """Return the same batches for one of several processes, which share the room."""
-        return Batches(self.samples, self.encoder, self.size, self.seed, room=self.room // processes)
+    def copy(self) -> "Batches":
+        """Return the same batches for another thread, with the same cache.
+
+        Open files, tokenizers and the list of bad images are not made for several threads, so each has its own.
+        """
+        return Batches(deepcopy(self.samples), deepcopy(self.encoder), self.size, self.seed, self.cache)
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0."""
@@ -89,13 +116,29 @@ class Batches:
 
     def of(self, indices: Sequence[int]) -> Batch:
         """Return the batch of these samples."""
-        encoded = self.encoder.collate([self._encode(index) for index in indices])
-        return find_answers(encoded, apart=self.encoder.family.encoder_decoder)
+        return self.stack([self.encode(index) for index in indices])
 
     def indices(self, step: int) -> list[int]:
         """Return which samples the step sees; an epoch that ends inside a batch is followed by the next."""
         places = range(step * self.size, (step + 1) * self.size)
         return [self._epoch(place // len(self.samples))[place % len(self.samples)] for place in places]
+
+    def encode(self, index: int) -> Encoded:
+        """Return one sample, encoded.
+
+        Raises:
+            InputError: it cannot be encoded, or has more tokens than the model takes.
+        """
+        if (kept := self.cache.get(index)) is not None:
+            return kept
+        encoded = self.encoder.answered(self.samples[index])
+        self._check_length(index, encoded["input_ids"].shape[1])
+        self.cache.put(index, encoded)
+        return encoded
+
+    def stack(self, encoded: Sequence[Encoded]) -> Batch:
+        """Return the batch of samples that are encoded."""
+        return find_answers(self.encoder.collate(encoded), apart=self.encoder.family.encoder_decoder)
 
     def _epoch(self, number: int) -> list[int]:
         if self._order[0] != number:
@@ -103,17 +146,6 @@ class Batches:
             Random(f"vlmc repair {self.seed} {number}").shuffle(order)
             self._order = (number, order)
         return self._order[1]
-
-    def _encode(self, index: int) -> Encoded:
-        if index in self._cache:
-            return self._cache[index]
-        encoded = self.encoder.answered(self.samples[index])
-        self._check_length(index, encoded["input_ids"].shape[1])
-        size = sum(tensor.nbytes for tensor in encoded.values())
-        if self._bytes + size <= self.room:
-            self._cache[index] = encoded
-            self._bytes += size
-        return encoded
 
     def _check_length(self, index: int, tokens: int) -> None:
         allowed = self.encoder.max_positions

@@ -1,7 +1,7 @@
-"""A part of a user's own data that is kept from training, to validate on: drawn by the seed, whole images at a time.
+"""The part of a user's own data that is held out to validate on: drawn by the seed, whole images at a time.
 
-Samples that name one image stay together, so that no image is on both sides: by its path, by its place in a Parquet,
-tar or hub file, or by its bytes. Two copies of an image in two places are not noticed.
+Samples of the same image stay together, so that no image is on both sides. An image is known by its path, by its place in
+a Parquet, tar or hub file, or by its bytes; two copies in two places are not noticed.
 """
 
 from collections import defaultdict
@@ -12,16 +12,16 @@ from random import Random
 from typing import NamedTuple
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.lazy import Chosen, origin_of
-from vlmc.toolchain.data.sample import Picture, Sample, Stored
-from vlmc.toolchain.data.screening import Screened
+from vlmc.toolchain.data.sample import Sample, SampleImage, Stored
+from vlmc.toolchain.data.sequences.lazy import Chosen, origin_of
+from vlmc.toolchain.data.sequences.screening import Screened
 
-MOST = 500  # samples that a share holds out
-LEAST = 40  # samples of which a share is taken; fewer are all trained on
+MOST = 500  # a share holds out no more samples than this
+LEAST = 40  # of fewer samples no share is held out
 
 
 class Parts(NamedTuple):
-    """Samples to train on and to validate on, and what to tell the user where there are none of these though asked for."""
+    """Samples to train on and to validate on; `notice` tells the user why none are held out although asked for."""
 
     train: Sequence[Sample]
     validation: Sequence[Sample]
@@ -31,9 +31,9 @@ class Parts(NamedTuple):
 def hold_out(samples: Sequence[Sample], part: str, seed: int) -> Parts:
     """Split samples as `--hold-out` says: a share such as 5%, of at most `MOST`, or a number; 0 holds nothing out.
 
-    An image is held out with all its samples, or not at all. A sample of several images of which one is held out in
-    another is in neither part. Held-out images that cannot be read are dropped, and none of the others stands in for an
-    image that training cannot read.
+    An image is held out with all its samples, or not at all. A sample of several images, one of which another sample holds
+    out, is in neither part. Held-out images that cannot be read are dropped; no held-out image replaces one that training
+    cannot read.
 
     Raises:
         InputError: nothing would be left to train on, or too many images cannot be read.
@@ -85,19 +85,19 @@ def _keys(samples: Sequence[Sample], index: int) -> list[Hashable]:
     alone: Hashable = (id(source), place)
     try:
         sample = source.samples[place] if isinstance(source, Screened) else source[place]
-    except InputError:  # a broken row is told of by whoever trains on it
+    except InputError:  # training reports a broken row
         return [alone]
     return [_key(image, alone) for image in sample.images] or [alone]
 
 
-def _key(image: Picture, alone: Hashable) -> Hashable:
+def _key(image: SampleImage, alone: Hashable) -> Hashable:
     if isinstance(image, (Path, Stored)):
         return str(image)
     return sha256(image).digest() if isinstance(image, bytes) else alone
 
 
 def _readable(samples: Sequence[Sample], held: Sequence[int]) -> list[int]:
-    """Open the images that are held out; return the places of those that are good."""
+    """Open the images that are held out; return the places of those that can be read."""
     sources = {index: origin_of(samples, index) for index in held}
     for source, place in sources.values():
         if isinstance(source, Screened):

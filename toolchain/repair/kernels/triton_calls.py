@@ -1,21 +1,18 @@
 """The masked low-rank map and its gradients on a GPU, by the Triton kernels of `triton_kernels`.
 
 The mask, the low-rank product and the product with x are one kernel: W_hat exists as blocks in registers and shared memory
-alone. The reference is the tiled version in `masked_linear`: the same values within rounding, not the same bytes.
+alone. The reference is the version in `tiled`: the same values within rounding, not the same bytes.
 x and W are float32, bfloat16 or float16, each its own; W_hat is rounded to x's type, and every sum is float32. A float32
 product is IEEE, never TF32. Where x is a half type, products of A, B and G are of bfloat16 parts (`_factors`).
 
 **No GPU has run these kernels.** They are checked by Triton's interpreter on a CPU, and compiled ahead of time for sm80,
-sm86, sm90 and sm120 (`tests/repair/kernels/test_triton_calls.py`). No time has been measured: the blocks come from what
-the compiler reports of registers and shared memory. They are fixed by type and rank, and no autotuner picks them: blocks
-set the order of sums, and the same seed on the same machine is to give the same bytes.
+sm86, sm90 and sm120 (`tests/repair/kernels/test_triton_builds.py`). No time has been measured: the blocks were chosen by
+what the compiler reports of registers and shared memory. They are fixed by type and rank, and no autotuner picks them:
+blocks set the order of sums, and the same seed on the same machine must give the same bytes.
 Shapes: L tokens, O out features, I in features, R rank, K ranks as the kernels see them, P bytes that hold the bits of I;
 J a strip of I; M and N count blocks of O and of J.
 """
 
-import importlib.util
-import os
-from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -24,7 +21,7 @@ from torch import Tensor
 
 
 class Blocks(NamedTuple):
-    """Lengths of a kernel's blocks of L, O and I; warps of a program; steps that are loaded ahead."""
+    """Lengths of a kernel's blocks of L, O and I; warps per program; steps that are loaded ahead."""
 
     tokens: int
     rows: int
@@ -34,26 +31,13 @@ class Blocks(NamedTuple):
 
 
 FORWARD = {2: Blocks(256, 64, 32, 8, 3), 4: Blocks(128, 64, 16, 8, 2)}
-"""By the bytes of x's type. W_hat is made once per block of tokens, so these are long."""
+"""By the bytes of x's type. W_hat is computed once for each block of tokens, so these are long."""
 FOR_X = {2: Blocks(256, 32, 64, 8, 3), 4: Blocks(128, 16, 64, 8, 2)}
 FOR_ADAPTER = {2: Blocks(64, 128, 64, 8, 3), 4: Blocks(16, 64, 64, 8, 2)}
 GROUP = 8
-"""Blocks of tokens that are next to each other in a launch, so that they find the same rows of W in the cache."""
-MOST_RANKS = 128
-"""More would not fit in the shared memory of every GPU that is supported."""
+"""Neighbouring blocks of tokens in a launch, which find the same rows of W in the cache."""
 SCRATCH = 2**21
-"""Most float32 values in partial sums: 8 MiB, as in the two tiles of the tiled version."""
-
-
-def supports(x: Tensor, weight_OI: Tensor, rank: int) -> bool:
-    """Tell whether the kernels take these: float32, bfloat16 or float16, up to 128 ranks, an NVIDIA GPU of sm80 or later.
-
-    On a CPU only Triton's interpreter runs them, where TRITON_INTERPRET is 1 in the environment, and for a float32 x alone:
-    it multiplies bfloat16 wrongly.
-    """
-    types = (torch.float32, torch.bfloat16, torch.float16)
-    typed = x.dtype in types and weight_OI.dtype in types
-    return typed and rank <= MOST_RANKS and x.device == weight_OI.device and _installed() and _runs_on(x)
+"""Most float32 values in partial sums: 8 MiB, as the two tiles of the tiled version take."""
 
 
 def forward(
@@ -194,14 +178,3 @@ def _kernels() -> ModuleType:
     from vlmc.toolchain.repair.kernels import triton_kernels
 
     return triton_kernels
-
-
-@cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def _runs_on(x: Tensor) -> bool:
-    if x.device.type == "cuda":
-        return torch.version.cuda is not None and torch.cuda.get_device_capability(x.device) >= (8, 0)
-    return x.device.type == "cpu" and x.dtype == torch.float32 and os.environ.get("TRITON_INTERPRET") == "1"

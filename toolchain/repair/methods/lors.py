@@ -1,7 +1,7 @@
 """LoRS (arXiv 2501.08582): SparseLoRA's forward pass with a gradient that is cheaper and biased.
 
-The weight is made again in the backward pass, as RESSA's is here, but A and B are given plain LoRA's gradient: the mask
-is left out of it. LoRS's own first values, drawn from the gradient, are not here: the methods are to begin alike.
+The weight is recomputed in the backward pass, as RESSA's is here, but A and B get plain LoRA's gradient, without the mask.
+LoRS draws its first values from a gradient; here all methods begin with the same values.
 Shapes: L tokens, O out features, I in features, R rank; `*` any leading dimensions.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vlmc.toolchain.repair.kernels.masked_linear import Gradients, call, gradients, no_autocast
+from vlmc.toolchain.repair.kernels.autograd import Gradients, call, gradients, no_autocast
 from vlmc.toolchain.repair.methods.low_rank import MaskedLowRank
 
 

@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685), and what it shares with the kinds that mask its product.
+"""LoRA (arXiv 2106.09685), and what it shares with the methods that mask its product.
 
 Shapes: O out features, I in features, R rank, P bytes that hold the bits of I; `*` any leading dimensions.
 """
@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.adapters.attaching import Adapted
-from vlmc.toolchain.repair.kernels.masked_linear import unpack, updated, wide
+from vlmc.toolchain.repair.kernels import unpack, updated, wide
+from vlmc.toolchain.repair.methods.base import Adapted
 
 
 class LowRank(Adapted, ABC):
@@ -27,7 +27,7 @@ class LowRank(Adapted, ABC):
 
 
 class LoRA(LowRank):
-    """`y = x W^T + s (x A^T) B^T`: dense, whatever it sits on."""
+    """`y = x W^T + s (x A^T) B^T`: the update is dense, on a pruned layer too."""
 
     def adapted(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias) + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
@@ -41,7 +41,7 @@ class MaskedLowRank(LowRank, ABC):
     """`W_hat = W + s (B A) * M`."""
 
     def packed(self) -> Tensor:
-        """Return the packed mask (O, P), which this kind cannot be without."""
+        """Return the packed mask (O, P), without which this adapter cannot be."""
         assert self.packed_OP is not None
         return self.packed_OP
 

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.adapters.attaching import Adapted
-from vlmc.toolchain.repair.kernels.masked_linear import unpack
+from vlmc.toolchain.repair.kernels import unpack
+from vlmc.toolchain.repair.methods.base import Adapted
 
 
 class MaskedFull(Adapted):
-    """`W_hat = W + D * M` with D (O, I) trained whole, at four times the weight's own memory in training."""
+    """`W_hat = W + D * M` with D (O, I) trained whole: four times the memory of the weight in training."""
 
     parts = ("delta",)
 

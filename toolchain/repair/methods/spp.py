@@ -1,6 +1,6 @@
-"""SPP (arXiv 2405.16057): every weight is multiplied, so that zeros stay zeros without a mask.
+"""SPP (arXiv 2405.16057): every weight is multiplied by a factor, so zeros stay zeros without a mask.
 
-Shapes: O out features, I in features, R rank, that is groups of neighbouring rows; `*` any leading dimensions.
+Shapes: O out features, I in features, R rank, here groups of neighbouring rows; `*` any leading dimensions.
 """
 
 import math
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmc.toolchain.repair.adapters.attaching import Adapted
+from vlmc.toolchain.repair.methods.base import Adapted
 
 
 class SPP(Adapted):

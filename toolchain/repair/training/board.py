@@ -1,4 +1,4 @@
-"""TensorBoard, where it is asked for: the curves of a run while it runs."""
+"""TensorBoard, with --tensorboard: the curves of a run while it runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from vlmc.runtime.errors import EnvironmentLacks
 
 
 class Board:
-    """A place for a run's curves; this one keeps nothing."""
+    """Takes the curves of a run; this one keeps nothing."""
 
     def put(self, step: int, values: dict[str, float]) -> None:
         """Add one point to each curve."""
@@ -25,7 +25,7 @@ class _TensorBoard(Board):
 
 @contextmanager
 def board(folder: str | None, done: int = 0) -> Iterator[Board]:
-    """Yield a board in this folder, where what stood there beyond `done` steps is dropped; None: one that keeps nothing.
+    """Yield a board that writes to a folder, where steps beyond `done` are dropped; without a folder one that keeps nothing.
 
     Raises:
         EnvironmentLacks: TensorBoard is not installed.
@@ -38,7 +38,7 @@ def board(folder: str | None, done: int = 0) -> Iterator[Board]:
 
 
 def writer_class() -> Any:
-    """Return what writes TensorBoard's files.
+    """Return the class that writes TensorBoard's files.
 
     Raises:
         EnvironmentLacks: TensorBoard is not installed.

@@ -1,8 +1,7 @@
-"""Checkpoints of a training run: one folder with the run's identity and its latest state, each written in one step."""
+"""Checkpoints of a training run: its latest state, in the folder of the run, replaced in one rename."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -10,38 +9,29 @@ from torch import Tensor
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models.saving import write_tensors
-from vlmc.toolchain.stages.run_folder import RunFolder
 
 State: TypeAlias = dict[str, Tensor]
 
-_STATE = "state.safetensors"
-
 
 class Checkpoints:
-    """The checkpoints of one run; `identity` is all that decides its result, as JSON values.
+    """The checkpoints of one run, in its folder."""
 
-    With `resume` a run of the same identity goes on; without, what the folder holds is dropped.
-    """
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "state.safetensors"
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], *, resume: bool = False) -> None:
-        self.folder = folder
-        self._run = RunFolder(folder, identity, resume=resume)
-
-    def open(self) -> State | None:
-        """Make the folder ready and return the latest state, None where there is none to go on from.
+    def load(self) -> State | None:
+        """Return the latest state, None where there is none.
 
         Raises:
-            InputError: the folder holds another run, or its state cannot be read.
+            InputError: it cannot be read.
         """
-        self._run.open()
-        return self._load() if (self.folder / _STATE).is_file() else None
+        if not self.path.is_file():
+            return None
+        try:
+            return load(self.path.read_bytes())
+        except SafetensorError as error:
+            raise InputError(f"{self.path} is damaged ({error}): leave --resume out to start over") from None
 
     def save(self, state: State) -> None:
-        """Replace the latest state in one step."""
-        write_tensors(self.folder / _STATE, state)
-
-    def _load(self) -> State:
-        try:
-            return load((self.folder / _STATE).read_bytes())
-        except SafetensorError as error:
-            raise InputError(f"{self.folder / _STATE} is damaged ({error}): leave --resume out to start anew") from None
+        """Replace the latest state in one rename."""
+        write_tensors(self.path, state)

@@ -1,4 +1,4 @@
-"""What repair says of its training: a row for each step, the curves as a picture, and figures for the history."""
+"""Reports on a training run: a row for each step, the curves as a plot, and measures for the history."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,19 +7,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from vlmc.toolchain.repair.training.trainer import Record
+from vlmc.toolchain.repair.training.trainer import StepLog, Trainer
 
 TABLE, PLOT = "reports/repair.csv", "reports/repair.png"
-SPANS = 30  # of a run's steps, the part that the plot's curves are smoothed over
+SPANS = 30  # the plot's curves are smoothed over this part of a run's steps
 
 
-def write_reports(folder: Path, records: Sequence[Record], validation: Mapping[int, float]) -> None:
-    """Write the records and the validation losses (by step) as CSV and, where matplotlib is there, as a plot.
+def write_reports(folder: Path, records: Sequence[StepLog], validation: Mapping[int, float]) -> None:
+    """Write the steps and the validation losses (by step) as CSV and, where matplotlib is installed, as a plot.
 
-    Equal runs give equal bytes, for no time is in them.
+    Equal runs give equal bytes: there are no times in them.
     """
     (folder / TABLE).parent.mkdir(parents=True, exist_ok=True)
-    columns = ("step", *Record._fields, "validation")
+    columns = ("step", *StepLog._fields, "validation")
     rows = [
         ",".join([str(step), *(f"{value:.6g}" for value in record), f"{validation[step]:.6g}" if step in validation else ""])
         for step, record in enumerate(records, 1)
@@ -29,8 +29,15 @@ def write_reports(folder: Path, records: Sequence[Record], validation: Mapping[i
         _plot(folder / PLOT, records, validation)
 
 
-def summary(records: Sequence[Record], validation: Mapping[int, float]) -> dict[str, Any]:
-    """Return the number of steps and of skipped ones, the mean losses of the first and last tenth, the best validation."""
+def measures(trainer: Trainer) -> dict[str, Any]:
+    """Return what the history says of a training run."""
+    trained = sum(parameter.numel() for parameter in trainer.parameters)
+    found = {"parameters": trained, "peak_lr": trainer.peak, **summary(trainer.records, trainer.stopping.losses)}
+    return found | (trainer.teacher.measures() if trainer.teacher else {})
+
+
+def summary(records: Sequence[StepLog], validation: Mapping[int, float]) -> dict[str, Any]:
+    """Return the counts of steps and of skipped ones, the mean losses of the first and last tenth, the best validation."""
     good = [record for record in records if not record.skipped]
     window = max(1, len(good) // 10)
     found: dict[str, Any] = {
@@ -50,7 +57,7 @@ def can_draw() -> bool:
 
 
 def smoothed(values: Sequence[float], span: int) -> list[float]:
-    """Return the mean of the last values, weighted 1, k, k^2 ... backwards, k = 1 - 1 / span, without skipped ones."""
+    """Return the running mean at each step, weighted 1, k, k^2 ... backwards, k = 1 - 1 / span, without skipped steps."""
     keep, total, weight, found = 1 - 1 / span, 0.0, 0.0, []
     for value in values:
         if math.isfinite(value):
@@ -59,8 +66,8 @@ def smoothed(values: Sequence[float], span: int) -> list[float]:
     return found
 
 
-def _plot(path: Path, records: Sequence[Record], validation: Mapping[int, float]) -> None:
-    """Draw the losses, each step's faint and a smoothed curve over them, the validation's, and the learning rate below."""
+def _plot(path: Path, records: Sequence[StepLog], validation: Mapping[int, float]) -> None:
+    """Draw the losses, faint with a smoothed curve over them, those of validation, and the learning rate below."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,15 +1,15 @@
-"""The learning rate: its peak for a method and a model, and its course."""
+"""The learning rate: its peak for a method and a model, and its schedule."""
 
 import math
 from statistics import median
 
-from vlmc.toolchain.repair.adapters.attaching import Adapters
+from vlmc.toolchain.repair.adapters import Adapters
 from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.settings import RepairSettings
 
 
 def peak_rate(options: RepairSettings, adapters: Adapters) -> float:
-    """Return the options' peak rate, or the default of their method for layers of this width."""
+    """Return the peak rate of the options, or the default of the method for layers of this width."""
     return options.lr or METHODS[options.method].rate * default_rate(adapters)
 
 

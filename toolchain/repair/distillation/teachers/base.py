@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from vlmc.toolchain.machine.progress import Progress
-from vlmc.toolchain.repair.distillation.targets import Target, Whole
+from vlmc.toolchain.repair.distillation.targets import FullTarget, Target
 from vlmc.toolchain.repair.distillation.views import View
-from vlmc.toolchain.repair.feeding.batches import Batch
+from vlmc.toolchain.repair.feeding import Batch
 from vlmc.toolchain.settings import TeacherMode
 
 
@@ -21,13 +21,13 @@ class Teacher(ABC):
 
     @abstractmethod
     def target(self, batch: Batch, indices: Sequence[int]) -> Target:
-        """Return what the dense model predicts for the answers of a batch; `indices` are its samples'."""
+        """Return what the dense model predicts for the answers of a batch of the samples `indices`."""
 
-    def prepare(self, progress: Progress) -> None:  # noqa: B027  # most are ready
-        """Get ready to be asked, before the first step and after every resumption."""
+    def prepare(self, progress: Progress) -> None:  # noqa: B027  # most have nothing to do
+        """Get ready, before the first step and whenever a run is resumed."""
 
     def measures(self) -> dict[str, Any]:
-        """Return what the artifact's history is told of it."""
+        """Return the measures for the artifact's history."""
         return {"teacher": self.mode}
 
 
@@ -41,6 +41,6 @@ class Copy(Teacher):
         self.device = next(model.parameters()).device
 
     @torch.no_grad()
-    def target(self, batch: Batch, indices: Sequence[int]) -> Whole:
+    def target(self, batch: Batch, indices: Sequence[int]) -> FullTarget:
         seen = self.view.of(self.model, batch)
-        return Whole(seen.logits_NV, seen.hidden_ND)
+        return FullTarget(seen.logits_NV, seen.hidden_ND)

@@ -1,8 +1,8 @@
-"""The dense model's predictions on disk: made once, before training, so that one model is in memory at a time.
+"""The dense model's predictions on disk: computed once, before training, so that one model is in memory at a time.
 
-Part by part, each written in one step, so that a killed run goes on with the parts that are there. Samples are
-known by their place in the training data; a part holds the samples of one range of places, in order.
-Shapes: N answer tokens, K words kept, S samples.
+They are written in parts, each in one rename, so that a killed run resumes with the parts that are there. Samples are known
+by their place in the training data; a part holds the samples of one range of places, in order.
+Shapes: N answer tokens, V tokens of the vocabulary, K tokens kept.
 """
 
 import json
@@ -20,26 +20,31 @@ from torch import Tensor
 
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saving import write_tensors
-from vlmc.toolchain.repair.distillation.targets import DrawnWords, Target, TopWords
+from vlmc.toolchain.repair.distillation.targets import SampledTokens, Target, TopTokens
 from vlmc.toolchain.repair.distillation.teachers.base import Copy, Teacher
 from vlmc.toolchain.repair.distillation.views import Seen
-from vlmc.toolchain.repair.feeding.batches import Batch, Batches
-from vlmc.toolchain.repair.training.checkpoints import State
+from vlmc.toolchain.repair.feeding import Batch, Batches
 from vlmc.toolchain.settings import TrainingSettings
 
 PART = 256  # places in a part
 _NOTE = "cache.json"
 
 
+def cache_folder(checkpoints: Path, group: ProcessGroup) -> Path:
+    """Return where a process keeps its predictions, beside the run's checkpoints."""
+    return checkpoints / f"teacher-{group.rank}-of-{group.size}"
+
+
 class Cached(Teacher):
     """Cached predictions of the samples at these places of the batches' data.
 
-    `dense` loads the dense model, which happens only where a part is missing; `look` is what is seen of the student.
+    `dense` loads the dense model, only if a part is missing; `look` runs the student on a batch.
 
     Raises:
-        InputError: the options ask for what a cache does not hold.
+        InputError: the options need what a cache does not hold.
     """
 
     mode = "cached"
@@ -58,14 +63,14 @@ class Cached(Teacher):
         if options.hidden:
             raise InputError("--hidden needs the dense model itself, not its cached logits: choose another --teacher")
         if options.cache == "sampled" and options.kl == "reverse":
-            raise InputError("--kl reverse needs the teacher's probabilities, which sampled words do not tell: --cache top")
+            raise InputError("--kl reverse needs the teacher's probabilities, not sampled tokens: choose --cache top")
         self.folder, self.options, self.seed = folder, options, seed
         self.batches, self.places, self.dense, self.look = batches, sorted(set(places)), dense, look
-        self.kind: type[TopWords | DrawnWords] = TopWords if options.cache == "top" else DrawnWords
+        self.kind: type[TopTokens | SampledTokens] = TopTokens if options.cache == "top" else SampledTokens
         self._part = cache(lambda number: _Part.open(self._path(number)))
 
     def prepare(self, progress: Progress) -> None:
-        """Make the parts that are not there."""
+        """Compute the parts that are not there."""
         if (self.folder / _NOTE).is_file():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +91,7 @@ class Cached(Teacher):
         return self.kind(*(torch.cat([row[field.name] for row in rows]).to(device) for field in fields(self.kind)))
 
     def measures(self) -> dict[str, Any]:
-        return {"teacher": f"cached, {self.options.cache} {self.options.cache_words}", **json.loads(self._read_note())}
+        return {"teacher": f"cached, {self.options.cache} {self.options.cache_tokens}", **json.loads(self._read_note())}
 
     def _read_note(self) -> str:
         return (self.folder / _NOTE).read_text(encoding="utf-8")
@@ -94,8 +99,8 @@ class Cached(Teacher):
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.safetensors"
 
-    def _make(self, places: Sequence[int], teacher: Copy) -> State:
-        """Return one part: the fields of the samples' targets, the places, and where each one's rows begin and end."""
+    def _make(self, places: Sequence[int], teacher: Copy) -> dict[str, Tensor]:
+        """Return one part: the fields of the samples' targets, the samples' places, and the bounds of their rows."""
         found, counts = [], []
         for start in range(0, len(places), self.options.batch):
             some = places[start : start + self.options.batch]
@@ -106,18 +111,18 @@ class Cached(Teacher):
             found += [self._keep(piece, place) for piece, place in zip(pieces, some, strict=True)]
         state = {field.name: torch.cat([getattr(one, field.name) for one in found]) for field in fields(self.kind)}
         bounds = torch.tensor([0, *counts]).cumsum(0)
-        return state | {"places": torch.tensor(places), "bounds": bounds, "words_NK": state["words_NK"].to(torch.int32)}
+        return state | {"places": torch.tensor(places), "bounds": bounds, "tokens_NK": state["tokens_NK"].to(torch.int32)}
 
-    def _keep(self, logits_NV: Tensor, place: int) -> TopWords | DrawnWords:
-        temperature, count = self.options.temperature, self.options.cache_words
-        if self.kind is TopWords:
-            return TopWords.of(logits_NV, temperature, count)
+    def _keep(self, logits_NV: Tensor, place: int) -> TopTokens | SampledTokens:
+        temperature, count = self.options.temperature, self.options.cache_tokens
+        if self.kind is TopTokens:
+            return TopTokens.of(logits_NV, temperature, count)
         seed = int.from_bytes(sha256(f"vlmc cache {self.seed} {place}".encode()).digest()[:7])
-        return DrawnWords.of(logits_NV, temperature, count, torch.Generator().manual_seed(seed))
+        return SampledTokens.of(logits_NV, temperature, count, torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
     def _error(self, teacher: Copy) -> float:
-        """Return how far the cached divergence is from the true one, as a share of it, on the first samples."""
+        """Return the relative error of the cached divergence on the first samples."""
         places, options = self.places[: self.options.batch], self.options
         batch = self.batches.of(places).to(teacher.device)
         student_NV = self.look(batch).logits_NV
@@ -128,7 +133,7 @@ class Cached(Teacher):
 
 @dataclass(frozen=True)
 class _Part:
-    """An open part: rows are read when they are asked for."""
+    """An open part; rows are read when they are needed."""
 
     file: Any
     rows_of: dict[int, slice]
@@ -143,4 +148,4 @@ class _Part:
 
     def rows(self, place: int) -> dict[str, Tensor]:
         found = {name: self.file.get_slice(name)[self.rows_of[place]] for name in self.names}
-        return found | {"words_NK": found["words_NK"].long()}
+        return found | {"tokens_NK": found["tokens_NK"].long()}

@@ -1,8 +1,8 @@
-"""The student as its own teacher: every adapter off, and what was pruned away put back for the moment.
+"""The student as its own teacher: every adapter off, and the pruned values put back during the teacher's pass.
 
-Only where pruning changed no kept weight, that is by magnitude or Wanda without refit: dense = pruned + pruned away. The
-values cost half of the pruned layers at 50 %, where a second copy costs the whole model; of weights in shards each process
-has those of its own rows. Masks stay packed: a byte per weight is there for one layer at a time, while it changes.
+This needs a pruning that changed no kept weight (magnitude, or Wanda without refit): dense = pruned + pruned away. At 50 %
+the values take half the memory of the pruned layers, where a second copy takes that of the whole model; with weights in
+shards each process has the values of its own rows. Masks are unpacked for one layer at a time.
 Shapes: O out features, I in features, P bytes that hold the bits of I.
 """
 
@@ -17,19 +17,19 @@ from torch import Tensor
 
 from vlmc.runtime.artifact import Layer
 from vlmc.runtime.tensors import TensorFile, open_weights
-from vlmc.toolchain.repair.adapters.attaching import Adapters
-from vlmc.toolchain.repair.distillation.targets import Whole
+from vlmc.toolchain.repair.adapters import Adapters
+from vlmc.toolchain.repair.distillation.targets import FullTarget
 from vlmc.toolchain.repair.distillation.teachers.base import Teacher
 from vlmc.toolchain.repair.distillation.views import View
-from vlmc.toolchain.repair.feeding.batches import Batch
-from vlmc.toolchain.repair.kernels.masked_linear import unpack
-from vlmc.toolchain.repair.training.loading import own_part, own_rows
+from vlmc.toolchain.repair.feeding import Batch
+from vlmc.toolchain.repair.kernels import unpack
+from vlmc.toolchain.repair.loading import own_part, own_rows
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class Shared(Teacher):
-    """`pruned` maps every pruned layer to the values that its mask takes away, as `pruned_away` returns them."""
+    """`pruned` has the values that the mask of every pruned layer takes away, as `pruned_away` returns them."""
 
     mode = "shared"
 
@@ -39,14 +39,14 @@ class Shared(Teacher):
         self.pruned = {name: values.to(weights[name].device, weights[name].dtype) for name, values in pruned.items()}
 
     @torch.no_grad()
-    def target(self, batch: Batch, indices: Sequence[int]) -> Whole:
+    def target(self, batch: Batch, indices: Sequence[int]) -> FullTarget:
         with self.adapters.off(), self._dense():
             seen = self.view.of(self.adapters.model, batch)
-        return Whole(seen.logits_NV, seen.hidden_ND)
+        return FullTarget(seen.logits_NV, seen.hidden_ND)
 
     @contextmanager
     def _dense(self) -> Iterator[None]:
-        """Put the pruned values in, and zeros again in the end."""
+        """Put the pruned values in, and zeros back at the end."""
         try:
             for name, values in self.pruned.items():
                 own_part(self.adapters.layers[name].weight).masked_scatter_(self._away(name), values)
@@ -56,7 +56,7 @@ class Shared(Teacher):
                 own_part(self.adapters.layers[name].weight).masked_fill_(self._away(name), 0.0)
 
     def _away(self, name: str) -> Tensor:
-        """Return which weights of a layer are pruned, in the rows that this process has."""
+        """Return the mask of a layer's pruned weights, for the rows that this process has."""
         layer = self.adapters.layers[name]
         assert layer.packed_OP is not None
         return ~unpack(layer.packed_OP[own_rows(layer.weight)], layer.weight.shape[1], torch.bool)
@@ -65,10 +65,10 @@ class Shared(Teacher):
 def pruned_away(
     pruned: Path, dense: Path, layers: Mapping[str, Layer], masks: Mapping[str, Tensor], adapters: Adapters | None = None
 ) -> dict[str, Tensor] | None:
-    """Return every layer's values that its mask, packed (O, P), takes away, row by row; None where more than that differs.
+    """Return the values that each layer's mask, packed (O, P), takes away, row by row; None where other weights differ too.
 
-    Both folders' weights are compared bit by bit, and one tensor of each is in memory at a time. Of the adapters' layers
-    whose weights lie in shards, the values are those of this process's rows.
+    Both folders' weights are compared bit by bit, and one tensor of each is in memory at a time. Where the weights of the
+    adapters' layers lie in shards, the values are those of this process's rows.
     """
     ours, theirs = open_weights(pruned), open_weights(dense)
     of_layer = {layer.tensor: name for name, layer in layers.items()}

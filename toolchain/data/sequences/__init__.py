@@ -1,0 +1,1 @@
+"""Lazy sequences of samples: a part of another, a mixture, one without unreadable images."""
