@@ -19,6 +19,7 @@ from vlmc.runtime.prompts import fill_prompt
 from vlmc.runtime.sampling import Sampler
 from vlmc.runtime.sessions import CPU, SESSIONS, Array, Session
 from vlmc.runtime.text import Text
+from vlmc.runtime.verification import Verification, read_files
 
 ONNX = "onnx"
 
@@ -43,8 +44,22 @@ class Answer:
         return self.text
 
 
-def load(path: Path | str, *, backend: str = ONNX, providers: Sequence[str] = CPU, threads: int = 0) -> "Model":
+Verify = bool | Literal["size"]
+"""What is compared with the manifest before the first answer: True, the SHA-256 of what is read; `"size"`, sizes."""
+
+
+def load(
+    path: Path | str,
+    *,
+    backend: str = ONNX,
+    providers: Sequence[str] = CPU,
+    threads: int = 0,
+    verify: Verify = True,
+) -> "Model":
     """Load an artifact's graphs of a backend; `threads` is the number of CPU threads, 0 for one per core.
+
+    The files are hashed while the graphs are loaded, those that did not change since they were hashed last are not; the
+    first question waits until all are, and is refused if one differs. `verify="size"` compares sizes only, False nothing.
 
     Raises:
         InputError: there is no artifact, it is damaged, it has no such graphs, or the runtime cannot run such a model.
@@ -52,20 +67,30 @@ def load(path: Path | str, *, backend: str = ONNX, providers: Sequence[str] = CP
     """
     if backend not in SESSIONS:
         raise InputError(f"the runtime cannot run {backend} graphs: give one of {', '.join(SESSIONS)}")
-    artifact, suffix = Artifact.open(path), SESSIONS[backend][0]
+    artifact, suffix = Artifact.open(path, sizes=verify is not False), SESSIONS[backend][0]
     deployment = artifact.deployment(backend)
     graphs = () if deployment is None else deployment.graphs.names
     if deployment is None or any(f"{backend}/{name}{suffix}" not in artifact.manifest.files for name in graphs):
         raise InputError(f"{path} has no graphs for {backend} yet: run 'vlmc export {path} --backend {backend}'")
-    return Model.from_graphs(artifact.root, deployment, artifact.root / backend, providers, threads, backend=backend)
+    verified = Verification(artifact, read_files(artifact, backend)) if verify is True else None
+    folder = artifact.root / backend
+    return Model.from_graphs(artifact.root, deployment, folder, providers, threads, backend=backend, verified=verified)
 
 
 @final
 class Model:
     """A vision-language model in its graphs. It keeps no state between calls: several threads may share it."""
 
-    def __init__(self, deployment: Deployment, text: Text, process: Processing, engine: Engine) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        text: Text,
+        process: Processing,
+        engine: Engine,
+        verified: Verification | None = None,
+    ) -> None:
         self._deployment, self._text, self._process, self._engine = deployment, text, process, engine
+        self._verified = verified
 
     @classmethod
     def from_graphs(
@@ -77,16 +102,23 @@ class Model:
         threads: int = 0,
         *,
         backend: str = ONNX,
+        verified: Verification | None = None,
     ) -> "Model":
-        """Load graphs from any folder; `root` holds the tokenizer and, where one is used, the processor."""
+        """Load graphs from any folder; `root` holds the tokenizer and, where one is used, the processor.
+
+        The first question waits until the files are `verified`.
+        """
         suffix, opened = SESSIONS[backend]
         sessions = {name: opened(graphs / f"{name}{suffix}", providers, threads) for name in deployment.graphs.names}
-        return cls.from_sessions(root, deployment, sessions)
+        return cls.from_sessions(root, deployment, sessions, verified)
 
     @classmethod
-    def from_sessions(cls, root: Path, deployment: Deployment, sessions: Mapping[str, Session]) -> "Model":
+    def from_sessions(
+        cls, root: Path, deployment: Deployment, sessions: Mapping[str, Session], verified: Verification | None = None
+    ) -> "Model":
         """Use graphs that are already loaded, by the names that the deployment gives them."""
-        return cls(deployment, Text(root), processing.find(root, deployment), Engine(deployment, sessions))
+        process, engine = processing.find(root, deployment), Engine(deployment, sessions)
+        return cls(deployment, Text(root), process, engine, verified)
 
     def generate(
         self,
@@ -105,8 +137,8 @@ class Model:
         Temperature 0 is greedy; above it tokens are sampled, the same ones for the same seed.
 
         Raises:
-            InputError: an image cannot be read, there are too many, the prompt is empty or too long, or an option is out
-                of range.
+            InputError: an image cannot be read, there are too many, the prompt is empty or too long, an option is out
+                of range, or a file of the artifact is not the one that its manifest lists.
         """
         pieces = self.stream(
             image, prompt, raw=raw, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
@@ -138,6 +170,8 @@ class Model:
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {max_new_tokens}: give at least 1")
         batch = self._process([self._request(image, prompt, raw=raw)])
+        if self._verified is not None:
+            self._verified.wait()
         limit = min(max_new_tokens, self._room(int(batch.lengths_B[0])) or max_new_tokens)
         choices = self._choose(batch, limit, lambda logits_V: sampler.choose(logits_V, random))
         return self._show(choices, int(batch.lengths_B[0]))

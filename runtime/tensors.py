@@ -84,13 +84,17 @@ def write_bytes(path: Path, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files with a model's weights: those that its index names, if it has one.
+    """Return the safetensors files with a model's weights: those that transformers reads.
+
+    They are `model.safetensors`, where there is one, else those that the index names, else all.
 
     Raises:
         InputError: there are no weights, or the index cannot be read or names a missing file.
     """
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        paths = [whole]
+    elif not index.is_file():
         paths = sorted(path for path in folder.glob("*.safetensors") if path.name != MASKS)
     else:
         try:
@@ -110,10 +114,15 @@ def open_weights(folder: Path) -> dict[str, TensorFile]:
     """Map the name of every weight of a model to the file that holds it.
 
     Raises:
-        InputError: there are no weights, or a file cannot be read.
+        InputError: there are no weights, a file cannot be read, or a weight is in two files.
     """
-    files = [TensorFile(path) for path in weight_files(folder)]
-    return {name: file for file in files for name in file}
+    found: dict[str, TensorFile] = {}
+    for file in (TensorFile(path) for path in weight_files(folder)):
+        for name in file:
+            if name in found:
+                raise InputError(f"{folder} has {name} twice, in {found[name].path.name} and {file.path.name}: remove one")
+            found[name] = file
+    return found
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

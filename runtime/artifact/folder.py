@@ -1,7 +1,7 @@
 """Opening an artifact: the manifest is read and every file checked before anything is used."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from vlmc.runtime.artifact.digest import digest_of_files, sha256_file
 from vlmc.runtime.artifact.manifest import SCHEMA_VERSION, File, Manifest, checksum
+from vlmc.runtime.artifact.unlisted import refuse_unlisted
 from vlmc.runtime.artifact.version_1 import upgrade
 from vlmc.runtime.deployment import DEPLOYMENT, Deployment
 from vlmc.runtime.errors import InputError
@@ -33,12 +34,14 @@ class Artifact:
     inherited: Deployment | None = None
 
     @classmethod
-    def open(cls, root: Path | str) -> "Artifact":
-        """Read the manifest and check that every file but the model card is there with the size that it gives.
+    def open(cls, root: Path | str, *, sizes: bool = True) -> "Artifact":
+        """Read the manifest; check that every file but the model card is there with its size, and that no loader finds more.
+
+        With `sizes=False` the listed files are not looked at.
 
         Raises:
-            InputError: there is no such folder, it is not an artifact, its manifest cannot be read, or a file is missing or
-                cut short.
+            InputError: there is no such folder, it is not an artifact, its manifest cannot be read, a file is missing or
+                cut short, or there is one that the manifest does not list and a loader could take for a part of the model.
         """
         root = Path(root)
         if not root.is_dir():
@@ -46,7 +49,9 @@ class Artifact:
         if not (root / MANIFEST).is_file():
             raise InputError(f"{root} is not a vlmc artifact: it has no {MANIFEST}")
         artifact = cls(root, *_read_manifest(root / MANIFEST))
-        artifact._check_sizes()
+        if sizes:
+            artifact._check_sizes()
+        refuse_unlisted(root, artifact.manifest.files.keys() | {MANIFEST})
         return artifact
 
     @cached_property
@@ -80,12 +85,22 @@ class Artifact:
         Raises:
             InputError: a file's bytes are not those that the manifest lists.
         """
-        for path, file in self._proven():
-            if path.startswith(prefix) and sha256_file(self.root / path) != file.sha256:
-                raise InputError(
-                    f"{self.root / path} is not the file that the manifest lists (SHA-256 differs): "
-                    "copy the artifact again or create it again"
-                )
+        for path in self.differing(path for path, _ in self._proven() if path.startswith(prefix)):
+            raise InputError(self.difference(path))
+
+    def differing(self, paths: Iterable[str] | None = None, hashed: Callable[[Path], str] = sha256_file) -> Iterator[str]:
+        """Yield those of the files, by default of all but the model card, whose SHA-256 is not what the manifest lists."""
+        files = self.manifest.files
+        for path in [path for path, _ in self._proven()] if paths is None else paths:
+            if hashed(self.root / path) != files[path].sha256:
+                yield path
+
+    def difference(self, path: str) -> str:
+        """Return the message for a file that differs."""
+        return (
+            f"{self.root / path} is not the file that the manifest lists (SHA-256 differs): "
+            "copy the artifact again or create it again"
+        )
 
     def _proven(self) -> Iterator[tuple[str, File]]:
         return ((path, file) for path, file in self.manifest.files.items() if path != CARD)

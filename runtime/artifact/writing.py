@@ -1,7 +1,6 @@
 """Writing an artifact so that a killed run leaves the old one or the new one, never half of one."""
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,17 +8,21 @@ from pathlib import Path
 
 from vlmc.runtime.artifact.digest import sha256_file
 from vlmc.runtime.artifact.folder import MANIFEST, Artifact
+from vlmc.runtime.artifact.locking import WAIT, exclusive
 from vlmc.runtime.artifact.manifest import File, Manifest
+from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.artifact.version_1 import GRAPHS
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError
 
+_NEW, _OLD = "new", "old"  # in a scratch folder: what is being written, and what it replaces
+
 
 class Draft:
-    """An artifact that is being written, in a folder beside its destination; `seal` completes it."""
+    """An artifact that is being written in the folder `root`, beside its `destination`; `seal` completes it."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, destination: Path) -> None:
+        self.root, self.destination = root, destination
         self.manifest: Manifest | None = None
 
     def seal(self, manifest: Manifest) -> None:
@@ -36,21 +39,30 @@ def write(destination: Path, *, force: bool = False) -> Iterator[Draft]:
     a folder that is not an artifact never is.
 
     Raises:
-        InputError: the destination exists and may not be replaced.
+        InputError: the destination exists and may not be replaced, or another process is writing it.
     """
-    check_destination(destination, force=force)
-    partial = destination.with_name(destination.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        draft = Draft(partial)
-        yield draft
-        if draft.manifest is None:
-            raise RuntimeError(f"the draft of {destination} was never sealed")
-        write_text(partial / MANIFEST, draft.manifest.to_json())
-        replace_folder(partial, destination)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with exclusive(destination):
+        check_destination(destination, force=force)
+        with _scratch(destination) as scratch:
+            draft = Draft(scratch / _NEW, destination)
+            draft.root.mkdir()
+            yield draft
+            if draft.manifest is None:
+                raise RuntimeError(f"the draft of {destination} was never sealed")
+            write_text(draft.root / MANIFEST, draft.manifest.to_json())
+            _swap(draft.root, destination, scratch / _OLD)
+
+
+def replace(new: Path, destination: Path, *, force: bool = False) -> None:
+    """Move a finished artifact to `destination`, which `write` would replace too.
+
+    Raises:
+        InputError: as `write`.
+    """
+    with exclusive(destination):
+        check_destination(destination, force=force)
+        with _scratch(destination) as scratch:
+            _swap(new, destination, scratch / _OLD)
 
 
 @contextmanager
@@ -58,33 +70,91 @@ def extend(artifact: Artifact, folder: str) -> Iterator[Path]:
     """Yield an empty folder to fill; then move it into the artifact as `folder/`, replacing one of that name.
 
     The old folder is removed from the manifest first and the new one listed last: a killed run leaves an artifact without
-    either.
+    either, a failed one the artifact as it was.
+
+    Raises:
+        InputError: another process is writing that folder, or it is not one inside the artifact.
     """
-    partial = artifact.root / f".{folder}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    check_inside(artifact.root, f"{folder}/")
+    with exclusive(artifact.root, folder):
+        scratch = OwnFolder(artifact.root / f".{folder}.partial")
+        new = scratch.make() / _NEW
+        new.mkdir()
+        try:
+            yield new
+            _follow_umask(new)
+            added = {f"{folder}/{path}": file for path, file in _list_files(new).items()}
+            with changing(artifact) as current:
+                _exchange(current, folder, added, scratch.path)
+        finally:
+            scratch.remove()
+
+
+def _exchange(artifact: Artifact, folder: str, added: dict[str, File], scratch: Path) -> None:
+    """Put the folder `new` of the scratch folder into the artifact and list its files; undo both if that fails."""
+    kept = {path: file for path, file in artifact.manifest.files.items() if not path.startswith(f"{folder}/")}
+    place, old = artifact.root / folder, scratch / _OLD
     try:
-        yield partial
-        kept = {path: file for path, file in artifact.manifest.files.items() if not path.startswith(f"{folder}/")}
-        _follow_umask(partial)
-        added = {f"{folder}/{path}": file for path, file in _list_files(partial).items()}
         update_manifest(artifact, artifact.manifest.model_copy(update={"files": kept}))
-        replace_folder(partial, artifact.root / folder)
+        _swap(scratch / _NEW, place, old)
         update_manifest(artifact, artifact.manifest.model_copy(update={"files": dict(sorted((kept | added).items()))}))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
+        if not (scratch / _NEW).exists():
+            place.rename(scratch / _NEW)
+        if old.exists():
+            old.rename(place)
+        update_manifest(artifact, artifact.manifest)
+        raise
+
+
+@contextmanager
+def changing(artifact: Artifact) -> Iterator[Artifact]:
+    """Hold the artifact's lock while its manifest is read, changed and written; yield the artifact as it is now.
+
+    Raises:
+        InputError: another process keeps on writing it, or it has become another model since `artifact` was opened.
+    """
+    with exclusive(artifact.root, wait=WAIT):
+        current = Artifact.open(artifact.root)
+        if current.digest != artifact.digest:
+            raise InputError(f"{artifact.root} was replaced by another model meanwhile: run the command again")
+        yield current
 
 
 def put_texts(artifact: Artifact, texts: Mapping[str, str]) -> Artifact:
-    """Write small files, such as reports and the card, into a finished artifact, and list them in its manifest."""
-    files = {path: file for path, file in artifact.manifest.files.items() if path not in texts}
-    update_manifest(artifact, artifact.manifest.model_copy(update={"files": files}))
-    for path, text in texts.items():
-        (artifact.root / path).parent.mkdir(parents=True, exist_ok=True)
-        write_text(artifact.root / path, text)
-        files[path] = _describe(artifact.root / path)
-    update_manifest(artifact, artifact.manifest.model_copy(update={"files": dict(sorted(files.items()))}))
-    return Artifact.open(artifact.root)
+    """Write small files, such as reports and the card, into a finished artifact, and list them in its manifest.
+
+    Raises:
+        InputError: as `changing`, or a file would not lie in the artifact.
+    """
+    for path in texts:
+        check_inside(artifact.root, path)
+    with changing(artifact) as current:
+        listed = current.manifest.files
+        others = {path: file for path, file in listed.items() if path not in texts}
+        update_manifest(current, current.manifest.model_copy(update={"files": others}))
+        try:
+            for path, text in texts.items():
+                (current.root / path).parent.mkdir(parents=True, exist_ok=True)
+                write_text(current.root / path, text)
+        finally:  # after a failure, too, what is there is listed
+            written = {path: _describe(current.root / path) for path in texts if (current.root / path).is_file()}
+            files = dict(sorted((others | written).items()))
+            update_manifest(current, current.manifest.model_copy(update={"files": files}))
+        return Artifact.open(current.root)
+
+
+def check_inside(root: Path, *paths: str) -> None:
+    """Check that files to write, or folders (with a slash at the end), lie in the artifact and not behind a link.
+
+    Raises:
+        InputError: a folder on the way is a symbolic link, or not a folder.
+    """
+    for path in paths:
+        parts = Path(path).parts
+        for place in (root.joinpath(*parts[:count]) for count in range(1, len(parts) + path.endswith("/"))):
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                raise InputError(f"{place} is not a folder of the artifact, but a link or a file: move it away")
 
 
 def update_manifest(artifact: Artifact, manifest: Manifest) -> None:
@@ -98,14 +168,22 @@ def _with_inherited(artifact: Artifact, manifest: Manifest) -> Manifest:
     has_graphs = any(name.startswith(f"{GRAPHS}/") for name in manifest.files)
     if artifact.inherited is None or not has_graphs or path in manifest.files:
         return manifest
+    check_inside(artifact.root, path)
     write_text(artifact.root / path, artifact.inherited.to_json())
     files = {**manifest.files, path: _describe(artifact.root / path)}
     return manifest.model_copy(update={"files": dict(sorted(files.items()))})
 
 
 def check_destination(destination: Path, *, force: bool) -> None:
-    """Raise InputError unless `destination` is free, or an artifact that `force` allows to replace."""
-    if not destination.exists() and not destination.is_symlink():
+    """Raise InputError unless `destination` is free, or an artifact that `force` allows to replace.
+
+    What an interrupted replacement moved aside is put in its place first; so the caller holds the lock.
+    """
+    if destination.is_symlink():
+        raise InputError(f"{destination} is a symbolic link: name the folder that it leads to, or another one, with --out")
+    _scratch_of(destination).check()
+    _recover(destination)
+    if not destination.exists():
         return
     if not (destination / MANIFEST).is_file():
         raise InputError(f"{destination} exists and is not a vlmc artifact: name another folder with --out or move it away")
@@ -113,20 +191,46 @@ def check_destination(destination: Path, *, force: bool) -> None:
         raise InputError(f"{destination} exists: add --force to replace it or name another folder with --out")
 
 
-def replace_folder(new: Path, destination: Path) -> None:
-    """Rename `new` to `destination`; an old folder is moved aside first and deleted last."""
-    previous = destination.with_name(destination.name + ".previous")
-    shutil.rmtree(previous, ignore_errors=True)
+def _scratch_of(destination: Path) -> OwnFolder:
+    """Return the folder beside a destination that holds what is to be moved there, and what was moved aside."""
+    return OwnFolder(destination.with_name(destination.name + ".partial"))
+
+
+@contextmanager
+def _scratch(destination: Path) -> Iterator[Path]:
+    own = _scratch_of(destination)
+    try:
+        yield own.make()
+    finally:
+        _recover(destination)
+        own.remove()
+
+
+def _recover(destination: Path) -> None:
+    """Finish a replacement that ended between its two renames: with the new folder if it is whole, or else the old one."""
+    scratch = _scratch_of(destination).path
+    new, old = scratch / _NEW, scratch / _OLD
+    if old.is_dir() and not destination.exists():
+        (new if (new / MANIFEST).is_file() else old).rename(destination)
+
+
+def _swap(new: Path, destination: Path, aside: Path) -> None:
+    """Rename `new` to `destination`; what is there is moved `aside`, and back if that fails."""
     if destination.exists():
-        destination.rename(previous)
-    new.rename(destination)
-    shutil.rmtree(previous, ignore_errors=True)
+        destination.rename(aside)
+    try:
+        new.rename(destination)
+    except BaseException:
+        if aside.exists() and not destination.exists():
+            aside.rename(destination)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file in one step: to a sibling first, flushed to the disk, then renamed."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
+    partial.unlink(missing_ok=True)
+    with partial.open("x", encoding="utf-8") as stream:  # never through a link
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data import load
 from vlmc.toolchain.data.writing import write
@@ -53,3 +54,35 @@ def test_force_never_replaces_other_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds more than images and questions"):
         write(load("demo", "test", 2), tmp_path / "home", "test", force=True)
     assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
+
+
+def test_force_never_replaces_images_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    (tmp_path / "set" / "images" / "holiday.png").write_text("years of work")
+    (tmp_path / "set" / "train.jsonl").write_text("{}")
+    with pytest.raises(InputError, match="holds more than images and questions"):
+        write(load("demo", "test", 2), tmp_path / "set", "test", force=True)
+    assert (tmp_path / "set" / "images" / "holiday.png").read_text() == "years of work"
+
+
+def test_what_a_kill_left_is_cleared_by_the_next_run(tmp_path: Path) -> None:
+    write(load("demo", "test", 2), tmp_path / "set", "test")
+    (OwnFolder(tmp_path / ".set.partial").make() / "fresh").mkdir()
+    write(load("demo", "test", 3), tmp_path / "set", "test", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    write(load("demo", "test", 2), tmp_path / "set", "test")
+    (tmp_path / "set").rename(OwnFolder(tmp_path / ".set.partial").make() / "old")
+    with pytest.raises(InputError, match="set exists"):
+        write(load("demo", "test", 3), tmp_path / "set", "test")
+    assert len((tmp_path / "set" / "test.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_link_is_not_replaced(tmp_path: Path) -> None:
+    write(load("demo", "test", 2), tmp_path / "real", "test")
+    (tmp_path / "set").symlink_to("real")
+    with pytest.raises(InputError, match="is a symbolic link"):
+        write(load("demo", "test", 2), tmp_path / "set", "test", force=True)
+    assert (tmp_path / "set").is_symlink()

@@ -1,5 +1,7 @@
 """verify-sparsity must find every way in which a saved artifact can break its promise."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from tests import pico
 from tests.artifacts import pruned
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, InputError
+from vlmc.runtime.tensors import TensorFile
 from vlmc.toolchain.cli.main import run
-from vlmc.toolchain.reporting.verification import ensure_sparsity, verify_artifact, verify_path
+from vlmc.toolchain.reporting.verification import damages, ensure_sparsity, not_finite, verify_artifact, verify_path
 
 
 @pytest.fixture
@@ -136,3 +139,70 @@ def test_a_dense_models_layers_are_all_told_to_be_dense(artifact: Artifact, caps
     assert "does not hold 2:4: dense" in err
     with pytest.raises(InputError, match="so its pattern is not known: add --target"):
         verify_path(dense, None)
+
+
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "NaN"), (float("-inf"), "infinite")])
+def test_weights_that_are_no_numbers_are_named(artifact: Artifact, value: float, said: str) -> None:
+    def edit(weight: Tensor) -> None:
+        row, column = weight.nonzero()[-1].tolist()
+        weight[row, column] = value
+
+    name = change(artifact, edit)
+    with pytest.raises(CheckFailed, match=rf"^{name} does not hold 2:4: the weight at \[\d+, \d+\] is {said}$"):
+        ensure_sparsity(artifact)
+
+
+def test_a_weight_that_is_no_number_outside_the_pruned_layers_is_named(artifact: Artifact) -> None:
+    pruned, path = {layer.tensor for layer in artifact.manifest.layers.values()}, artifact.root / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name not in pruned and name.endswith("bias"))
+    tensors[name][1] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert damages(artifact.root) == [
+        "model.safetensors is not the file that the manifest lists (SHA-256 differs)",
+        f"{name}: the weight at [1] is NaN",
+    ]
+
+
+def test_every_type_is_looked_at_for_what_is_no_number(tmp_path: Path) -> None:
+    for kind in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        finite = torch.tensor([[0.0, -0.0, torch.finfo(kind).max], [torch.finfo(kind).tiny, 1.0, -1.0]], dtype=kind)
+        odd = torch.tensor([[0.0, 1.0], [float("inf"), float("nan")]], dtype=kind)
+        save_file({"finite": finite, "odd": odd, "whole": torch.tensor([-1])}, tmp_path / "a.safetensors")
+        file = TensorFile(tmp_path / "a.safetensors")
+        assert [not_finite(file, name) for name in ("finite", "odd", "whole")] == [
+            None,
+            "the weight at [1, 0] is infinite",
+            None,
+        ]
+
+
+def test_a_change_that_keeps_the_pattern_is_found(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    def edit(weight: Tensor) -> None:
+        weight.neg_().add_(0.0)  # the zeros stay +0.0
+
+    change(artifact, edit)
+    assert run(["verify-sparsity", str(artifact.root), "--json"]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["holds"] is False
+    assert "model.safetensors is not the file that the manifest lists (SHA-256 differs)" in printed.err
+    assert run(["inspect", str(artifact.root)]) == 0
+    assert "CHANGED: model.safetensors is not the file that the manifest lists" in capsys.readouterr().out
+
+
+def test_of_several_files_with_weights_those_are_read_that_transformers_reads(artifact: Artifact, tmp_path: Path) -> None:
+    dense = tmp_path / "dense"
+    shutil.copyfile(artifact.root / "model.safetensors", dense / "zz.safetensors")
+    assert all(report.violation for report in verify_path(dense, "2:4"))
+    index = {"weight_map": dict.fromkeys(load_file(dense / "zz.safetensors"), "zz.safetensors")}
+    (dense / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert all(report.violation for report in verify_path(dense, "2:4"))
+    (dense / "model.safetensors").rename(dense / "aa.safetensors")
+    (dense / "model.safetensors.index.json").unlink()
+    with pytest.raises(InputError, match=r"twice, in aa\.safetensors and zz\.safetensors: remove one"):
+        verify_path(dense, "2:4")
+
+
+def test_a_target_that_prunes_nothing_does_not_hold(artifact: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"0\.001% prunes nothing: .*give at least \d"):
+        verify_path(tmp_path / "dense", "0.001%")

@@ -1,11 +1,14 @@
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vlmc.runtime.artifact import Artifact, Layer, Manifest, Origin, Part, extend, put_texts, write
+from vlmc.runtime.artifact import Artifact, Layer, Manifest, Origin, Part, extend, put_texts, write, writing
 from vlmc.runtime.artifact.folder import model_files
+from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.errors import InputError
 
 
@@ -43,11 +46,77 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_killed_write_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
-    (tmp_path / "a.partial").mkdir()
-    (tmp_path / "a.partial" / "model.safetensors").write_text("half")
-    with pytest.raises(InputError, match="not a vlmc artifact"):
-        Artifact.open(tmp_path / "a.partial")
+    killed = OwnFolder(tmp_path / "a.partial").make() / "new"
+    killed.mkdir()
+    (killed / "model.safetensors").write_text("half")
+    for folder in (killed, killed.parent):
+        with pytest.raises(InputError, match="not a vlmc artifact"):
+            Artifact.open(folder)
     assert make(tmp_path / "a").digest
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_of_the_user_is_no_scratch_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.partial").mkdir()
+    (tmp_path / "a.partial" / "thesis.txt").write_text("years of work")
+    (tmp_path / "a.previous").mkdir()
+    (tmp_path / "a.previous" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"a\.partial is in the way and was not made by vlmc"):
+        make(tmp_path / "a")
+    (tmp_path / "a.partial").rename(tmp_path / "b")
+    make(tmp_path / "a", "old")
+    replaced(tmp_path / "a")
+    assert {(tmp_path / name / "thesis.txt").read_text() for name in ("b", "a.previous")} == {"years of work"}
+
+
+def replaced(folder: Path) -> None:
+    with write(folder, force=True) as draft:
+        (draft.root / "model.safetensors").write_text("new")
+        draft.seal(manifest())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_kill_between_the_two_renames_loses_neither(tmp_path: Path, whole: bool) -> None:
+    make(tmp_path / "a", "old")
+    scratch = OwnFolder(tmp_path / "a.partial").make()
+    if whole:
+        make(tmp_path / "b", "new").root.rename(scratch / "new")
+    (tmp_path / "a").rename(scratch / "old")
+    with pytest.raises(InputError, match="add --force"):
+        make(tmp_path / "a")
+    assert (tmp_path / "a" / "model.safetensors").read_text() == ("new" if whole else "old")
+    replaced(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_rename_that_fails_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = make(tmp_path / "a")
+    fail_renames(monkeypatch, to=tmp_path / "a", once=True)
+    with pytest.raises(OSError, match="no rename"):
+        replaced(tmp_path / "a")
+    assert Artifact.open(tmp_path / "a").digest == old.digest
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def fail_renames(monkeypatch: pytest.MonkeyPatch, to: Path, *, once: bool) -> None:
+    rename, failed = Path.rename, []
+
+    def renamed(path: Path, target: Path) -> Path:
+        if target == to and path.name == "new" and not (once and failed):
+            failed.append(path)
+            raise OSError("no rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_link_is_never_written_through_nor_replaced(tmp_path: Path, force: bool) -> None:
+    make(tmp_path / "real")
+    (tmp_path / "a").symlink_to("real")
+    with pytest.raises(InputError, match="is a symbolic link"), write(tmp_path / "a", force=force):
+        pass
+    assert (tmp_path / "a").is_symlink()
 
 
 def test_a_failed_replacement_keeps_the_old_one(tmp_path: Path) -> None:
@@ -146,6 +215,117 @@ def test_a_failed_extension_changes_nothing(tmp_path: Path) -> None:
         (folder / "graph.onnx").write_text("half")
         raise RuntimeError
     assert {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()} == before
+
+
+def test_a_failed_exchange_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = make(tmp_path / "a")
+    with extend(artifact, "onnx") as folder:
+        (folder / "graph.onnx").write_text("old")
+    before = {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()}
+    fail_renames(monkeypatch, to=artifact.root / "onnx", once=False)
+    with pytest.raises(OSError, match="no rename"), extend(Artifact.open(artifact.root), "onnx") as folder:
+        (folder / "graph.onnx").write_text("new")
+    assert {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_manifest_that_cannot_be_written_undoes_the_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: bool
+) -> None:
+    artifact = make(tmp_path / "a")
+    if had:
+        with extend(artifact, "onnx") as folder:
+            (folder / "graph.onnx").write_text("old")
+    before = {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()}
+    fail_writing(monkeypatch, "manifest.json", 2)
+    with pytest.raises(OSError, match="disk is full"), extend(artifact, "onnx") as folder:
+        (folder / "graph.onnx").write_text("new")
+    assert {path: path.read_bytes() for path in artifact.root.rglob("*") if path.is_file()} == before
+
+
+def fail_writing(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Let the `number`-th writing of a file of that name fail."""
+    plain, count = writing.write_text, []
+
+    def fail(path: Path, text: str) -> None:
+        if path.name == name:
+            count.append(path)
+            if len(count) == number:
+                raise OSError("the disk is full")
+        plain(path, text)
+
+    monkeypatch.setattr(writing, "write_text", fail)
+
+
+def test_reports_that_cannot_be_written_leave_the_old_ones_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = put_texts(make(tmp_path / "a"), {"reports/eval.json": "old", "README.md": "old"})
+    fail_writing(monkeypatch, "README.md", 1)
+    with pytest.raises(OSError, match="disk is full"):
+        put_texts(artifact, {"reports/eval.json": "new", "README.md": "new"})
+    left = Artifact.open(artifact.root)
+    left.verify_files()
+    assert left.card_note is None
+    assert list(left.manifest.files) == list(artifact.manifest.files)
+    assert (left.root / "reports" / "eval.json").read_text() == "new"
+
+
+def test_two_that_add_to_one_artifact_keep_what_the_other_added(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    with extend(artifact, "onnx") as graphs:
+        (graphs / "graph.onnx").write_text("graph")
+        put_texts(artifact, {"reports/eval.json": "{}"})
+        with extend(artifact, "tensorrt") as engines:
+            (engines / "graph.engine").write_text("engine")
+        with pytest.raises(InputError, match=r"another process is writing .*onnx"):
+            in_a_thread(lambda: extend(artifact, "onnx").__enter__())
+    both = Artifact.open(artifact.root)
+    both.verify_files()
+    assert list(both.manifest.files) == [
+        "model.safetensors",
+        "onnx/graph.onnx",
+        "reports/eval.json",
+        "tensorrt/graph.engine",
+    ]
+
+
+def in_a_thread(act: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(act).result()
+
+
+def test_results_of_another_model_are_not_written(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    replaced(tmp_path / "a")
+    with pytest.raises(InputError, match="was replaced by another model meanwhile"):
+        put_texts(artifact, {"reports/eval.json": "{}"})
+
+
+@pytest.mark.parametrize("put", [lambda one: put_texts(one, {"reports/eval.json": "{}"}), lambda one: fill(one, "reports")])
+def test_nothing_is_written_outside_through_a_link(tmp_path: Path, put: Callable[[Artifact], object]) -> None:
+    artifact = make(tmp_path / "a")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "eval.json").write_text("the user's")
+    (artifact.root / "reports").symlink_to("../outside")
+    before = (artifact.root / "manifest.json").read_bytes()
+    with pytest.raises(InputError, match="reports is not a folder of the artifact, but a link"):
+        put(artifact)
+    assert (tmp_path / "outside" / "eval.json").read_text() == "the user's"
+    assert (artifact.root / "manifest.json").read_bytes() == before
+
+
+def fill(artifact: Artifact, name: str) -> None:
+    with extend(artifact, name):
+        raise AssertionError("the work began")
+
+
+def test_a_linked_file_is_replaced_not_written_through(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    (tmp_path / "mine.txt").write_text("the user's")
+    for name in ("README.md", "README.md.partial"):
+        (artifact.root / name).symlink_to(tmp_path / "mine.txt")
+    put_texts(artifact, {"README.md": "card"})
+    assert (tmp_path / "mine.txt").read_text() == "the user's"
+    assert (artifact.root / "README.md").read_text() == "card"
 
 
 def test_reports_are_listed_beside_those_that_stand(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,14 @@ import pytest
 from tests import pico
 from tests.repair.material import Killed, KilledAt
 from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.artifact.locking import exclusive
 from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError
 from vlmc.toolchain import builtin
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import CompressSettings
 from vlmc.toolchain.stages.compress import Compress
+from vlmc.toolchain.stages.run_folder import RunFolder
 
 OPTIONS = CompressSettings(calibration=3, steps=6, batch=2, rank=2, checkpoint_every=2, pruned_questions=2)
 FAMILIES = sorted(pico.USUAL)
@@ -166,15 +169,45 @@ def test_a_package_that_is_missing_leaves_nothing_behind(tmp_path: Path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
 
-def test_what_stands_in_the_way_is_not_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_what_stands_in_the_way_is_not_touched(tmp_path: Path, force: bool) -> None:
     source = dense(tmp_path)
     for name, message in (
         ("out", "out exists and is not a vlmc artifact"),
-        ("out.work", "is not an unfinished run"),
+        ("out.work", r"out\.work is in the way and was not made by vlmc"),
+        ("out.partial", r"out\.partial is in the way and was not made by vlmc"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "thesis.txt").write_text("mine")
         with pytest.raises(InputError, match=message):
-            Compress(OPTIONS).run(source, tmp_path / "out")
+            Compress(OPTIONS, progress=KilledAt(1)).run(source, tmp_path / "out", force=force)
         assert (tmp_path / name / "thesis.txt").read_text() == "mine"
         shutil.rmtree(tmp_path / name)
+
+
+def test_a_link_is_refused_before_any_work(tmp_path: Path) -> None:
+    source = dense(tmp_path)
+    (tmp_path / "out").symlink_to("elsewhere")
+    with pytest.raises(InputError, match="out is a symbolic link"):
+        Compress(OPTIONS, progress=KilledAt(1)).run(source, tmp_path / "out", force=True)
+
+
+def test_what_a_kill_at_the_very_end_left_is_cleared_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, options = dense(tmp_path), OPTIONS.model_copy(update={"repair": "none"})
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "remove", lambda _: None)
+        Compress(options).run(source, tmp_path / "out")
+    assert (tmp_path / "out.work").is_dir()
+    Compress(options, progress=KilledAt(1)).run(source, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "out"]
+
+
+def test_two_at_once_do_not_share_a_place(tmp_path: Path) -> None:
+    source, options = dense(tmp_path), OPTIONS.model_copy(update={"repair": "none"})
+    with ThreadPoolExecutor(1) as other, exclusive(tmp_path / "out"):
+        second = other.submit(Compress(options, progress=KilledAt(1)).run, source, tmp_path / "out")
+        with pytest.raises(InputError, match=r"another process is writing .*out: wait until it is done"):
+            second.result()
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]

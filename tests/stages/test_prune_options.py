@@ -98,3 +98,9 @@ def test_says_what_does_not_go_together(options: dict[str, object], message: str
     with pytest.raises(InputError, match=message):
         prune(dense(tmp_path), tmp_path / "out", **options)
     assert not (tmp_path / "out.blocks").exists()
+
+
+def test_a_target_that_prunes_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"0\.001% prunes nothing: it is less than one weight of a row.*at least \d.*%"):
+        prune(dense(tmp_path), tmp_path / "out", target="0.001%", method="magnitude")
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vlmc.runtime.errors import CheckFailed
 from vlmc.toolchain.builtin import with_usual_data
 from vlmc.toolchain.cli.arguments import ARTIFACT, DenseOption, ModelArgument, RecipeOption
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
@@ -22,16 +23,22 @@ def verify_sparsity(
 ) -> None:
     """Check the stored weights of every pruned layer against its pattern; exit 1 if one breaks it.
 
+    Weights that are NaN or infinite, and files of an artifact that changed since it was written, fail too.
     In a model that vlmc did not write, every layer that vlmc would prune is checked against --target.
     """
     from vlmc.toolchain.reporting.tables import show_reports
-    from vlmc.toolchain.reporting.verification import raise_first_violation, verify_path
+    from vlmc.toolchain.reporting.verification import damages, raise_first_violation, verify_path
 
     reports = verify_path(artifact, target)
-    data = {"holds": not any(report.violation for report in reports), "layers": [vars(report) for report in reports]}
-    terminal.result(data, lambda: show_reports(reports))
+    damaged = damages(artifact)
+    holds = not damaged and not any(report.violation for report in reports)
+    data = {"holds": holds, "layers": [vars(report) for report in reports], "damages": damaged}
+    terminal.result(data, lambda: show_reports(reports, damaged))
     _tell_of_card(artifact, terminal)
     raise_first_violation(reports)
+    if damaged:
+        more = f" ({len(damaged)} such findings)" if len(damaged) > 1 else ""
+        raise CheckFailed(f"{artifact}: {damaged[0]}{more}: copy the artifact again or create it again")
 
 
 def evaluate(

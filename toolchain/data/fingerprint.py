@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from vlmc.runtime.artifact.file_digests import FileDigests
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.file_digests import FileDigests
 from vlmc.toolchain.data.sample import Sample, SampleImage, Stored
 
 _MISSING = "missing"

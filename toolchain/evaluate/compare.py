@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vlmc.runtime.artifact import CARD, Artifact, put_texts
+from vlmc.runtime.artifact.writing import changing, check_inside
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import builtin, data
 from vlmc.toolchain.data.encode import Encoder
@@ -56,6 +57,10 @@ def compare(
     main, device = SavedModel.find(model), choose_device(options.device)
     options = builtin.with_usual_data(options, main.origin)
     samples = data.load(options, "test", options.count, check=True)
+    if main.artifact is not None:
+        check_inside(main.artifact.root, REPORT)
+        with changing(main.artifact):  # the results can be written: say otherwise before any work
+            pass
     columns = _columns(main, [SavedModel.find(name) for name in beside], dense)
     measured = {
         title: measure(one, samples, progress, title=title, batch=options.batch, device=device)
@@ -77,13 +82,14 @@ def compare(
 
 def record(artifact: Artifact, found: dict[str, Any], progress: Progress) -> None:
     """Write an evaluation into the artifact and onto its card; edits by people are kept."""
-    texts, path = {REPORT: json.dumps(found, indent=2) + "\n"}, artifact.root / CARD
-    text = _card(artifact, found)
-    if text is None:
-        progress.notice(f"{path} is left unchanged, since its results were edited: the new results are in {REPORT}")
-    else:
-        texts[CARD] = text
-    put_texts(artifact, texts)
+    with changing(artifact) as current:
+        texts, path = {REPORT: json.dumps(found, indent=2) + "\n"}, current.root / CARD
+        text = _card(current, found)
+        if text is None:
+            progress.notice(f"{path} is left unchanged, since its results were edited: the new results are in {REPORT}")
+        else:
+            texts[CARD] = text
+        put_texts(current, texts)
 
 
 def _card(artifact: Artifact, found: dict[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ _OWN = {
     "transformers": ("prune, repair, export", "toolchain"),
     "accelerate": ("repair", "toolchain"),
     "safetensors": ("prune, repair, export", "toolchain"),
+    "filelock": ("whatever is written", "toolchain"),
     "scikit-learn": ("the demo's images", "toolchain"),
     "pyyaml": ("recipes", "toolchain"),
     "pyarrow": ("Parquet data", "data"),

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.cache import cache_folder
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import builtin
-from vlmc.toolchain.machine.cache import cache_folder
 from vlmc.toolchain.models.saved import SavedModel
 
 

@@ -14,7 +14,7 @@ from vlmc.runtime.tensors import open_weights, weight_files
 from vlmc.toolchain.models.streaming.reading import FLOATS
 
 _KEEP = {".json", ".txt", ".jinja", ".model"}  # configuration, tokenizer and processor files
-_INDEX = "model.safetensors.index.json"
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SKIP = {"manifest.json", _INDEX}
 
 
@@ -30,9 +30,10 @@ def save_model(source: Path, folder: Path, changed: Iterable[tuple[str, Tensor]]
 
 def copy_model(source: Path, folder: Path) -> None:
     """Copy a model's files."""
-    for path in weight_files(source):
+    paths = weight_files(source)
+    for path in paths:
         shutil.copyfile(path, folder / path.name)
-    if (source / _INDEX).is_file():
+    if (source / _INDEX).is_file() and [path.name for path in paths] != [_WHOLE]:
         shutil.copyfile(source / _INDEX, folder / _INDEX)
     copy_companions(source, folder)
 

@@ -20,7 +20,7 @@ from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune.blocks import Pruning, prune_blocks
 from vlmc.toolchain.prune.journal import Journal, PrunedLayer
 from vlmc.toolchain.prune.options import pruner_of, targets_of
-from vlmc.toolchain.prune.patterns import by_layer, left_dense, widths
+from vlmc.toolchain.prune.patterns import by_layer, left_dense, refuse_nothing, widths
 from vlmc.toolchain.prune.precision import TYPES, choose_precision
 from vlmc.toolchain.prune.ratios import allot, gradient_scores, outlier_scores
 from vlmc.toolchain.settings import CalibrationPrecision, PruneSettings
@@ -51,8 +51,10 @@ class ModelPruner:
         progress.notice(family.notice)
         self.parts, processor = family.prunable(model.module), source.load_processor()
         patterns = by_layer(self.parts, targets_of(options), options.layers)
-        self.left_dense = left_dense(patterns, widths(model.module, patterns), allowed=options.allow_dense)
+        inputs_of = widths(model.module, patterns)
+        self.left_dense = left_dense(patterns, inputs_of, allowed=options.allow_dense)
         self.patterns = {name: pattern for name, pattern in patterns.items() if name not in self.left_dense}
+        refuse_nothing(self.patterns, inputs_of)
         encoder, labels = Encoder(processor, family, model.module), options.ratios == "ecoflap"
         inputs, tokens = encode(samples, encoder, model, group, options.tokens, labels=labels)
         self._calibration = Calibration(model, family, inputs, group, tokens)

@@ -1,5 +1,6 @@
 """Which layer is pruned to what: the parts' patterns, and exceptions for single layers by glob."""
 
+import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -50,6 +51,20 @@ def by_layer(
 def widths(model: nn.Module, layers: Iterable[str]) -> dict[str, int]:
     """Return the input size of each of these Linear layers."""
     return {name: model.get_parameter(f"{name}.weight").shape[1] for name in layers}
+
+
+def refuse_nothing(patterns: Mapping[str, SparsityPattern], inputs: Mapping[str, int]) -> None:
+    """Refuse patterns by which no layer would lose a weight; `inputs` are the layers' input sizes.
+
+    Raises:
+        InputError: they ask for less than one weight of any row.
+    """
+    if patterns and not any(pattern.zeros(inputs[name]) for name, pattern in patterns.items()):
+        widest = max(patterns, key=lambda name: inputs[name])
+        raise InputError(
+            f"{patterns[widest]} prunes nothing: it is less than one weight of a row, and the widest layer has rows of "
+            f"{inputs[widest]}; give at least {math.ceil(10000 / inputs[widest]) / 100:g}%"
+        )
 
 
 def indivisible(patterns: Mapping[str, SparsityPattern], inputs: Mapping[str, int]) -> dict[str, int]:

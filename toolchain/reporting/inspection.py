@@ -6,6 +6,7 @@ from typing import Any
 
 from vlmc.exporters import BACKENDS
 from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.artifact.file_digests import FileDigests
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain import builtin
@@ -24,12 +25,18 @@ def look(name: str) -> dict[str, Any]:
     """
     folder, is_place = Path(name), name not in builtin.models() and ("/" not in name or Path(name).exists())
     if is_place and not (folder / "config.json").is_file():
-        return overview(Artifact.open(folder))
+        return _compared(Artifact.open(folder))
     from vlmc.toolchain.models.saved import SavedModel
     from vlmc.toolchain.reporting.dense_model import describe
 
     found = SavedModel.find(name)
-    return describe(found) if found.artifact is None else overview(found.artifact)
+    return describe(found) if found.artifact is None else _compared(found.artifact)
+
+
+def _compared(artifact: Artifact) -> dict[str, Any]:
+    """Return the overview with the files whose SHA-256 is not what the manifest lists."""
+    with FileDigests() as digests:
+        return {**overview(artifact), "differing": list(artifact.differing(hashed=digests.of))}
 
 
 def show(found: dict[str, Any]) -> None:
@@ -85,6 +92,8 @@ def show_overview(found: dict[str, Any]) -> None:
         *((backend.title, megabytes(count[name])) for name, backend in BACKENDS.items() if count[name]),
     ]
     show_table(("artifact", "value"), rows)
+    for path in found.get("differing", ()):
+        print(f"CHANGED: {path} is not the file that the manifest lists (SHA-256 differs)")
     if found["pruned"]:
         print(f"before the repair: {percent(found['pruned']['overall'])} right on {asked(found['pruned'])}")
     if found["state"] == "adapted":

@@ -20,12 +20,14 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def show_reports(reports: Sequence[LayerReport]) -> None:
-    """Print the verification, one layer per line, and the verdict."""
+def show_reports(reports: Sequence[LayerReport], damaged: Sequence[str] = ()) -> None:
+    """Print the verification, one layer per line, what else is `damaged`, and the verdict."""
     rows = [
         (r.layer, r.part, r.pattern, f"{r.rows} x {r.columns}", percent(r.sparsity), r.violation or "holds") for r in reports
     ]
     show_table(("layer", "part", "pattern", "shape", "zeros", "verdict"), rows)
+    for line in damaged:
+        print(line)
     broken = sum(report.violation is not None for report in reports)
     dense = sum((report.violation or "").startswith("dense") for report in reports)
     print(f"{len(reports) - broken} of {len(reports)} layers hold" + (f"; {dense} are dense" if dense else ""))

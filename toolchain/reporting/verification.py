@@ -24,6 +24,9 @@ Bits = NDArray[Any]
 
 DENSE = 0.01
 """A layer with a smaller share of zeros counts as never pruned."""
+_EXPONENTS = {"F64": 0x7FF0000000000000, "F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}  # all ones: NaN or infinity
+_PARAMETERS = ("weight", "bias")  # a buffer, such as an attention mask, may be infinite
+_AT_ONCE = 1 << 22  # weights that are looked at together
 
 
 def verify_path(path: Path, target: str | None) -> list[LayerReport]:
@@ -50,11 +53,12 @@ def verify_model(folder: Path, pattern: SparsityPattern) -> list[LayerReport]:
     """Check every layer that vlmc would prune against one pattern, in a model of any origin.
 
     Raises:
-        InputError: vlmc does not know the model, or its weights are damaged.
+        InputError: vlmc does not know the model, its weights are damaged, or the pattern asks for no zero at all.
     """
     import torch
 
     from vlmc.toolchain.models.saved import SavedModel
+    from vlmc.toolchain.prune.patterns import refuse_nothing
 
     saved, weights = SavedModel(str(folder), folder), open_weights(folder)
     family = saved.family
@@ -64,8 +68,48 @@ def verify_model(folder: Path, pattern: SparsityPattern) -> list[LayerReport]:
         tensor = model.stored(f"{name}.weight")
         report = examine(name, part, pattern, weights[tensor][tensor] == 0)
         dense = report.violation is not None and report.sparsity < DENSE
-        found.append(replace(report, violation=f"dense: {report.violation}") if dense else report)
+        violation = f"dense: {report.violation}" if dense else report.violation or not_finite(weights[tensor], tensor)
+        found.append(replace(report, violation=violation))
+    refuse_nothing({report.layer: pattern for report in found}, {report.layer: report.columns for report in found})
     return found
+
+
+def damages(path: Path) -> list[str]:
+    """Return what is wrong with a model folder beside its patterns, a line for each finding.
+
+    These are files that an artifact's manifest lists with another SHA-256, and weights outside the pruned layers that are
+    NaN or infinite. A graph's file has none.
+
+    Raises:
+        InputError: the folder's files cannot be read.
+    """
+    if not path.is_dir():
+        return []
+    found, pruned = [], set[str]()
+    if (path / MANIFEST).is_file():
+        artifact = Artifact.open(path)
+        found += [f"{name} is not the file that the manifest lists (SHA-256 differs)" for name in artifact.differing()]
+        pruned = {layer.tensor for layer in artifact.manifest.layers.values()}
+    for name, file in open_weights(path).items():
+        if name not in pruned and name.endswith(_PARAMETERS) and (where := not_finite(file, name)):
+            found.append(f"{name}: {where}")
+    return found
+
+
+def not_finite(file: TensorFile, name: str) -> str | None:
+    """Describe the first weight of a tensor that is NaN or infinite; None where there is none, or the type is no float."""
+    exponent = _EXPONENTS.get(file.dtype(name))
+    if exponent is None:
+        return None
+    bits, shape = file[name].reshape(-1), file.shape(name)
+    for start in range(0, bits.size, _AT_ONCE):
+        part = bits[start : start + _AT_ONCE] & bits.dtype.type(exponent)
+        if (places := np.flatnonzero(part == exponent)).size:
+            first = start + int(places[0])
+            mantissa = int(bits[first]) & (exponent & -exponent) - 1
+            place = ", ".join(str(int(index)) for index in np.unravel_index(first, shape))
+            return f"the weight at [{place}] is {'NaN' if mantissa else 'infinite'}"
+    return None
 
 
 def verify_artifact(artifact: Artifact) -> list[LayerReport]:
@@ -120,7 +164,7 @@ def _report(name: str, layer: Layer, weights: dict[str, TensorFile], masks: Tens
         columns=columns,
         sparsity=1 - nonzero / bits_OI.size,
         nonzero=nonzero,
-        violation=_violation(bits_OI, keep_OI, layer.sparsity),
+        violation=_violation(bits_OI, keep_OI, layer.sparsity) or not_finite(weights[layer.tensor], layer.tensor),
     )
 
 

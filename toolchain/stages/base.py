@@ -1,12 +1,14 @@
 """Stages: each declares what it accepts and produces; one that writes an artifact leaves nothing behind if it is stopped."""
 
-import shutil
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, State, Step, write
+from vlmc.runtime.artifact.locking import exclusive
+from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.artifact.writing import check_destination
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.naming import named
@@ -93,7 +95,7 @@ class ArtifactStage(Stage):
     def ensures(self, result: Artifact) -> None:
         """Raise CheckFailed when the result does not hold what the stage promises."""
 
-    def leftovers(self, result: Artifact) -> tuple[Path, ...]:
+    def leftovers(self, destination: Path) -> tuple[Path, ...]:
         """Return the folders that an interrupted run would be resumed from; they are deleted once the result is whole."""
         return ()
 
@@ -102,19 +104,25 @@ class ArtifactStage(Stage):
         """Do the work and move the result to `destination` in one piece.
 
         Raises:
-            InputError: the source or the destination cannot be used.
+            InputError: the source or the destination cannot be used, or another process is writing the destination.
             CheckFailed: the result does not hold what the stage promises; nothing is left at the destination.
         """
         self.check(source)
-        if self.group.is_main:
-            check_destination(destination, force=force)
-        data = self.inputs()  # in every process: none waits for another that reads for long
-        if self.group.is_main:
-            self._write(source, destination, data, force=force)
-        else:
-            self.assist(source, destination)
-        self.group.wait()
+        with exclusive(destination) if self.group.is_main else nullcontext():
+            if self.group.is_main:
+                self._check_places(destination, force=force)
+            data = self.inputs()  # in every process: none waits for another that reads for long
+            if self.group.is_main:
+                self._write(source, destination, data, force=force)
+            else:
+                self.assist(source, destination)
+            self.group.wait()
         return Artifact.open(destination)
+
+    def _check_places(self, destination: Path, *, force: bool) -> None:
+        check_destination(destination, force=force)
+        for folder in self.leftovers(destination):
+            OwnFolder(folder).check()
 
     def _write(self, source: SavedModel, destination: Path, data: dict[str, str], *, force: bool) -> None:
         with write(destination, force=force) as draft:
@@ -129,5 +137,5 @@ class ArtifactStage(Stage):
                 sealed = beside.submit(draft.seal, complete)  # hashes the files while they are checked
                 self.ensures(Artifact(draft.root, complete))
             sealed.result()
-            for folder in self.leftovers(Artifact(draft.root, complete)):
-                shutil.rmtree(folder, ignore_errors=True)
+            for folder in self.leftovers(destination):
+                OwnFolder(folder).remove()

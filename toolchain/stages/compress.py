@@ -4,14 +4,15 @@ Stages write into `<out>.work/` until the last one is finished and moved to `<ou
 that was killed and started again ends in the same bytes as one that was not.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.folder import MANIFEST
-from vlmc.runtime.artifact.writing import check_destination, replace_folder
+from vlmc.runtime.artifact.locking import exclusive
+from vlmc.runtime.artifact.owned import OwnFolder
+from vlmc.runtime.artifact.writing import check_destination, replace
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
@@ -24,7 +25,9 @@ from vlmc.toolchain.stages.base import DATA, ArtifactStage, Stage
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.stages.repair import Repair
-from vlmc.toolchain.stages.run_folder import IDENTITY, RunFolder, deciding, difference
+from vlmc.toolchain.stages.run_folder import RunFolder, deciding, difference
+
+_REMEDY = "finish that one, or add --force to start over"
 
 
 class Compress(Stage):
@@ -54,24 +57,32 @@ class Compress(Stage):
                 options; `force` drops both.
         """
         self.check(source)
-        check_destination(out, force=True)
-        identity, current = _identity(source, self.stages), source
-        if not force and (out / MANIFEST).is_file():
-            return _made_by(out, identity)
-        work = out.with_name(out.name + ".work")
-        _claim(work, identity, force=force)
+        with exclusive(out):
+            check_destination(out, force=True)
+            work = out.with_name(out.name + ".work")
+            OwnFolder(work).check()
+            run = RunFolder(work, _identity(source, self.stages), resume=True, remedy=_REMEDY)
+            if not force and (out / MANIFEST).is_file():
+                made = _made_by(out, run.identity)
+                if run.is_resumable():  # killed after the artifact stood
+                    run.remove()
+                return made
+            _claim(run, force=force)
+            return self._work(source, out, run, force=force)
+
+    def _work(self, source: SavedModel, out: Path, run: RunFolder, *, force: bool) -> Artifact:
+        current = source
         try:
             for number, stage in enumerate(self.stages, 1):
-                destination = work / f"{number}-{stage.name}"
+                destination = run.path / f"{number}-{stage.name}"
                 result = Artifact.open(destination) if destination.is_dir() else stage.run(current, destination)
                 current = SavedModel(str(destination), destination)
         finally:
-            if _is_bare(work):
-                shutil.rmtree(work)
+            if _is_bare(run.path):
+                run.remove()
         ensure_sparsity(result)
-        check_destination(out, force=force)
-        replace_folder(result.root, out)
-        shutil.rmtree(work, ignore_errors=True)
+        replace(result.root, out, force=force)
+        run.remove()
         return Artifact.open(out)
 
 
@@ -110,24 +121,21 @@ def _made_by(out: Path, identity: Mapping[str, Any]) -> Artifact:
     return artifact
 
 
-def _claim(work: Path, identity: Mapping[str, Any], *, force: bool) -> None:
+def _claim(run: RunFolder, *, force: bool) -> None:
     """Make the work folder, or take over that of an earlier run with the same identity.
 
     Raises:
-        InputError: it holds another run, or something else, and `force` is not given.
+        InputError: it holds another run, and `force` is not given.
     """
-    if not force and work.exists() and not (work / IDENTITY).is_file():
-        raise InputError(f"{work} exists and is not an unfinished run: move it away, or add --force to replace it")
-    run = RunFolder(work, identity, resume=True, remedy="finish that one, or add --force to start over")
     try:
         run.open()
     except InputError:
-        if not force and not _is_bare(work):
+        if not force and not _is_bare(run.path):
             raise
         run.remove()
         run.open()
 
 
 def _is_bare(work: Path) -> bool:
-    """Whether a work folder holds nothing yet but the identity of its run."""
-    return work.is_dir() and not any(path.is_file() and path.name != IDENTITY for path in work.rglob("*"))
+    """Whether a work folder holds nothing yet but marks and locks, which are hidden files."""
+    return work.is_dir() and not any(path.is_file() and not path.name.startswith(".") for path in work.rglob("*"))

@@ -1,16 +1,20 @@
 """export: write graphs or engines into an artifact, once they have given the same answers as the model itself."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
+
+from torch import nn
 
 from vlmc import exporters
 from vlmc.exporters.backend import Backend, resolve
-from vlmc.exporters.base import Options, Precision
+from vlmc.exporters.base import Exporter, Options, Precision
 from vlmc.runtime.artifact import Artifact, extend
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
-from vlmc.toolchain.deploy.deployed import deploy
+from vlmc.toolchain.deploy.deployed import Deployed, deploy
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import version_of, versions
 from vlmc.toolchain.models.saved import SavedModel
@@ -45,20 +49,34 @@ class Export(Stage):
         artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
         source = SavedModel(str(artifact.root), artifact.root)
         self.check(source)
-        model = source.load()
-        deployed = deploy(source, model, artifact.manifest.layers)
-        total = len(deployed.specs) + 1
-        with self.progress.task("export", total) as task, extend(artifact, described.name) as folder:
+        with extend(artifact, described.name) as folder:
+            model = source.load()
+            deployed = deploy(source, model, artifact.manifest.layers)
+            return self._fill(folder, exporter, options, Deploying(source, model, deployed))
+
+    def _fill(self, folder: Path, exporter: Exporter, options: Options, work: "Deploying") -> dict[str, Any]:
+        described, deployed = exporter.backend, work.deployed
+        with self.progress.task("export", len(deployed.specs) + 1) as task:
             report = exporter.export(deployed.specs, folder, options, task.advance)
             report |= {"layers_in_no_graph": deployed.unreached}
             (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
             if described.session is not None:
                 exported = Exported(deployed.deployment, folder, described.suffix, resolve(described.session))
-                report["agreement"] = compare_answers(model, source, exported, deployed.questions, options.tolerance)
+                answers = compare_answers(work.model, work.source, exported, deployed.questions, options.tolerance)
+                report["agreement"] = answers
             report["versions"] = _versions(described)
             (folder / described.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
             task.advance("compared with torch")
         return report
+
+
+@dataclass(frozen=True)
+class Deploying:
+    """A model on disk, loaded, and described for a backend."""
+
+    source: SavedModel
+    model: nn.Module
+    deployed: Deployed
 
 
 def _options(backend: Backend, settings: ExportSettings) -> Options:

@@ -62,7 +62,7 @@ class Prune(ArtifactStage):
         with ThreadPoolExecutor(1) as beside:  # the dense files are hashed and copied while samples are encoded and run
             beside.submit(lambda: source.digest)
             copied = beside.submit(copy_model, source.folder, draft.root)
-            pruned = self._prune(source, draft.root)
+            pruned = self._prune(source, draft.destination)
         copied.result()
         remember(source)
         write_weights(draft.root, pruned.journal.weights(pruned.blocks))
@@ -77,8 +77,8 @@ class Prune(ArtifactStage):
     def ensures(self, result: Artifact) -> None:
         ensure_sparsity(result)
 
-    def leftovers(self, result: Artifact) -> tuple[Path, ...]:
-        return (_blocks(result.root),)
+    def leftovers(self, destination: Path) -> tuple[Path, ...]:
+        return (_blocks(destination),)
 
     @cached_property
     def _samples(self) -> Sequence[Sample]:
@@ -88,11 +88,11 @@ class Prune(ArtifactStage):
     def _digests(self) -> dict[str, str]:
         return {"calibration": fingerprint(self._samples)}
 
-    def _prune(self, source: SavedModel, folder: Path) -> PrunedModel:
-        """Prune all blocks into a journal beside `folder`."""
+    def _prune(self, source: SavedModel, destination: Path) -> PrunedModel:
+        """Prune all blocks into a journal beside `destination`."""
         pruner = ModelPruner(source, self.options, self._take_samples(), self.seed, self.group, self.progress)
         identity = self._identity(source, pruner.precision) if self.group.is_main else {}
-        run = RunFolder(_blocks(folder), identity, resume=self.resume)
+        run = RunFolder(_blocks(destination), identity, resume=self.resume)
         if self.group.is_main:
             run.open()
         self.group.wait()
@@ -111,4 +111,4 @@ class Prune(ArtifactStage):
 
 
 def _blocks(destination: Path) -> Path:
-    return destination.with_name(destination.name.removesuffix(".partial") + ".blocks")
+    return destination.with_name(destination.name + ".blocks")

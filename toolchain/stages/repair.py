@@ -93,7 +93,7 @@ class Repair(ArtifactStage):
         return self.data.digests
 
     def work(self, source: SavedModel, draft: Draft) -> tuple[Manifest, dict[str, Any]]:
-        artifact, folder = _opened(source), _checkpoints(draft.root)
+        artifact, folder = _opened(source), _checkpoints(draft.destination)
         RunFolder(folder, self._identity(artifact), resume=self.resume).open()
         before = self._ask_pruned(source)
         trainer = self._trainer(source, folder)
@@ -116,8 +116,8 @@ class Repair(ArtifactStage):
         ensure_sparsity(result)
         load_adapter(result.root / FOLDER)
 
-    def leftovers(self, result: Artifact) -> tuple[Path, ...]:
-        return (_checkpoints(result.root),)
+    def leftovers(self, destination: Path) -> tuple[Path, ...]:
+        return (_checkpoints(destination),)
 
     def _trainer(self, source: SavedModel, folder: Path) -> Trainer:
         artifact = _opened(source)
@@ -157,5 +157,5 @@ def _opened(source: SavedModel) -> Artifact:
     return source.artifact
 
 
-def _checkpoints(draft: Path) -> Path:
-    return draft.with_name(draft.name.removesuffix(".partial") + ".checkpoints")
+def _checkpoints(destination: Path) -> Path:
+    return destination.with_name(destination.name + ".checkpoints")

@@ -1,17 +1,13 @@
 """The folder of a run that can be resumed: it says what decides the run's result."""
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.settings import SAYS_WHICH_DATA
 
-IDENTITY = "identity.json"
-"""The file that says which run a folder belongs to."""
 _LONG = 40  # characters of a value in a message
 _RESUMED = "repeat that command, or leave --resume out to start over"
 
@@ -34,36 +30,37 @@ class RunFolder:
     """The folder of one run; `identity` is all that decides its result, as JSON values.
 
     With `resume` a run of the same identity is resumed; without, the folder is emptied. `remedy` is what the user can do
-    about a folder of another run.
+    about a folder of another run. A folder that vlmc did not make is never touched.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool = False, remedy: str = _RESUMED) -> None:
         self.path, self.identity, self.resume, self.remedy = path, dict(identity), resume, remedy
+        self._own = OwnFolder(path, self.identity)
 
     def open(self) -> None:
         """Prepare the folder.
 
         Raises:
-            InputError: the folder holds another run.
+            InputError: the folder holds another run, or is not vlmc's.
         """
-        if self.resume and (self.path / IDENTITY).is_file():
-            self._check_identity()
-            return
-        self.remove()
-        self.path.mkdir(parents=True)
-        write_text(self.path / IDENTITY, json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
+        found = self._own.found()
+        if not self.resume or found is None:
+            self._own.make()
+        elif differs := difference(found, self.identity):
+            raise InputError(f"{self.path} holds another run: {differs}; {self.remedy}")
+
+    def is_resumable(self) -> bool:
+        """Whether the folder holds a run of this identity."""
+        found = self._own.found()
+        return found is not None and difference(found, self.identity) is None
 
     def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder.
 
-    def _check_identity(self) -> None:
-        try:
-            found = dict(json.loads((self.path / IDENTITY).read_text(encoding="utf-8")))
-        except ValueError:
-            found = {}
-        if differs := difference(found, self.identity):
-            raise InputError(f"{self.path} holds another run: {differs}; {self.remedy}")
+        Raises:
+            InputError: it is not vlmc's.
+        """
+        self._own.remove()
 
 
 def _flat(identity: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

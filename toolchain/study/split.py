@@ -4,7 +4,6 @@ The study is the first one of "Rethinking Pruning for Vision-Language Models" (a
 another: each is pruned from the model's own files, so a study that was killed and started again ends in the same bytes.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 from torch import nn
 
 from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.artifact.locking import exclusive
+from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data.fingerprint import fingerprint
@@ -24,7 +25,7 @@ from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.masks import load_masks
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import targets_of
-from vlmc.toolchain.prune.patterns import by_layer, indivisible, widths
+from vlmc.toolchain.prune.patterns import by_layer, indivisible, refuse_nothing, widths
 from vlmc.toolchain.settings import MethodSettings, PruneSettings, SweepSettings
 from vlmc.toolchain.stages.prune import Prune
 from vlmc.toolchain.study import figures
@@ -50,11 +51,12 @@ class SplitStudy:
         plan = Plan.of(self.options)
         samples = list(data.load(self.options, "validation", self.options.count, check=True))
         fresh = self._record(source, plan, samples, self._check(source, plan))
-        measured = claim(out, fresh, force=force)
         place = out.resolve()
-        bench = Bench(source, samples, place.with_name(place.name + ".partial"), self.seed)
-        record = self._measure(plan, fresh, measured, bench, out)
-        figures.draw(record, out)
+        with exclusive(place):
+            measured = claim(out, fresh, force=force)
+            bench = Bench(source, samples, OwnFolder(place.with_name(place.name + ".partial")), self.seed)
+            record = self._measure(plan, fresh, measured, bench, out)
+            figures.draw(record, out)
         return record
 
     def settings_of(self, variant: Variant) -> PruneSettings:
@@ -114,19 +116,19 @@ class SplitStudy:
 class Bench:
     """Prunes a model and evaluates the result; the pruned model is kept in `scratch` and deleted afterwards."""
 
-    def __init__(self, source: SavedModel, samples: Sequence[Sample], scratch: Path, seed: int) -> None:
+    def __init__(self, source: SavedModel, samples: Sequence[Sample], scratch: OwnFolder, seed: int) -> None:
+        scratch.remove()  # what a killed study left; InputError before any work where it is not vlmc's
         self.trials, self.scratch, self.seed = Trials(source, samples), scratch, seed
 
     def measure(self, options: PruneSettings | None) -> Measured:
         """Measure one variant, or the dense model where there are no options."""
         if options is None:
             return Measured(accuracy=self.trials.dense().accuracy.overall, zeros=0)
-        shutil.rmtree(self.scratch, ignore_errors=True)
         try:
-            pruned, trial = self.trials.pruned(options, self.scratch / "pruned", self.seed)
+            pruned, trial = self.trials.pruned(options, self.scratch.make() / "pruned", self.seed)
             return Measured(accuracy=trial.accuracy.overall, zeros=_zeros(pruned.folder))
         finally:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.scratch.remove()
 
 
 def _zeros(folder: Path) -> int:
@@ -147,11 +149,14 @@ def _refuse_indivisible(stage: Prune, family: Family, model: nn.Module) -> None:
     """Refuse, before any work, what the stage would refuse later: a target that does not divide the layers' inputs.
 
     Raises:
-        InputError: layers' rows are not whole groups of the pattern, and may not stay dense, or there are no others.
+        InputError: layers' rows are not whole groups of the pattern, and may not stay dense, or there are no others; or the
+            target prunes nothing.
     """
     targets = targets_of(stage.options)
     patterns = by_layer(family.prunable(model), targets, {})
-    odd, layers = indivisible(patterns, widths(model, patterns)), len(patterns)
+    inputs = widths(model, patterns)
+    refuse_nothing(patterns, inputs)
+    odd, layers = indivisible(patterns, inputs), len(patterns)
     if odd and (len(odd) == layers or not stage.options.allow_dense):
         name, width = next(iter(odd.items()))
         remedy = "take it out of --targets" if len(odd) == layers else "add --allow-dense to leave them dense"

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vlmc.runtime.artifact import sha256_file
-from vlmc.toolchain.machine.cache import cache_folder
+from vlmc.runtime.artifact.digest import sha256_file
+from vlmc.runtime.cache import cache_folder
 
 RACY_NS = 2_000_000_000
 MOST = 2_000_000

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vlmc.toolchain.data import file_digests
-from vlmc.toolchain.data.file_digests import FileDigests
+from vlmc.runtime.artifact import file_digests
+from vlmc.runtime.artifact.file_digests import FileDigests
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_two_at_once_keep_what_both_found(tmp_path: Path, read: list[Path]) -> N
 def test_two_processes_at_once(tmp_path: Path, read: list[Path]) -> None:
     paths = [make(tmp_path / str(number), b"x" * number) for number in range(60)]
     code = (
-        "import sys; from pathlib import Path; from vlmc.toolchain.data import file_digests as f\n"
+        "import sys; from pathlib import Path; from vlmc.runtime.artifact import file_digests as f\n"
         "f.RACY_NS, f._AT_ONCE = -1, 1\n"
         "with f.FileDigests(Path(sys.argv[1])) as files: [files.of(Path(one)) for one in sys.argv[2:]]"
     )

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmc.toolchain.machine.cache import cache_folder
+from vlmc.runtime.cache import cache_folder
 
 
 def test_the_cache_folder_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
