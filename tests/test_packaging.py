@@ -74,6 +74,12 @@ def test_make_clean_removes_nothing_that_is_tracked() -> None:
     assert tracked(*recipe[2:]) == []
 
 
+def test_sanitizers_are_skipped_with_a_line_where_there_is_no_compiler() -> None:
+    command = ["make", "--no-print-directory", "CXX=no-such-compiler", "sanitize"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said == "sanitize: skipped, the kernels need a C++ compiler and there is no no-such-compiler: install g++\n"
+
+
 def test_what_make_and_the_verbs_write_is_ignored() -> None:
     written = [".venv", ".venv-latest", ".venv-oldest", "demo-output", "artifact", "artifact.work", "pruned", "split-study"]
     paths = [f"{folder}/file" for folder in written]
