@@ -11,10 +11,10 @@ class Backend:
     """A backend's descriptor. Code is named as `module:name` and imported on use, because most of it needs torch.
 
     `name` is also the artifact's subfolder, `title` what tables call its files. `packages` maps the PyPI packages that it
-    needs to what they are for; one of `alternatives` is enough. `options` maps the options of `vlmc export` that it takes
-    to their defaults. `suffix` is that of its files. `session` runs such a file, and `verifier(path, pattern)` checks the
-    sparsity of one; None: vlmc cannot. `report` is the file for what the exporter returns, and `tables(report)` shows
-    that as tables.
+    needs to what they are for; one of `alternatives` is enough, and so is one of `runtimes`, by which its graphs are
+    checked. `options` maps the options of `vlmc export` that it takes to their defaults. `suffix` is that of its files.
+    `session` runs such a file, and `verifier(path, pattern)` checks the sparsity of one; None: vlmc cannot. `report` is the
+    file for what the exporter returns, and `tables(report)` shows that as tables.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Backend:
     tables: str
     packages: Mapping[str, str] = field(default_factory=dict)
     alternatives: Mapping[str, str] = field(default_factory=dict)
+    runtimes: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     session: str | None = None
     verifier: str | None = None

@@ -8,10 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from vlmc.exporters.backend import Backend
 from vlmc.exporters.graphs import GraphSpec
+from vlmc.runtime.kernels.packing import ValueType
 
 Precision = Literal["fp32", "fp16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
 """Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
+Activations = Literal["fp32", "bf16"]
+PACKED_TOLERANCE: dict[ValueType, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2, "int8": 1e-1}
+"""The same where 2:4 weights are packed for the CPU: what rounding the weights may change."""
 
 Progress = Callable[[str], None]
 """Is called with the name of each finished graph."""
@@ -19,10 +23,21 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose: the weights' type, and the GPUs to build for; (): the backend's default."""
+    """What the user may choose: the weights' type, and the GPUs to build for; (): the backend's default.
+
+    `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not. `cpu_activations` is
+    the type to which the kernels may round activations.
+    """
 
     precision: Precision = "fp32"
     gpus: tuple[str, ...] = ()
+    cpu_sparse: ValueType | None = None
+    cpu_activations: Activations = "fp32"
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference from torch that is allowed."""
+        return TOLERANCE[self.precision] if self.cpu_sparse is None else PACKED_TOLERANCE[self.cpu_sparse]
 
 
 class Exporter(ABC):

@@ -1,6 +1,7 @@
 """Session: a graph that is ready to run, with any backend."""
 
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, one_line
+from vlmc.runtime.kernels.native import REMEDY, library
 
 Array = NDArray[Any]
 CPU = ("CPUExecutionProvider",)
+PACKED_KEY = "vlmc.cpu_sparse"
+"""The metadata entry of a graph whose 2:4 weights are packed; its value is their type."""
 NO_ONNXRUNTIME = "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]' where there is an NVIDIA GPU"
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
 
@@ -58,11 +62,16 @@ class OnnxSession(Session):
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         _check_providers(providers, onnxruntime.get_available_providers())
+        kernels = library()
+        if kernels is not None:
+            options.register_custom_ops_library(str(kernels))
         try:
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no public base
             raise InputError(f"{path} cannot be run: {one_line(error)}") from None
         _check_providers(providers, self._session.get_providers())
+        if kernels is None and PACKED_KEY in self._session.get_modelmeta().custom_metadata_map:
+            warnings.warn(f"{path} runs without its 2:4 kernels, several times slower: {REMEDY}", stacklevel=2)
         self._name = path.name
         self._inputs = {node.name: (_type(path, node), tuple(node.shape)) for node in self._session.get_inputs()}
         self._outputs = [node.name for node in self._session.get_outputs() if _type(path, node)]

@@ -2,6 +2,7 @@
 
 from vlmc.exporters.backend import Backend
 
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 BACKEND = Backend(
     name="onnx",
     title="onnx graphs",
@@ -11,7 +12,8 @@ BACKEND = Backend(
     report="export.json",
     tables="vlmc.exporters.onnx.report:tables",
     packages={"onnx": "export", "onnxscript": "export"},
-    options={"precision": "fp32"},
+    runtimes=RUNTIMES,
+    options={"precision": "fp32", "cpu_sparse": "", "cpu_activations": "fp32"},
     session="vlmc.runtime.sessions:OnnxSession",
     verifier="vlmc.exporters.onnx.sparsity:check_onnx",
 )

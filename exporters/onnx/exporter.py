@@ -8,23 +8,33 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 from vlmc.exporters.backend import Backend
-from vlmc.exporters.base import TOLERANCE, Exporter, Options, Precision, Progress
+from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
+from vlmc.exporters.onnx.packed import check_packed, pack_weights
 from vlmc.exporters.onnx.parity import largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.tracing import OPSET, trace
-from vlmc.runtime.errors import CheckFailed, EnvironmentLacks
+from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
+from vlmc.runtime.kernels.native import require_library
+from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.reports import LayerReport
 from vlmc.runtime.sessions import import_onnxruntime
+
+PLAIN = Options()
 
 
 @dataclass(frozen=True)
 class GraphReport:
-    """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value."""
+    """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value.
+
+    `packed` counts the layers whose weights are packed for the CPU, in the type `cpu_sparse`.
+    """
 
     graph: str
     precision: Precision
+    cpu_sparse: ValueType | None
+    packed: int
     bytes: int
     seconds: float
     cases: int
@@ -45,18 +55,28 @@ class OnnxExporter(Exporter):
         import_onnxruntime()  # graphs are checked with it
 
     def check(self, options: Options) -> None:
-        """Every option is supported."""
+        """Raise InputError where options contradict each other, EnvironmentLacks where the kernels are not built."""
+        if options.cpu_activations == "bf16" and options.cpu_sparse != "bf16":
+            raise InputError("--cpu-activations bf16 needs --cpu-sparse bf16: no other weights have such products")
+        if options.cpu_sparse is None:
+            return
+        if options.precision != "fp32":
+            raise InputError(f"--cpu-sparse needs --precision fp32, not {options.precision}: its products are fp32")
+        require_library()  # graphs are checked with the kernels
 
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
-        precision = options.precision
         reports = []
         for spec in specs:
-            reports.append(asdict(export(spec, folder / f"{spec.name}.onnx", precision)))
+            reports.append(export(spec, folder / f"{spec.name}.onnx", options))
             progress(spec.name)
-        return {"backend": BACKEND.name, "opset": OPSET, "precision": precision, "graphs": reports}
+        if options.cpu_sparse and not any(report.packed for report in reports):
+            raise InputError("--cpu-sparse: no layer is promised as 2:4, so there is nothing to pack: leave it out")
+        found = {"backend": BACKEND.name, "opset": OPSET, "precision": options.precision, "cpu_sparse": options.cpu_sparse}
+        found["cpu_activations"] = options.cpu_activations
+        return found | {"graphs": [asdict(report) for report in reports]}
 
 
-def export(spec: GraphSpec, path: Path, precision: Precision = "fp32") -> GraphReport:
+def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport:
     """Write the graph to `path` and check it: the same outputs as torch, and the promised sparsity.
 
     Raises:
@@ -64,13 +84,22 @@ def export(spec: GraphSpec, path: Path, precision: Precision = "fp32") -> GraphR
             its weight breaks the pattern.
     """
     start = perf_counter()
-    trace(spec, path, precision)
+    trace(spec, path, options.precision)
+    packed = _pack(spec, path, options.cpu_sparse, options.cpu_activations) if options.cpu_sparse else []
     label(path, spec.sparse)
     layers = check_onnx(path)
     for layer in layers:
         if layer.violation is not None:
             raise CheckFailed(f"{path.name}: {layer.layer} is not {layer.pattern}: {layer.violation}")
-    error = largest_error(spec, path, precision)
+    error = largest_error(spec, path, options)
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
     seconds = round(perf_counter() - start, 2)
-    return GraphReport(spec.name, precision, size, seconds, 1 + len(spec.cases), error, TOLERANCE[precision], layers)
+    types, cases = (options.precision, options.cpu_sparse, len(packed)), 1 + len(spec.cases)
+    return GraphReport(spec.name, *types, size, seconds, cases, error, options.tolerance, layers)
+
+
+def _pack(spec: GraphSpec, path: Path, kind: ValueType, activations: Activations) -> list[str]:
+    """Pack the promised 2:4 weights and hold them against the module's; return their layers."""
+    packed = pack_weights(path, spec.sparse, kind, 3 if activations == "bf16" else 1)
+    check_packed(path, {layer: spec.module.get_parameter(f"{layer}.weight").detach().numpy() for layer in packed}, kind)
+    return packed

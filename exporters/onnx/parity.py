@@ -8,30 +8,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlmc.exporters.base import TOLERANCE, Precision
+from vlmc.exporters.base import Options, Precision
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx.tracing import cast_tensor
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.sessions import OnnxSession
 
 
-def largest_error(spec: GraphSpec, path: Path, precision: Precision) -> float:
+def largest_error(spec: GraphSpec, path: Path, options: Options) -> float:
     """Run the example and every case through both; return the largest difference relative to the output's scale.
 
     Raises:
         CheckFailed: it is above the tolerance, or an output has another shape; names the graph, output and case.
     """
-    worst = 0.0
+    worst, precision = 0.0, options.precision
     with OnnxSession(path) as session:
         for case in (spec.inputs, *spec.cases):
             expected = _reference(spec, case, precision)
             found = session.run({name: cast_tensor(tensor, precision).numpy() for name, tensor in case.items()})
             for name, reference in expected.items():
                 error = _difference(found[name], reference)
-                if not error <= TOLERANCE[precision]:
+                if not error <= options.tolerance:
                     raise CheckFailed(
                         f"{path.name} differs from torch by {error:.2g} of the scale of {name}, above the tolerance "
-                        f"{TOLERANCE[precision]:g}, for inputs {_sizes(case)}"
+                        f"{options.tolerance:g}, for inputs {_sizes(case)}"
                     )
                 worst = max(worst, error)
     return worst

@@ -11,7 +11,9 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     rows = [
         (
             graph["graph"],
-            graph["precision"],
+            f"{graph['precision']}, {graph['packed']} layers 2:4 {graph['cpu_sparse']}"
+            if graph["packed"]
+            else graph["precision"],
             f"{graph['bytes'] / 1e6:.2f} MB",
             f"{graph['max_error']:.1e} of {graph['tolerance']:.0e}",
             f"{sum(layer['violation'] is None for layer in graph['layers'])} of {len(graph['layers'])}",

@@ -35,7 +35,8 @@ def label(path: Path, promised: Mapping[str, SparsityPattern]) -> None:
         if weight is None:
             raise CheckFailed(f"{path.name} has no weight of {layer}, whose sparsity {pattern} is promised")
         entries[layer] = {"initializer": weight.initializer, "pattern": str(pattern), "axis": weight.axis}
-    onnx.helper.set_model_props(model, {KEY: json.dumps(entries)})
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, properties | {KEY: json.dumps(entries)})
     onnx.save(model, path)
 
 

@@ -1,7 +1,7 @@
 """Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and over which axis.
 
 Shapes: O out features, I in features. MatMul's right operand is [..., I, O]; Gemm's is [I, O], or [O, I] with transB;
-Conv's weight is [O, I, *kernel].
+Conv's weight is [O, I, *kernel]. MatMul24's packed weight counts as [O, I].
 """
 
 import ast
@@ -15,7 +15,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from vlmc.runtime.kernels.packing import Packed, ValueType, unpack
+
 SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter lists the modules around a node
+MATMUL24 = "MatMul24"
+VALUES = ".values"
+"""What the name of a packed weight's values ends in, after the name of the weight."""
 _THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
 
 
@@ -54,6 +59,8 @@ class Weights:
     def __iter__(self) -> Iterator[tuple[onnx.NodeProto, Weight]]:
         """Yield every node that multiplies with a stored tensor, and that tensor."""
         for node in self.model.graph.node:
+            if node.op_type == MATMUL24:
+                yield node, Weight(node.input[1], 1)
             if node.op_type in {"MatMul", "Gemm", "Conv"}:
                 weight = self._trace(node.input[1], _reduction_axis(node))
                 if weight is not None:
@@ -62,14 +69,32 @@ class Weights:
     def of_layer(self, layer: str) -> Weight | None:
         """Return the weight of a module; None: it is not in the graph."""
         for node, weight in self:
-            if layer in scopes(node) or weight.initializer == f"{layer}.weight":
+            if layer in scopes(node) or weight.initializer.removesuffix(VALUES) == f"{layer}.weight":
                 return weight
         return None
 
     def array(self, name: str) -> NDArray[np.generic]:
-        """Return a stored tensor's values."""
+        """Return a stored tensor's values, unpacked where it is packed."""
+        if name in self._packed:
+            return unpack(self.packed(self._packed[name]))
         values: NDArray[np.generic] = numpy_helper.to_array(self.initializers[name])
         return values
+
+    def packed(self, node: onnx.NodeProto) -> Packed:
+        """Return the packed weight of a MatMul24."""
+        sizes = [int(attribute(node, name, 0)) for name in ("out_features", "in_features")]
+        values, positions, *rest = (self._stored(name) for name in (*node.input[1:3], *node.input[4:5]))
+        assert values is not None
+        kind: ValueType = {"float32": "fp32", "float16": "fp16", "int8": "int8"}.get(values.dtype.name, "bf16")  # type: ignore[assignment]
+        bits = values.view(np.uint16) if kind == "bf16" else values
+        return Packed(kind, sizes[0], sizes[1], bits, positions, rest[0] if rest else None, attribute(node, "span", 0))
+
+    def _stored(self, name: str) -> NDArray[np.generic] | None:
+        return numpy_helper.to_array(self.initializers[name]) if name else None
+
+    @cached_property
+    def _packed(self) -> Mapping[str, onnx.NodeProto]:
+        return {node.input[1]: node for node in self.model.graph.node if node.op_type == MATMUL24}
 
     def _trace(self, name: str, axis: int) -> Weight | None:
         """Follow the operand back to the initializer, through nodes that only move or convert it."""
@@ -79,10 +104,10 @@ class Weights:
             if producer is None or producer.op_type not in _THROUGH:
                 return None
             if producer.op_type == "Transpose":
-                axis = list(_attribute(producer, "perm", [1, 0]))[axis]
+                axis = list(attribute(producer, "perm", [1, 0]))[axis]
             if producer.op_type == "DequantizeLinear":
                 zero_point = producer.input[2] if len(producer.input) > 2 else None
-                channel_axis = int(_attribute(producer, "axis", 1))
+                channel_axis = int(attribute(producer, "axis", 1))
             name = producer.input[0]
         dims = len(self.initializers[name].dims)
         return Weight(name, axis % dims, zero_point, channel_axis) if dims >= 2 else None
@@ -97,9 +122,10 @@ def scopes(node: onnx.NodeProto) -> list[str]:
 
 
 def _reduction_axis(node: onnx.NodeProto) -> int:
-    return 1 if node.op_type == "Conv" or (node.op_type == "Gemm" and _attribute(node, "transB", 0)) else -2
+    return 1 if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)) else -2
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Return an attribute of a node, the default where it has none of that name."""
     found = [onnx.helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == name]
     return found[0] if found else default

@@ -1,6 +1,7 @@
 """TensorRT engines, by `tensorrt` with a GPU or by `tensorrt_rtx` without one, and a build report."""
 
 from vlmc.exporters.backend import Backend
+from vlmc.exporters.onnx import RUNTIMES
 
 BACKEND = Backend(
     name="tensorrt",
@@ -15,5 +16,6 @@ BACKEND = Backend(
         "tensorrt": "TensorRT engines, with a GPU",
         "tensorrt-rtx": "TensorRT-RTX engines, built without a GPU",
     },
+    runtimes=RUNTIMES,
     options={"precision": "fp16", "gpu": "sm86,sm89"},
 )

@@ -67,7 +67,7 @@ class TensorrtExporter(Exporter):
         for spec in specs:
             with TemporaryDirectory() as scratch:
                 path = Path(scratch) / f"{spec.name}.onnx"
-                graphs.append(export(spec, path, options.precision))
+                graphs.append(export(spec, path, Options(options.precision)))
                 engines += [_engine(binding, spec, path, gpu, folder) for gpu in gpus]
             progress(spec.name)
         return {

@@ -92,7 +92,7 @@ def test_cases_have_other_sizes_and_caches_empty_and_full(artifact: Artifact) ->
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_small_module(tmp_path: Path, precision: Precision) -> None:
-    report = export(small(), tmp_path / "small.onnx", precision)
+    report = export(small(), tmp_path / "small.onnx", Options(precision))
     assert 0 < report.max_error < {"fp32": 1e-5, "fp16": 5e-3}[precision]
     assert (report.cases, report.bytes) == (3, (tmp_path / "small.onnx").stat().st_size)
     model = onnx.load(tmp_path / "small.onnx")
@@ -115,7 +115,7 @@ class Angles(nn.Module):
 
 def test_computed_buffers_keep_their_type_in_half_precision(tmp_path: Path) -> None:
     spec = GraphSpec("angles", Angles(), {"position": torch.arange(2000, 2004)}, ("angle",))
-    assert export(spec, tmp_path / "angles.onnx", "fp16").max_error < 1e-3
+    assert export(spec, tmp_path / "angles.onnx", Options("fp16")).max_error < 1e-3
 
 
 def test_equal_modules_give_equal_bytes(tmp_path: Path, traced: Path) -> None:
@@ -132,11 +132,11 @@ def test_large_weights_go_beside_the_graph(tmp_path: Path, monkeypatch: pytest.M
 
 def test_graph_that_answers_otherwise_fails(traced: Path) -> None:
     spec = small()
-    largest_error(spec, traced, "fp32")
+    largest_error(spec, traced, Options())
     with torch.no_grad():
         spec.module.get_submodule("rows").get_parameter("bias").add_(0.01)
     with pytest.raises(CheckFailed, match=r"small\.onnx differs from torch by .* of the scale of y, above the tolerance"):
-        largest_error(spec, traced, "fp32")
+        largest_error(spec, traced, Options())
 
 
 def test_batch_that_the_trace_fixed_fails(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests import pico
 from tests.artifacts import DEPLOYABLE, dense, exported, pruned
+from tests.runtime.kernels.material import needs_library
 from vlmc.runtime import Artifact, InputError, load
 from vlmc.runtime.artifact.writing import update_manifest
 from vlmc.runtime.deployment import DEPLOYMENT, Deployment
@@ -107,3 +108,20 @@ def test_exporting_again_replaces_the_folder(tmp_path: Path, tmp_path_factory: p
     assert all(a["bytes"] > b["bytes"] for a, b in zip(first["graphs"], second["graphs"], strict=True))
     with load(folder) as model:
         assert model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=4).tokens == expected[:4]
+
+
+@needs_library
+def test_packed_weights_are_part_of_the_artifact_and_answer(made: Artifact) -> None:
+    report = Export(ExportSettings(cpu_sparse="bf16"), "onnx", QUIET).run(made)
+    packed = sum(graph["packed"] for graph in report["graphs"])
+    assert packed + len(report["layers_in_no_graph"]) == len(made.manifest.layers)
+    assert report["cpu_sparse"] == "bf16"
+    opened = Artifact.open(made.root)
+    opened.verify_files("onnx/")
+    assert "onnx/decoder_model_merged.onnx.data" in opened.manifest.files
+    assert report["agreement"]["tokens"] > 0
+
+
+def test_packed_weights_are_an_option_of_onnx_alone(made: Artifact) -> None:
+    with pytest.raises(InputError, match="--cpu-sparse is not an option of tensorrt: leave it out"):
+        Export(ExportSettings(cpu_sparse="bf16"), "tensorrt", QUIET).run(made)

@@ -11,6 +11,7 @@ from typing import Any
 from vlmc.exporters import BACKENDS
 from vlmc.runtime import __version__
 from vlmc.runtime.errors import EnvironmentLacks
+from vlmc.runtime.kernels import native
 from vlmc.runtime.sessions import import_onnxruntime
 from vlmc.toolchain.machine.packages import PACKAGES, remedy
 from vlmc.toolchain.machine.versions import version_of
@@ -34,6 +35,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "providers": _providers(),
         "gpu": _gpu(),
+        "cpu_kernels": native.instruction_sets(),
         "missing": missing,
         "warnings": _warnings(runtimes),
     }
@@ -48,6 +50,7 @@ def show_findings(found: dict[str, Any]) -> None:
     show_table(("package", "version", "for"), rows)
     print("ONNX Runtime providers: " + (", ".join(found["providers"]) or "none"))
     print("GPU: " + (found["gpu"] or "none that torch can use"))
+    print("2:4 kernels for the CPU: " + (", ".join(found["cpu_kernels"]) or f"not built: {native.REMEDY}"))
     for name, command in found["missing"].items():
         print(f"missing: {name}; get it with: {command}")
     for warning in found["warnings"]:

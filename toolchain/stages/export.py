@@ -9,7 +9,7 @@ from torch import nn
 
 from vlmc import exporters
 from vlmc.exporters.backend import Backend, resolve
-from vlmc.exporters.base import TOLERANCE, Exporter, Options, Precision
+from vlmc.exporters.base import Exporter, Options, Precision
 from vlmc.runtime.artifact import Artifact, extend
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError
@@ -62,8 +62,8 @@ class Export(Stage):
             (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
             if described.session is not None:
                 exported = Exported(deployed.deployment, folder, described.suffix, resolve(described.session))
-                tolerance = TOLERANCE[options.precision]
-                report["agreement"] = compare_answers(work.model, work.source, exported, deployed.questions, tolerance)
+                answers = compare_answers(work.model, work.source, exported, deployed.questions, options.tolerance)
+                report["agreement"] = answers
             report["versions"] = _versions(described)
             (folder / described.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
             task.advance("compared with torch")
@@ -88,11 +88,12 @@ def _options(backend: Backend, settings: ExportSettings) -> Options:
     given = {name: value for name, value in settings.model_dump().items() if value is not None}
     for name in given:
         if name not in backend.options:
-            raise InputError(f"--{name} is not an option of {backend.name}: leave it out")
+            raise InputError(f"--{name.replace('_', '-')} is not an option of {backend.name}: leave it out")
     gpus = tuple(settings.gpu.split(",")) if settings.gpu else ()
-    return Options(cast(Precision, settings.precision or backend.options["precision"]), gpus)
+    precision = cast(Precision, settings.precision or backend.options["precision"])
+    return Options(precision, gpus, settings.cpu_sparse, settings.cpu_activations or "fp32")
 
 
 def _versions(backend: Backend) -> dict[str, str]:
-    packages = (*backend.packages, "onnxruntime", "onnxruntime-gpu", *backend.alternatives)
+    packages = (*backend.packages, *backend.runtimes, *backend.alternatives)
     return versions() | {name: found for name in packages if (found := version_of(name))}

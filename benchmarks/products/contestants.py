@@ -1,0 +1,161 @@
+"""Everyone who multiplies: ready to run, with the bytes of weights that one pass reads."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from products.subject import Subject
+from vlmc.runtime.kernels.native import require_library
+from vlmc.runtime.kernels.packing import Array, ValueType
+
+OURS: dict[str, ValueType] = {"2:4 bf16": "bf16", "2:4 fp16": "fp16", "2:4 fp32": "fp32", "2:4 int8": "int8"}
+PACKED, ROUNDED, DENSE, ORT = "2:4 bf16", "2:4 bf16, x rounded to bf16", "our kernel, dense bf16", "ONNX Runtime fp32"
+TORCH, OPENVINO, OPENVINO_BF16 = "torch bf16", "OpenVINO fp32", "OpenVINO bf16"
+
+
+class Contestant(ABC):
+    """Multiplies x with every weight of a subject."""
+
+    nbytes: int
+    """Of all weights, as they are read."""
+
+    @abstractmethod
+    def prepared(self, x_RI: Array) -> Callable[[], object]:
+        """Return what computes all products of x; inputs and outputs have their places already."""
+
+    @abstractmethod
+    def answer(self, x_RI: Array) -> Array:
+        """Return the first product (R, O) in float32."""
+
+
+class OnnxRuntime(Contestant):
+    """One graph with a node for every weight: MatMul, or our operator where a type is given."""
+
+    def __init__(
+        self, subject: Subject, threads: int, kind: ValueType | None = None, *, dense: bool = False, level: int = 1
+    ) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads disturb who comes next
+        if kind is None:
+            nodes, tensors = _matmuls(subject)
+        else:
+            options.register_custom_ops_library(str(require_library()))
+            nodes, tensors = _packed(subject, kind, level, dense=dense)
+        self.nbytes = sum(len(tensor.raw_data) for tensor in tensors)
+        model = _model(subject, nodes, tensors)
+        self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._subject = subject
+
+    def prepared(self, x_RI: Array) -> Callable[[], object]:
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("x", x_RI)
+        self._outputs = [np.empty((len(x_RI), self._subject.outputs), np.float32) for _ in range(self._subject.copies)]
+        for index, y in enumerate(self._outputs):
+            binding.bind_output(f"y{index}", "cpu", 0, np.float32, y.shape, y.ctypes.data)
+        return lambda: self._session.run_with_iobinding(binding)
+
+    def answer(self, x_RI: Array) -> Array:
+        found: Array = self._session.run(["y0"], {"x": x_RI})[0]
+        return found
+
+
+class Torch(Contestant):
+    """torch's linear in bf16."""
+
+    def __init__(self, subject: Subject) -> None:
+        import torch
+
+        self._weights = [torch.from_numpy(weight).bfloat16() for weight in subject.weights]
+        self.nbytes = sum(weight.nbytes for weight in self._weights)
+
+    def prepared(self, x_RI: Array) -> Callable[[], object]:
+        import torch
+
+        x = torch.from_numpy(x_RI).bfloat16()
+
+        def run() -> None:
+            with torch.inference_mode():
+                for weight in self._weights:
+                    torch.nn.functional.linear(x, weight)
+
+        return run
+
+    def answer(self, x_RI: Array) -> Array:
+        import torch
+
+        found: Array = torch.nn.functional.linear(torch.from_numpy(x_RI).bfloat16(), self._weights[0]).float().numpy()
+        return found
+
+
+class OpenVino(Contestant):
+    """The same ONNX graph in OpenVINO, in the type that it is asked for."""
+
+    def __init__(self, subject: Subject, threads: int, precision: str) -> None:
+        import openvino
+
+        nodes, tensors = _matmuls(subject)
+        settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
+        core = openvino.Core()
+        self._request = core.compile_model(core.read_model(_model(subject, nodes, tensors)), "CPU", settings)
+        self._request = self._request.create_infer_request()
+        self.nbytes = sum(len(tensor.raw_data) for tensor in tensors) // (2 if precision == "bf16" else 1)
+
+    def prepared(self, x_RI: Array) -> Callable[[], object]:
+        import openvino
+
+        self._request.set_input_tensor(openvino.Tensor(x_RI, shared_memory=True))
+        return lambda: self._request.infer()
+
+    def answer(self, x_RI: Array) -> Array:
+        return np.array(self._request.infer({"x": x_RI})["y0"])
+
+
+def contestants(subject: Subject, threads: int) -> dict[str, Contestant]:
+    """Return all that are installed."""
+    found: dict[str, Contestant] = {ORT: OnnxRuntime(subject, threads), TORCH: Torch(subject)}
+    if find_spec("openvino"):
+        found |= {OPENVINO: OpenVino(subject, threads, "f32"), OPENVINO_BF16: OpenVino(subject, threads, "bf16")}
+    found[DENSE] = OnnxRuntime(subject, threads, "bf16", dense=True)
+    found[ROUNDED] = OnnxRuntime(subject, threads, "bf16", level=3)
+    return found | {name: OnnxRuntime(subject, threads, kind) for name, kind in OURS.items()}
+
+
+def _matmuls(subject: Subject) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    nodes = [helper.make_node("MatMul", ["x", f"w{i}"], [f"y{i}"]) for i in range(subject.copies)]
+    return nodes, [numpy_helper.from_array(np.ascontiguousarray(w.T), f"w{i}") for i, w in enumerate(subject.weights)]
+
+
+def _packed(
+    subject: Subject, kind: ValueType, level: int, *, dense: bool
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    nodes, tensors = [], []
+    for i, packed in enumerate(subject.packed(kind, dense=dense)):
+        arrays = {f"v{i}": packed.values, f"p{i}": packed.positions, f"s{i}": packed.scales}
+        names = ["x", *(name if array is not None else "" for name, array in arrays.items())]
+        names.insert(3, "")  # no bias
+        sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
+        attributes = sizes | {"accuracy_level": level}
+        nodes.append(helper.make_node("MatMul24", names, [f"y{i}"], domain="vlmc", **attributes))
+        tensors += [numpy_helper.from_array(array, name) for name, array in arrays.items() if array is not None]
+        if kind == "bf16":
+            next(tensor for tensor in tensors if tensor.name == f"v{i}").data_type = TensorProto.BFLOAT16
+    return nodes, tensors
+
+
+def _model(subject: Subject, nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto]) -> bytes:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", subject.inputs])
+    outputs = [
+        helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, ["rows", subject.outputs]) for i in range(subject.copies)
+    ]
+    graph = helper.make_graph(nodes, "products", [x], outputs, tensors)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("vlmc", 1)]
+    found: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    return found

@@ -1,0 +1,174 @@
+"""Packs the 2:4 weights of an ONNX file: MatMul and Gemm become vlmc::MatMul24, and the file's large tensors are mapped.
+
+A bias that is added to such a product goes into it. Large tensors stand in `<file>.data`, each at the start of a page, so
+that ONNX Runtime maps them and copies nothing. Shapes: O outputs, I inputs.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from vlmc.exporters.onnx.function import DOMAIN, VERSION, function
+from vlmc.exporters.onnx.weights import MATMUL24, VALUES, Weights, attribute
+from vlmc.runtime.errors import CheckFailed
+from vlmc.runtime.kernels.packing import Array, Packed, ValueType, pack
+from vlmc.runtime.sessions import PACKED_KEY
+from vlmc.runtime.sparsity import SparsityPattern
+
+PAGE = 4096
+LARGE = 1024
+ROUNDING: dict[ValueType, float] = {"fp32": 0.0, "bf16": 2.0**-8, "fp16": 2.0**-11, "int8": 1 / 254}
+"""The largest rounding of a weight: of int8 as a fraction of the largest one that shares its scale, else of itself."""
+_TWO_FOUR = SparsityPattern.parse("2:4")
+
+
+def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], kind: ValueType, level: int = 1) -> list[str]:
+    """Rewrite the file in place; return the layers whose weights are packed now.
+
+    `level` is the operator's accuracy_level: 1, or 3 where activations may be rounded to bf16.
+    """
+    model = onnx.load(path)
+    weights = Weights(model)
+    found = {layer: weights.of_layer(layer) for layer, pattern in promised.items() if pattern == _TWO_FOUR}
+    names = {weight.initializer for weight in found.values() if weight is not None}
+    packed = _replace(model.graph, weights, names, kind, level)
+    if packed:
+        opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+        model.functions.append(function(kind, opset))
+        model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
+        model.metadata_props.add(key=PACKED_KEY, value=kind)
+    _write(model, path)
+    return [layer for layer, weight in found.items() if weight is not None and weight.initializer in packed]
+
+
+def check_packed(path: Path, layers: Mapping[str, Array], kind: ValueType) -> None:
+    """Hold the packed weights of a file against those they were made of, (O, I) by layer.
+
+    Raises:
+        CheckFailed: a layer is not packed, or a weight is another one than rounding makes of it.
+    """
+    weights = Weights(onnx.load(path))
+    for layer, expected_OI in layers.items():
+        weight = weights.of_layer(layer)
+        found_OI = None if weight is None else weights.array(weight.initializer)
+        if found_OI is None or found_OI.shape != expected_OI.shape:
+            raise CheckFailed(f"{path.name}: the weight of {layer} is not packed")
+        largest = np.abs(expected_OI).max(1, keepdims=True) if kind == "int8" else np.abs(expected_OI)
+        allowed = ROUNDING[kind] * 1.001 * largest + (2.0**-25 if kind == "fp16" else 0)
+        if not (np.abs(found_OI - expected_OI) <= allowed).all():
+            raise CheckFailed(f"{path.name}: the packed weight of {layer} is not the model's, rounded to {kind}")
+
+
+def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: ValueType, level: int) -> set[str]:
+    """Put MatMul24 in the place of products with these weights; return the initializers that are packed."""
+    consumers = {name: node for node in graph.node for name in node.input}
+    uses = Counter(name for node in graph.node for name in _reads(node)) + Counter(output.name for output in graph.output)
+    packed: dict[str, Packed] = {}
+    new: dict[str, onnx.NodeProto] = {}  # by the output of the node whose place it takes
+    for node, weight in weights:
+        if weight.initializer not in names or not _is_plain(node, weights.initializers[weight.initializer]):
+            continue
+        if weight.initializer not in packed:
+            values = np.moveaxis(weights.array(weight.initializer), weight.axis, -1)
+            packed[weight.initializer] = pack(values, kind)
+        made = packed[weight.initializer]
+        bias, output = node.input[2] if len(node.input) > 2 else "", node.output[0]
+        added = consumers.get(output)
+        if not bias and uses[output] == 1 and added is not None and added.op_type == "Add":
+            [other] = [name for name in added.input if name != output] or [""]
+            if _is_vector(weights, other, made.outputs):
+                bias, output = other, added.output[0]
+        new[output] = _node(node, weight.initializer, made, bias, output)
+        new[output].attribute.append(helper.make_attribute("accuracy_level", level))
+    places = [new.get(node.output[0], node) for node in graph.node]
+    del graph.node[:]
+    graph.node.extend(places)
+    for name, made in packed.items():
+        graph.initializer.extend(_tensors(name, made))
+    zeros = {made.outputs for made in packed.values()}
+    graph.initializer.extend(numpy_helper.from_array(np.zeros(size, np.float32), _no_bias(size)) for size in sorted(zeros))
+    _drop_unused(graph)
+    return set(packed)
+
+
+def _is_plain(node: onnx.NodeProto, stored: onnx.TensorProto) -> bool:
+    """Whether the product is x W + bias in float32 and no more."""
+    if stored.data_type != TensorProto.FLOAT or len(stored.dims) != 2:
+        return False
+    if node.op_type == "MatMul":
+        return True
+    factors = [attribute(node, name, 1.0) for name in ("alpha", "beta")]
+    return node.op_type == "Gemm" and factors == [1.0, 1.0] and not attribute(node, "transA", 0)
+
+
+def _is_vector(weights: Weights, name: str, size: int) -> bool:
+    return name in weights.initializers and list(weights.initializers[name].dims) == [size]
+
+
+def _node(node: onnx.NodeProto, name: str, packed: Packed, bias: str, output: str) -> onnx.NodeProto:
+    inputs = [node.input[0], name + VALUES, f"{name}.positions", bias or _no_bias(packed.outputs)]
+    if packed.scales is not None:
+        inputs.append(f"{name}.scales")
+    sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
+    made = helper.make_node(MATMUL24, inputs, [output], name=node.name, domain=DOMAIN, **sizes)
+    made.metadata_props.extend(node.metadata_props)
+    return made
+
+
+def _no_bias(size: int) -> str:
+    """Return the name of the zeros that stand for a bias: functions in graphs cannot leave an input out."""
+    return f"no_bias_{size}"
+
+
+def _tensors(name: str, packed: Packed) -> list[onnx.TensorProto]:
+    arrays = {name + VALUES: packed.values, f"{name}.positions": packed.positions, f"{name}.scales": packed.scales}
+    tensors = [numpy_helper.from_array(array, key) for key, array in arrays.items() if array is not None]
+    if packed.type == "bf16":
+        tensors[0].data_type = TensorProto.BFLOAT16
+    return tensors
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove what nobody reads any longer: the old weights, and what moved or converted them."""
+    used = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if used.intersection(node.output):
+            used.update(_reads(node))
+            kept.append(node)
+    initializers = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:]
+    del graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(initializers)
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """Return the names that a node reads, those inside its subgraphs included."""
+    inner = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+    return {*node.input, *(name for graph in inner for within in graph.node for name in _reads(within))}
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    """Write the graph, and its large tensors beside it, page by page."""
+    data = path.with_name(f"{path.name}.data")
+    end = 0
+    with data.open("wb") as stream:
+        for tensor in model.graph.initializer:
+            content = tensor.raw_data
+            if len(content) < LARGE:
+                continue
+            offset = -(-end // PAGE) * PAGE
+            stream.write(bytes(offset - end) + content)
+            end = offset + len(content)
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in {"location": data.name, "offset": offset, "length": len(content)}.items():
+                tensor.external_data.add(key=key, value=str(value))
+    if not end:
+        data.unlink()
+    path.write_bytes(model.SerializeToString())

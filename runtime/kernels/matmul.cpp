@@ -1,0 +1,163 @@
+// Rows of x go in blocks that the innermost kernel takes at once. With one block of rows, weights stream through once.
+// With several, columns are cut so that a strip of weights stays in the first cache while all rows of the task pass by,
+// and those rows' columns stay in the second.
+
+#include "matmul.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace vlmc {
+
+namespace {
+
+constexpr int64_t kTaskBytes = 96 << 10;   // of weights, where they stream through once
+constexpr int64_t kRowBlocksInTask = 8;    // row blocks that pass one strip of weights
+constexpr int64_t kChunksInPass = 16;      // 512 columns: 18 KiB of bf16 weights for 32 outputs
+constexpr int64_t kBlocksInTask = 8;       // 128 outputs
+constexpr int64_t kEnoughTasks = 16;       // for threads to share
+
+constexpr int64_t kMostSums = 16 * kLanes; // rows times blocks of the largest kernel
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// As many of these blocks as a kernel takes at once.
+constexpr int64_t at_once(int64_t blocks) { return blocks >= 6 ? 6 : blocks >= 4 ? 4 : blocks >= 2 ? 2 : 1; }
+
+// The bits of bf16, rounded to nearest and ties to even; a NaN stays one.
+inline uint16_t rounded(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return uint16_t(value != value ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+const InstructionSet* const kSets[] = {
+#if defined(__x86_64__)
+    &kAvx512, &kAvx2,
+#elif defined(__aarch64__)
+    &kNeon,
+#endif
+    &kPortable,
+};
+
+}  // namespace
+
+const InstructionSet* choose(const char* name) {
+  for (const InstructionSet* set : kSets)
+    if (set->present() && (name == nullptr || *name == 0 || std::strcmp(name, set->name) == 0)) return set;
+  return nullptr;
+}
+
+Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(product), set_(set) {
+  const int64_t blocks = product.blocks(), chunks = product.chunks();
+  row_blocks_ = ceil_div(product.rows, set.rows);
+  row_tasks_ = ceil_div(row_blocks_, kRowBlocksInTask);
+  most_blocks_ = set.blocks(int(ceil_div(product.rows, std::max<int64_t>(1, row_blocks_))));
+  rounded_ = product.round && product.type == kBfloat16 && !product.dense && row_blocks_ > 1 && set.find_rounded &&
+             set.find_rounded(1, 1);
+  if (rounded_) most_blocks_ = 2;
+  while (most_blocks_ > 1 && ceil_div(blocks, most_blocks_) * row_tasks_ < kEnoughTasks) most_blocks_ = int(at_once(most_blocks_ - 1));
+  if (row_blocks_ <= 1) {
+    const int64_t block_bytes = std::max<int64_t>(1, chunks * int64_t(product.chunk_bytes()));
+    chunks_in_pass_ = chunks;
+    blocks_in_task_ = kTaskBytes / block_bytes;
+  } else {
+    const int64_t span = product.type == kInt8 ? product.span / kChunk : 1;
+    chunks_in_pass_ = std::max(span, kChunksInPass / span * span);
+    blocks_in_task_ = kBlocksInTask;
+  }
+  blocks_in_task_ = std::min(blocks_in_task_, blocks * row_tasks_ / kEnoughTasks);
+  blocks_in_task_ = ceil_div(std::max<int64_t>(1, blocks_in_task_), most_blocks_) * most_blocks_;
+  output_tasks_ = ceil_div(blocks, blocks_in_task_);
+}
+
+size_t Matmul::packed_floats() const {
+  const bool as_it_is = product_.rows == 1 && product_.inputs % kChunk == 0;
+  return as_it_is ? 0 : size_t(product_.rows) * product_.chunks() * kChunk;
+}
+
+void Matmul::pack(int64_t task, float* packed) const {
+  const int64_t at = first_row(task) * product_.chunks() * kChunk;
+  if (rounded_)
+    pack_as(task, reinterpret_cast<uint16_t*>(packed) + at, [](float value) { return rounded(value); });
+  else
+    pack_as(task, packed + at, [](float value) { return value; });
+}
+
+template <class T, class Convert>
+void Matmul::pack_as(int64_t task, T* to, Convert convert) const {
+  const int64_t from = first_row(task), rows = first_row(task + 1) - from, inputs = product_.inputs;
+  const int64_t groups = product_.chunks() * kGroups;
+  for (int64_t row = 0; row < rows; row++) {
+    const float* x = product_.x + (from + row) * inputs;
+    for (int64_t group = 0; group < groups; group++) {
+      T* four = to + (group * rows + row) * kGroup;
+      const int64_t left = inputs - group * kGroup;
+      for (int i = 0; i < kGroup; i++) four[i] = i < left ? convert(x[group * kGroup + i]) : T(0);
+    }
+  }
+}
+
+void Matmul::run(int64_t task, const float* packed) const {
+  const int64_t row_task = task / output_tasks_, output_task = task % output_tasks_;
+  const int64_t row_from = row_task * row_blocks_ / row_tasks_, row_to = (row_task + 1) * row_blocks_ / row_tasks_;
+  const int64_t from = output_task * blocks_in_task_, to = std::min(from + blocks_in_task_, product_.blocks());
+  if (product_.inputs == 0) {  // an empty sum: what remains is the bias
+    const float zeros[kLanes] = {};
+    for (int64_t block = from; block < to; block++)
+      for (int64_t row = first_row(row_from); row < first_row(row_to); row++) add(zeros, row, 1, block, 1, true);
+  }
+  for (int64_t chunk = 0; chunk < product_.chunks(); chunk += chunks_in_pass_) {
+    const int64_t chunks = std::min(chunks_in_pass_, product_.chunks() - chunk);
+    for (int64_t block = from; block < to;) {
+      const int count = int(std::min<int64_t>(most_blocks_, at_once(to - block)));
+      for (int64_t rows = row_from; rows < row_to; rows++) run_blocks(block, count, rows, chunk, chunks, packed);
+      block += count;
+    }
+  }
+}
+
+void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chunk, int64_t chunks,
+                        const float* packed) const {
+  const int64_t row = first_row(row_block), rows = first_row(row_block + 1) - row, all = product_.chunks();
+  const float* x = packed_floats() ? packed : product_.x;
+  const size_t chunk_bytes = product_.chunk_bytes();
+  const int64_t spans = product_.spans(), span_chunks = product_.span / kChunk;
+  Segment s{};
+  s.x = x + (row * all + chunk * rows) * kChunk;
+  s.rounded_x = reinterpret_cast<const uint16_t*>(packed) + (row * all + chunk * rows) * kChunk;
+  s.values = static_cast<const char*>(product_.values) + (block * all + chunk) * chunk_bytes;
+  s.values_stride = all * chunk_bytes;
+  s.chunks = chunks;
+  if (!product_.dense) {
+    s.positions = product_.positions + (block * all + chunk) * kLanes;
+    s.positions_stride = all * kLanes;
+  }
+  if (product_.type == kInt8) {
+    s.scales = product_.scales + (block * spans + chunk / span_chunks) * kLanes;
+    s.scales_stride = spans * kLanes;
+    s.span_chunks = span_chunks;
+  }
+  alignas(64) float sums[kMostSums];
+  const Kernel kernel = rounded_ ? set_.find_rounded(int(rows), count)
+                                 : set_.find(Type(product_.type), product_.dense != 0, int(rows), count);
+  kernel(s, sums);
+  add(sums, row, rows, block, count, chunk == 0);
+}
+
+// Puts the sums of some columns into y: with the bias at first, onto what is there later.
+void Matmul::add(const float* sums, int64_t row, int64_t rows, int64_t block, int count, bool first) const {
+  const int64_t at = block * kLanes, width = std::min<int64_t>(count * kLanes, product_.outputs - at);
+  for (int64_t r = 0; r < rows; r++, sums += count * kLanes) {
+    float* y = product_.y + (row + r) * product_.outputs + at;
+    if (!first)
+      for (int64_t i = 0; i < width; i++) y[i] += sums[i];
+    else if (product_.bias)
+      for (int64_t i = 0; i < width; i++) y[i] = sums[i] + product_.bias[at + i];
+    else
+      std::copy(sums, sums + width, y);
+  }
+}
+
+}  // namespace vlmc

@@ -1,0 +1,38 @@
+// A whole product, cut into tasks that any thread may take: first `pack` for all packing tasks, then `run` for all tasks.
+
+#pragma once
+#include "layout.h"
+
+namespace vlmc {
+
+// The best instruction set of this CPU, or the one that VLMC_CPU names (for tests); null: there is none of that name here.
+const InstructionSet* choose(const char* name);
+
+class Matmul {
+ public:
+  Matmul(const Product& product, const InstructionSet& set);
+
+  // Floats that `packed` must have room for, 0 where x can be read as it is: one row, whole chunks.
+  size_t packed_floats() const;
+  int64_t packing_tasks() const { return packed_floats() ? row_blocks_ : 0; }
+  void pack(int64_t task, float* packed) const;
+
+  int64_t tasks() const { return row_tasks_ * output_tasks_; }
+  void run(int64_t task, const float* packed) const;
+
+ private:
+  int64_t first_row(int64_t row_block) const { return row_block * product_.rows / row_blocks_; }
+  template <class T, class Convert>
+  void pack_as(int64_t task, T* to, Convert convert) const;
+  void run_blocks(int64_t block, int count, int64_t row_block, int64_t chunk, int64_t chunks, const float* packed) const;
+  void add(const float* sums, int64_t row, int64_t rows, int64_t block, int count, bool first) const;
+
+  const Product product_;
+  const InstructionSet& set_;
+  int64_t row_blocks_, row_tasks_, output_tasks_;
+  int64_t blocks_in_task_, chunks_in_pass_;
+  int most_blocks_;  // that the kernel takes at once
+  bool rounded_;     // whether x is packed in bf16
+};
+
+}  // namespace vlmc

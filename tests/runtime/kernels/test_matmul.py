@@ -1,0 +1,116 @@
+"""Every instruction set that this CPU has multiplies as float64 does, whatever the sizes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.kernels.material import PAIRS, activations_RI, assert_exact, needs_library, sparse_OI
+from vlmc.runtime.errors import EnvironmentLacks
+from vlmc.runtime.kernels import native
+from vlmc.runtime.kernels.packing import Packed, ValueType, from_bfloat16, pack, to_bfloat16
+
+pytestmark = needs_library
+SETS = native.instruction_sets()
+ROUNDS = "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
+TYPES: tuple[ValueType, ...] = ("fp32", "bf16", "fp16", "int8")
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("dense", [False, True])
+def test_sizes_of_every_kind(instruction_set: str, kind: ValueType, dense: bool) -> None:
+    for outputs, inputs in [(1, 4), (7, 36), (16, 32), (33, 100), (48, 672)]:
+        packed = pack(sparse_OI(outputs, inputs), kind, dense=dense, span=64)
+        bias = activations_RI(1, outputs)[0]
+        for rows in (1, 2, 3, 8, 9, 33):
+            x = activations_RI(rows, inputs)
+            assert_exact(native.matmul(x, packed, None, instruction_set), x, packed)
+            assert_exact(native.matmul(x, packed, bias, instruction_set), x, packed, bias)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_number_of_rows(instruction_set: str, kind: ValueType) -> None:
+    packed = pack(sparse_OI(40, 96), kind, span=32)
+    for rows in range(34):
+        x = activations_RI(rows, 96)
+        assert_exact(native.matmul(x, packed, None, instruction_set), x, packed)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_every_pair_of_places_selects_its_columns(instruction_set: str) -> None:
+    x = np.array([[1, 10, 100, 1000]], np.float32)
+    for first, second in PAIRS:
+        weight = np.zeros((1, 4), np.float32)
+        weight[0, first], weight[0, second] = 2, 3
+        [[found]] = native.matmul(x, pack(weight, "bf16"), None, instruction_set)
+        assert found == 2 * 10**first + 3 * 10**second
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "fp16"])
+def test_what_is_no_number_stays_in_its_row_and_output(instruction_set: str, kind: ValueType) -> None:
+    weight = sparse_OI(20, 64)
+    weight[3, :4] = (np.inf, 0, 0, 1)
+    weight[7, 4:8] = (0, np.nan, 0, 1)
+    x = np.abs(activations_RI(3, 64))
+    x[1, 40] = np.inf
+    found = native.matmul(x, pack(weight, kind), None, instruction_set)
+    assert np.isnan(found[:, 7]).all()
+    assert (found[[0, 2], 3] == np.inf).all()
+    others = np.delete(found[[0, 2]], [3, 7], 1)
+    assert np.isfinite(others).all()
+    reads = weight[:, 40] != 0
+    assert np.isinf(found[1, reads & ~np.isin(np.arange(20), [3, 7])]).all()
+    assert not np.isfinite(found[1, reads]).any()
+
+
+def test_halves_below_the_normal_range_are_not_lost() -> None:
+    weight = np.array([[2.0**-24, 0, 0, -(2.0**-20)]], np.float32)
+    for name in SETS:
+        assert native.matmul(np.ones((1, 4), np.float32), pack(weight, "fp16"), None, name)[0, 0] == 2.0**-24 - 2.0**-20
+
+
+def test_many_rows_may_be_rounded_to_bf16_and_no_more() -> None:
+    for outputs, inputs in [(7, 36), (16, 32), (33, 100), (48, 672)]:
+        packed, bias = pack(sparse_OI(outputs, inputs), "bf16"), activations_RI(1, outputs)[0]
+        for rows in (1, 8, 9, 16, 33, 70):
+            x = activations_RI(rows, inputs)
+            found = native.matmul(x, packed, bias, rounded=True)
+            rounds = rows > 8 and ROUNDS
+            assert (found == native.matmul(x, packed, bias)).all() != rounds
+            assert_exact(found, from_bfloat16(to_bfloat16(x)) if rounds else x, packed, bias)
+
+
+def test_threads_share_a_product() -> None:
+    packed, x = pack(sparse_OI(1000, 256), "bf16"), activations_RI(70, 256)
+    y = np.full((70, 1000), np.nan, np.float32)
+    described = native.product(x, packed, None, y)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda part: native.run(described, part=part, parts=3), range(3)))
+    assert_exact(y, x, packed)
+
+
+def test_instruction_sets_agree_in_everything_but_rounding() -> None:
+    packed, x = pack(sparse_OI(50, 1056), "bf16"), activations_RI(5, 1056)
+    first, *others = (native.matmul(x, packed, None, name) for name in SETS)
+    for other in others:
+        np.testing.assert_allclose(first, other, rtol=1e-4, atol=1e-4)
+
+
+def test_wrong_use_is_told() -> None:
+    packed = pack(sparse_OI(4, 8), "bf16")
+    with pytest.raises(EnvironmentLacks, match="'mmx': this CPU has no such instruction set"):
+        native.matmul(activations_RI(1, 8), packed, None, "mmx")
+    odd = Packed("int8", 4, 8, packed.values, packed.positions, None, 128)
+    with pytest.raises(EnvironmentLacks, match="the arrays are no product"):
+        native.matmul(activations_RI(1, 8), odd)
+
+
+def test_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
+    with pytest.raises(EnvironmentLacks, match="were not built when vlmc was installed: install a C"):
+        native.require_library()
+    assert native.instruction_sets() == []
