@@ -11,13 +11,17 @@ SECONDS ?= 600
 COUNT ?= 100
 SEED ?= 0
 
-.PHONY: demo test check test-fuzz fuzz kills test-latest test-oldest lock sanitize check-arm clean
+.PHONY: demo test test-slow check test-fuzz fuzz kills test-latest test-oldest lock sanitize check-arm clean
 
 demo: .venv/all
 	sh examples/demo.sh $(BIN)/vlmc demo-output
 
 test: .venv/dev
 	$(BIN)/pytest -n auto $(ARGS)
+
+# The tests that take longer: every family's graphs, several processes, compiled models, large layers. Minutes on two cores.
+test-slow: .venv/dev
+	$(BIN)/pytest -n auto -m 'slow and not gpu and not fuzz' $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .

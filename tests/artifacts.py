@@ -17,9 +17,9 @@ from vlmc.toolchain.settings import ExportSettings, PruneSettings
 from vlmc.toolchain.stages.export import Export
 from vlmc.toolchain.stages.prune import Prune
 
-SLOW = {"smolvlm", "internvl"}  # idefics3 is the build of the one, and has the tiles of the other
+SLOW = {"smolvlm", "internvl", "idefics3", "qwen2_5_vl"}
 DEPLOYABLE = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in pico.DEPLOYABLE]
-"""The families that are exported, for tests that export them; those that tell little more are slow tests."""
+"""The families that are exported, for tests that export them; two that export in a few seconds, the others in slow tests."""
 
 DEPTHS = {
     "llava": {},

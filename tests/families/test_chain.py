@@ -146,7 +146,8 @@ def test_token_policies_leave_the_decoder_of_an_encoder_decoder_alone(tmp_path: 
 @pytest.mark.parametrize("built", pico.FAMILIES, indirect=True)
 def test_repaired_and_merged(built: Built, artifact: Artifact, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"steps": 30})
-    adapted = Repair(options, samples=samples()).run(SavedModel.find(str(artifact.root)), tmp_path / "adapted")
+    dense = str(built.source.folder)
+    adapted = Repair(options, samples=samples(), dense=dense).run(SavedModel.find(str(artifact.root)), tmp_path / "adapted")
     measures = adapted.manifest.history[-1].measures
     assert measures["last_loss"] < 0.9 * measures["first_loss"]
     merged = Merge(samples()).run(SavedModel.find(str(adapted.root)), tmp_path / "merged")

@@ -110,6 +110,7 @@ def test_exporting_again_replaces_the_folder(tmp_path: Path, tmp_path_factory: p
         assert model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=4).tokens == expected[:4]
 
 
+@pytest.mark.slow
 @needs_library
 def test_packed_weights_are_part_of_the_artifact_and_answer(made: Artifact) -> None:
     report = Export(ExportSettings(cpu_sparse="bf16"), "onnx", QUIET).run(made)

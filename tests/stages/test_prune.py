@@ -238,7 +238,7 @@ def test_the_family_says_which_tokens_are_visual(tmp_path: Path, family: str) ->
     assert torch.equal((changed[0] != changed[1]).any(-1), visual_BT)
 
 
-@pytest.mark.parametrize("method", ["sparsegpt", "admm"])
+@pytest.mark.parametrize("method", ["sparsegpt", pytest.param("admm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_vision_tower_uses_all_its_tokens(tmp_path: Path, family: str, method: str) -> None:
     source = dense(family, tmp_path)

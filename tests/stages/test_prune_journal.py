@@ -221,7 +221,8 @@ def same_weights(one: Path, other: Path) -> bool:
     return all(torch.equal(models[0][name], tensor) for name, tensor in models[1].items())
 
 
-@pytest.mark.parametrize("method", [pytest.param("wanda", marks=pytest.mark.slow), "sparsegpt"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
 def test_two_processes_make_the_masks_of_one(method: str, tmp_path: Path) -> None:
     source = dense("llava", tmp_path)
     alone = prune(source, tmp_path / "alone", method=method, calibration=16)

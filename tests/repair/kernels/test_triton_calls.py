@@ -115,8 +115,9 @@ def _bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
-@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chosen", ["not slow", "slow"])
 def test_in_the_interpreter(chosen: str) -> None:
     import triton
 

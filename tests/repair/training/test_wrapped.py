@@ -64,6 +64,7 @@ def test_the_operators_keep_what_torch_asks_of_operators() -> None:
         opcheck(backward_product, (x_LI, grad_LO, weight_OI, packed_OP, a_RI, b_OR, 1.5, "tiled", *asked), test_utils=checks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_a_compiled_model_is_one_graph_with_the_same_gradients(autocast: bool, checkpointed: bool) -> None:
