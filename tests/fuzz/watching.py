@@ -45,6 +45,8 @@ class Watch:
             self.changes += 1
             if self.death is not None and self.changes == self.death.before:
                 os.kill(os.getpid(), self.death.by)
+        if event == "os.mkdir" and os.path.isdir(arguments[0]):
+            return  # it is there, so nothing changes
         if event in _PLACES_CHANGE:
             for path in arguments[:2] if event in {"os.rename", "os.link"} else arguments[:1]:
                 self._check_place(event, path)
