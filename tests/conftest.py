@@ -1,5 +1,6 @@
 """Set before torch and transformers are imported: one thread per test process, and no progress bars of theirs."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--every-warning"):
         config.getini("filterwarnings").insert(0, "error")  # before the list in pyproject.toml, so that the list holds
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: each of the many collections of garbage has much less to look at without it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let the interpreter's end clear away everything."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -99,7 +99,6 @@ def test_a_shared_teacher_holds_a_byte_per_weight_of_one_layer_at_most(
     monkeypatch.setattr(shared_teacher, "unpack", lambda *given: (note(), unpack(*given))[1])
     shared.target(batch, [0])
     handle.remove()
-    gc.unfreeze()
     assert len(held) == 2 * len(values) + 1
     assert max(held) <= max(layer.weight.numel() for layer in adapters.layers.values())
     assert sum(one.nbytes for one in masks.values()) * 8 == sum(2 * one.numel() for one in values.values())
