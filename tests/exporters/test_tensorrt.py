@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests import pico
 from tests.artifacts import DEPLOYABLE, dense, pruned
 from tests.exporters.material import TWO_FOUR, Small, small
 from vlmc import exporters
@@ -168,7 +167,7 @@ def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> None:
-    made = pruned(pico.save(family, tmp_path / "dense"), tmp_path / "artifact")
+    made = pruned(dense(family, tmp_path / "dense"), tmp_path / "artifact")
     report = Export(ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True)).run(made)
     opened = Artifact.open(made.root)
     opened.verify_files("tensorrt/")
