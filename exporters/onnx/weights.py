@@ -15,12 +15,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.packing import Packed, ValueType, unpack
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter lists the modules around a node
 MATMUL24 = "MatMul24"
 VALUES = ".values"
 """What the name of a packed weight's values ends in, after the name of the weight."""
+_TYPES: dict[str, ValueType] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}
+"""The types of packed values, by NumPy's names."""
 _THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
 
 
@@ -81,11 +84,17 @@ class Weights:
         return values
 
     def packed(self, node: onnx.NodeProto) -> Packed:
-        """Return the packed weight of a MatMul24."""
+        """Return the packed weight of a MatMul24.
+
+        Raises:
+            InputError: its values are of a type that is never packed.
+        """
         sizes = [int(attribute(node, name, 0)) for name in ("out_features", "in_features")]
         values, positions, *rest = (self._stored(name) for name in (*node.input[1:3], *node.input[4:5]))
         assert values is not None
-        kind: ValueType = {"float32": "fp32", "float16": "fp16", "int8": "int8"}.get(values.dtype.name, "bf16")  # type: ignore[assignment]
+        kind = _TYPES.get(values.dtype.name)
+        if kind is None:
+            raise InputError(f"{node.input[1]} is {values.dtype.name}, which no packed weight is: export the model again")
         bits = values.view(np.uint16) if kind == "bf16" else values
         return Packed(kind, sizes[0], sizes[1], bits, positions, rest[0] if rest else None, attribute(node, "span", 0))
 

@@ -131,3 +131,15 @@ def test_sparsity_of_packed_weights_is_read_from_the_file(tmp_path: Path) -> Non
     onnx.save(model, path)
     [rows] = [layer for layer in check_onnx(path) if layer.layer == "rows"]
     assert rows.sparsity == 1.0
+
+
+def test_packed_values_of_another_type_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    export(small(), path, Options(cpu_sparse="fp32"))
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("rows.weight.values"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    onnx.save(model, path)
+    with pytest.raises(InputError, match=r"rows\.weight\.values is float64, which no packed weight is"):
+        check_onnx(path)
