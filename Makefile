@@ -11,6 +11,8 @@ SECONDS ?= 600
 COUNT ?= 100
 SEED ?= 0
 
+unexport PYTHONDONTWRITEBYTECODE  # hundreds of tests start a process, and each would compile all modules again
+
 .PHONY: demo test test-slow check test-fuzz fuzz kills test-latest test-oldest lock sanitize check-arm clean
 
 demo: .venv/all

@@ -13,7 +13,7 @@ from vlmc.runtime.artifact.manifest import File, Manifest
 from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.artifact.version_1 import GRAPHS
 from vlmc.runtime.deployment import DEPLOYMENT
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, VlmcError
 
 _NEW, _OLD = "new", "old"  # in a scratch folder: what is being written, and what it replaces
 
@@ -73,7 +73,8 @@ def extend(artifact: Artifact, folder: str) -> Iterator[Path]:
     either, a failed one the artifact as it was.
 
     Raises:
-        InputError: another process is writing that folder, or it is not one inside the artifact.
+        InputError: another process is writing that folder, it is not one inside the artifact, or the artifact was replaced
+            or moved away meanwhile.
     """
     check_inside(artifact.root, f"{folder}/")
     with exclusive(artifact.root, folder):
@@ -86,6 +87,10 @@ def extend(artifact: Artifact, folder: str) -> Iterator[Path]:
             added = {f"{folder}/{path}": file for path, file in _list_files(new).items()}
             with changing(artifact) as current:
                 _exchange(current, folder, added, scratch.path)
+        except Exception as error:
+            if isinstance(error, VlmcError) or scratch.path.is_dir():
+                raise
+            raise InputError(f"{artifact.root} was replaced or moved away meanwhile: run the command again") from None
         finally:
             scratch.remove()
 

@@ -107,6 +107,17 @@ def in_a_thread(act: Callable[[], object]) -> None:
         pool.submit(act).result()
 
 
+def test_an_artifact_replaced_while_a_folder_is_filled_is_one_line(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    with pytest.raises(InputError, match="a was replaced or moved away meanwhile"), extend(artifact, "onnx") as folder:
+        with writing.write(artifact.root, force=True) as draft:
+            (draft.root / "other.txt").write_text("another model")
+            draft.seal(artifact.manifest)
+        (folder / "graph.onnx").write_text("half")
+    Artifact.open(artifact.root).verify_files()
+    assert sorted(path.name for path in artifact.root.iterdir()) == ["manifest.json", "other.txt"]
+
+
 def test_results_of_another_model_are_not_written(tmp_path: Path) -> None:
     artifact = make(tmp_path / "a")
     replaced(tmp_path / "a")

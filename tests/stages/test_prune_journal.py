@@ -242,7 +242,11 @@ def test_two_processes_make_the_masks_of_one(method: str, tmp_path: Path) -> Non
         )
         for rank in ("0", "1")
     ]
-    said = [rank.communicate(timeout=100) for rank in ranks]
+    try:
+        said = [rank.communicate(timeout=280) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
     assert [rank.returncode for rank in ranks] == [0, 0], said
     assert said[0][0].startswith("{")
     assert said[1] == ("", "")

@@ -46,9 +46,13 @@ def losses(artifact: Path) -> list[list[float]]:
 def two(arguments: list[str], folder: Path) -> None:
     where = port()
     processes = [start(rank, 2, where, arguments, folder) for rank in range(2)]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=280)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from vlmc.toolchain.repair.methods import METHODS, AdapterSpec, LoRA, SparseLoRA
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*Function'> should not be instantiated:DeprecationWarning"
 )  # by torch.compile
+PATIENCE = timedelta(seconds=120)  # gloo's own is half an hour
 TOKENS = torch.randn(8, 5, 32, generator=torch.Generator().manual_seed(1))
 
 
@@ -125,7 +127,7 @@ def test_two_processes_have_the_gradients_of_one(wrapper: str, dtype: torch.dtyp
 def _compare(rank: int, port: int, wrapper: str, dtype: torch.dtype) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         alone, shared = adapted(dtype=dtype), adapted(dtype=dtype)
         true = gradients(alone, alone.model(TOKENS.to(dtype)))
