@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 from processes import watch
-from report import Bar, Report, Row, arguments, command, finish, measured, prepare, report
+from report import Bar, Row, arguments, command, finish, measured, prepare, report
 
 from vlmc.runtime.images import LARGE, MOST_PIXELS
 
