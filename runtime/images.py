@@ -21,6 +21,8 @@ LARGE = 32_000_000
 """Pixels above which an image is reduced when it is read: more than any model looks at."""
 MOST_PIXELS = 128_000_000
 """Pixels that an image may have: 108-megapixel photographs are read, in less than 1 GB of memory."""
+MOST_COPIED = 40_000_000
+"""Pixels that it may have in a form whose decoder holds several copies of it at a time."""
 MOST_ASPECT = 200
 """How many times as long one side may be as the other; resized by its shorter edge, such an image is still small."""
 
@@ -28,6 +30,7 @@ ImageInput = str | Path | bytes | Image.Image
 """The path of an image file, the bytes of one, or an image in Pillow."""
 
 _STRIP = 4_000_000  # pixels that are converted at a time
+_COPIED = {"WEBP", "AVIF", "JPEG2000"}
 _BY_PROGRAMS = {"EPS", "WMF"}  # Pillow would start Ghostscript, or let Windows draw
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -125,8 +128,9 @@ def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if min(width, height) < 1:
         raise InputError(f"{name} is not an image that can be read: it is {width} x {height} pixels")
-    if width * height > MOST_PIXELS:
-        raise InputError(f"{name} is {width} x {height} pixels: the limit is {MOST_PIXELS:,} pixels; make it smaller")
+    most, form = (MOST_COPIED, f" for {image.format}") if image.format in _COPIED else (MOST_PIXELS, "")
+    if width * height > most:
+        raise InputError(f"{name} is {width} x {height} pixels: the limit is {most:,} pixels{form}; make it smaller")
     if max(width, height) > MOST_ASPECT * min(width, height):
         raise InputError(
             f"{name} is {width} x {height} pixels: one side may be {MOST_ASPECT} times as long as the other; crop it"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import transformers
 from packaging.version import Version
-from PIL import Image
+from PIL import Image, features
 from transformers import BlipImageProcessorPil, CLIPImageProcessorPil
 
 from vlmc.runtime import images
@@ -132,6 +132,18 @@ def test_too_large_and_too_long_images_are_refused_before_they_are_decoded(size:
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 6, 0, 0, 0))
     with pytest.raises(InputError, match=told):
         open_image(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("form", ["webp", "avif", "jpeg2000"])
+def test_fewer_pixels_where_the_decoder_holds_several_copies(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not features.check({"jpeg2000": "jpg_2000"}.get(form, form)):
+        pytest.skip(f"this Pillow cannot write {form}")
+    stream = io.BytesIO()
+    noise(40, 50).save(stream, form)
+    assert open_image(stream.getvalue()).size == (40, 50)
+    monkeypatch.setattr(images, "MOST_COPIED", 1999)
+    with pytest.raises(InputError, match=f"40 x 50 pixels: the limit is 1,999 pixels for {form.upper()}; make it smaller"):
+        open_image(stream.getvalue())
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
