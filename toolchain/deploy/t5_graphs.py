@@ -6,7 +6,7 @@ Shapes: B batch, S new tokens, T past and new tokens, C tokens of the question, 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlmc.exporters.graphs import Axis, GraphSpec
 from vlmc.runtime.processing import Batch
@@ -32,13 +32,15 @@ def _encoder(sources: Sources) -> GraphSpec:
         for batch in sources.batches[:2]
     )
     assert sources.deployment.graphs.encoder is not None
+    module = QuestionEncoder(language).eval()
     return GraphSpec(
         name=sources.deployment.graphs.encoder,
-        module=QuestionEncoder(language).eval(),
+        module=module,
         inputs=several,
         outputs=tuple(f"present.{name}" for name in cache_names(answer_cache(language.config), QUESTION)),
         axes={name: ROWS | {1: sources.sequence} for name in several},
         cases=[one],
+        keep_fp32=_overflowing(module),
     )
 
 
@@ -65,7 +67,13 @@ def _decoder(sources: Sources, encoder: GraphSpec) -> GraphSpec:
         }
         | {name: ROWS | {2: before if f".{OWN}." in name else question} for name in past},
         cases=inputs[1:],
+        keep_fp32=_overflowing(module),
     )
+
+
+def _overflowing(module: nn.Module) -> frozenset[str]:
+    """Return the layers that transformers keeps in float32, too (`_keep_in_fp32_modules` of T5)."""
+    return frozenset(name for name, _ in module.named_modules() if name.endswith(".wo"))
 
 
 @torch.no_grad()
