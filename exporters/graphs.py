@@ -25,7 +25,8 @@ class GraphSpec:
     `inputs` are example tensors in the order of the module's forward arguments, by the graph's input names, with dynamic
     dimensions of at least 2; `axes` gives these as input -> dimension -> Axis. `cases` are further inputs of other sizes:
     the graph's outputs must be the module's. `sparse` promises patterns for Linear layers, by their names inside `module`:
-    the exporter checks them on the graph's own weights.
+    the exporter checks them on the graph's own weights. `keep_fp32` are layers whose weights stay in float32 in a graph in
+    fp16, because their products overflow there.
     """
 
     name: str
@@ -35,3 +36,4 @@ class GraphSpec:
     axes: Mapping[str, Mapping[int, Axis]] = field(default_factory=dict)
     cases: Sequence[Mapping[str, Tensor]] = ()
     sparse: Mapping[str, SparsityPattern] = field(default_factory=dict)
+    keep_fp32: frozenset[str] = frozenset()

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.json_text import read_json
@@ -51,12 +51,13 @@ class OwnProcessor(_Strict):
     """The family's own processor, run by transformers without torch (`pip install 'vlmc[processors]'`).
 
     `name` is the processor's class in transformers; None: the one that the artifact names. `images_only` loads it without
-    its video processor, which needs torchvision.
+    its video processor, which needs torchvision. `nested`: it takes a list of images for each text, not one list for all.
     """
 
     kind: Literal["transformers"] = "transformers"
     name: str | None = None
     images_only: bool = False
+    nested: bool = False
 
 
 class Tiles(_Strict):
@@ -73,12 +74,27 @@ class Patches(_Strict):
     """The vision encoder reads the patches of images in their own size, one after the other: (patches, values).
 
     `merge` x `merge` patches become one token. `window` is the side of an attention window in merged patches; None: every
-    layer attends over the whole image.
+    layer attends over the whole image. `grid` is the side of the learned grid of positions, which is resampled for an image
+    of another size; None: there is no such grid.
     """
 
     kind: Literal["patches"] = "patches"
     merge: int = Field(gt=0, le=64)
     window: int | None = Field(default=None, gt=0, le=8192)
+    grid: int | None = Field(default=None, gt=0, le=8192)
+
+
+class AnyRes(_Strict):
+    """The vision encoder reads a whole image and its tiles, and its features are arranged as the image was (LLaVA-NeXT).
+
+    `canvases` are the sizes (height, width) of which the best one for an image is cut into tiles of side `tile`; a tile has
+    `side` x `side` features. Features of the canvas outside the image are dropped, and each row ends with a learned one.
+    """
+
+    kind: Literal["any-resolution"] = "any-resolution"
+    tile: Side
+    side: int = Field(gt=0, le=8192)
+    canvases: tuple[tuple[Side, Side], ...] = Field(min_length=1)
 
 
 class Prompt(_Strict):
@@ -115,26 +131,37 @@ class Deployment(_Strict):
     """`deployment.json`; see docs/format.md.
 
     `positions`: `sequential`, one number per token, or `m-rope`, three (time, height, width; arXiv 2409.12191).
-    `prefix_mask`: attention over the prompt is bidirectional. `deepstack`: how many of the decoder's first layers get image
-    features of their own. `cache`: `concatenated`, the decoder returns its past with the new tokens appended. `max_images`
-    is how many images one request may have, `max_positions` how many tokens in all; None: no limit.
+    `first_position` is the position of a request's first token. `start_id` is the token that an encoder-decoder's answers
+    start from. `prefix_mask` says what attention sees in both directions: the whole `prompt`, or the tokens of each of its
+    `images`; false: nothing. `deepstack`: how many of the decoder's first layers get image features of their own. `cache`:
+    `concatenated`, the decoder returns its past with the new tokens appended. `max_images` is how many images one request
+    may have, `max_positions` how many tokens in all; None: no limit.
     """
 
     version: Literal[1] = VERSION
     family: str
     graphs: Graphs = Graphs()
     processor: Annotated[FixedProcessor | OwnProcessor, Field(discriminator="kind")]
-    vision: Annotated[Tiles | Patches, Field(discriminator="kind")] = Tiles()
+    vision: Annotated[Tiles | Patches | AnyRes, Field(discriminator="kind")] = Tiles()
     prompt: Prompt
     image_token_id: Id
     max_images: int | None = Field(default=None, gt=0, lt=1 << 31)
     decoder: Literal["causal", "encoder-decoder"] = "causal"
+    start_id: Id | None = None
     positions: Literal["sequential", "m-rope"] = "sequential"
-    prefix_mask: bool = False
+    first_position: int = Field(default=0, ge=0, lt=1 << 31)
+    prefix_mask: Literal[False, "prompt", "images"] = False
     deepstack: int = Field(default=0, ge=0)
     cache: Literal["concatenated"] = "concatenated"
     stop_ids: tuple[Id, ...]
     max_positions: int | None = Field(default=None, gt=0, lt=1 << 31)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        several = self.decoder == "encoder-decoder"
+        if several != (self.graphs.encoder is not None) or several != (self.start_id is not None):
+            raise ValueError("an encoder-decoder has a graph for its encoder and a start_id, and no other model has")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> "Deployment":

@@ -19,6 +19,7 @@ CPU = ("CPUExecutionProvider",)
 PACKED_KEY = "vlmc.cpu_sparse"
 """The metadata entry of a graph whose 2:4 weights are packed; its value is their type."""
 NO_ONNXRUNTIME = "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]' where there is an NVIDIA GPU"
+_NO_KERNEL = "there is no kernel for the type of the graph's weights (bf16 has none on a CPU): export it as fp32 or fp16"
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
 
 
@@ -68,7 +69,8 @@ class OnnxSession(Session):
         try:
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no public base
-            raise InputError(f"{path} cannot be run: {one_line(error)}") from None
+            lacking = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in str(error) else ""
+            raise InputError(f"{path} cannot be run: {one_line(error)}{lacking}") from None
         _check_providers(providers, self._session.get_providers())
         if kernels is None and PACKED_KEY in self._session.get_modelmeta().custom_metadata_map:
             warnings.warn(f"{path} runs without its 2:4 kernels, several times slower: {REMEDY}", stacklevel=2)

@@ -17,7 +17,7 @@ from vlmc.toolchain.settings import ExportSettings, PruneSettings
 from vlmc.toolchain.stages.export import Export
 from vlmc.toolchain.stages.prune import Prune
 
-SLOW = {"smolvlm", "internvl", "idefics3", "qwen2_5_vl"}
+SLOW = set(pico.DEPLOYABLE) - {"llava", "blip-2"}
 DEPLOYABLE = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in pico.DEPLOYABLE]
 """The families that are exported, for tests that export them; two that export in a few seconds, the others in slow tests."""
 
@@ -25,6 +25,11 @@ DEPTHS = {
     "llava": {},
     "blip-2": {"vision_config": 1, "qformer_config": 1, "text_config": 1},
     "qwen2_5_vl": {"vision_config": 2, "text_config": 1},  # one block with windows, one without
+    "qwen3_vl": {"vision_config": 2, "text_config": 2},  # two give features to the language model's first two
+    "gemma3": {"vision_config": 1},  # blocks with a window, and without
+    "blip-2-t5": {"vision_config": 1, "qformer_config": 1},
+    "instructblip": {"vision_config": 1, "qformer_config": 1, "text_config": 1},
+    "instructblip-t5": {"vision_config": 1, "qformer_config": 1},
 }
 """Blocks of those models that are exported: tracing takes a second for each, and a second one tells nothing new.
 

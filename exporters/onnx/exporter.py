@@ -7,15 +7,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar
 
+import onnx
+
 from vlmc.exporters.backend import Backend
 from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
 from vlmc.exporters.onnx.packed import check_packed, pack_weights
-from vlmc.exporters.onnx.parity import largest_error
+from vlmc.exporters.onnx.parity import NOT_RUN, largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.tracing import OPSET, trace
-from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
+from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.kernels.native import require_library
 from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.reports import LayerReport
@@ -28,6 +30,7 @@ PLAIN = Options()
 class GraphReport:
     """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value.
 
+    It is None for a type that nothing here can run: then outputs were not compared, and `note` says so.
     `packed` counts the layers whose weights are packed for the CPU, in the type `cpu_sparse`.
     """
 
@@ -38,8 +41,9 @@ class GraphReport:
     bytes: int
     seconds: float
     cases: int
-    max_error: float
+    max_error: float | None
     tolerance: float
+    note: str | None
     layers: list[LayerReport]
 
 
@@ -91,11 +95,25 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     for layer in layers:
         if layer.violation is not None:
             raise CheckFailed(f"{path.name}: {layer.layer} is not {layer.pattern}: {layer.violation}")
+    check_graph(path)
     error = largest_error(spec, path, options)
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
     seconds = round(perf_counter() - start, 2)
     types, cases = (options.precision, options.cpu_sparse, len(packed)), 1 + len(spec.cases)
-    return GraphReport(spec.name, *types, size, seconds, cases, error, options.tolerance, layers)
+    note = NOT_RUN if error is None else None
+    return GraphReport(spec.name, *types, size, seconds, cases, error, options.tolerance, note, layers)
+
+
+def check_graph(path: Path) -> None:
+    """Hold the file against the ONNX standard, types and shapes included.
+
+    Raises:
+        CheckFailed: `onnx.checker` finds something.
+    """
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise CheckFailed(f"{path.name} is not valid ONNX: {one_line(error)}") from None
 
 
 def _pack(spec: GraphSpec, path: Path, kind: ValueType, activations: Activations) -> list[str]:

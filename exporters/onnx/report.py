@@ -15,9 +15,10 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
             if graph["packed"]
             else graph["precision"],
             f"{graph['bytes'] / 1e6:.2f} MB",
-            f"{graph['max_error']:.1e} of {graph['tolerance']:.0e}",
+            "not compared" if graph["max_error"] is None else f"{graph['max_error']:.1e} of {graph['tolerance']:.0e}",
             f"{sum(layer['violation'] is None for layer in graph['layers'])} of {len(graph['layers'])}",
         )
         for graph in report["graphs"]
     ]
-    return [Table(("graph", "type", "size", "error against torch", "layers that hold"), rows)]
+    notes = list(dict.fromkeys(graph["note"] for graph in report["graphs"] if graph["note"]))
+    return [Table(("graph", "type", "size", "error against torch", "layers that hold"), rows, notes)]

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from vlmc.exporters.onnx.guessing import guess
 from vlmc.exporters.onnx.weights import Weight, Weights, scopes
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.json_text import parse_json
@@ -44,15 +45,23 @@ def check_onnx(path: Path, target: SparsityPattern | None = None) -> list[LayerR
     """Compare the weights of an ONNX file with what its metadata promises, or all of them with `target`.
 
     With `target`, every weight of a MatMul, Gemm or Conv is checked, whatever wrote the file; a layer has its module's
-    name if torch wrote one, otherwise its weight's.
+    name if torch wrote one, otherwise its weight's. Without `target` and metadata, each weight's pattern is guessed.
 
     Raises:
-        InputError: the file cannot be read, or it has no metadata and no target is given.
+        InputError: the file cannot be read, it has no weights, or all that it has are dense and no target is given.
     """
     model = read(path)
     weights = Weights(model)
-    found = _promised(path, model, weights) if target is None else _everything(weights, target)
-    return [_report(path, weights, layer, weight, pattern) for layer, weight, pattern in found]
+    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
+    if target is None and text is not None:
+        promised = _promised(path, text, weights)
+        return [examine(layer, path.stem, pattern, _zeros(weights, weight)) for layer, weight, pattern in promised]
+    every = list(_everything(weights))
+    if not every:
+        raise InputError(f"{path} has no weights: nothing in it multiplies with a stored tensor")
+    if target is None:
+        return guess(path, [(layer, _zeros(weights, weight)) for layer, weight in every])
+    return [examine(layer, path.stem, target, _zeros(weights, weight)) for layer, weight in every]
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -72,15 +81,17 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _promised(path: Path, model: onnx.ModelProto, weights: Weights) -> Iterator[tuple[str, Weight, SparsityPattern]]:
-    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
-    if text is None:
-        raise InputError(f"{path} does not state its sparsity: give the pattern to check with --target, such as 2:4")
+def _promised(path: Path, text: str, weights: Weights) -> Iterator[tuple[str, Weight, SparsityPattern]]:
     for layer, entry in _entries(path, text).items():
         if entry["initializer"] not in weights.initializers:
             raise InputError(f"{path} has no weight {entry['initializer']}, which its metadata gives for {layer}")
-        weight = Weight(entry["initializer"], int(entry["axis"]))
-        yield layer, weight, SparsityPattern.parse(entry["pattern"])
+        used = {weight.axis: weight for _, weight in weights if weight.initializer == entry["initializer"]}
+        if entry["axis"] not in used:
+            axes = " or ".join(str(axis) for axis in used) or "none"
+            raise InputError(
+                f"{path}: the weight of {layer} is summed over axis {axes}, not {entry['axis']} as its metadata says"
+            )
+        yield layer, used[entry["axis"]], SparsityPattern.parse(entry["pattern"])
 
 
 def _entries(path: Path, text: str) -> dict[str, dict[str, Any]]:
@@ -93,19 +104,21 @@ def _entries(path: Path, text: str) -> dict[str, dict[str, Any]]:
     raise InputError(f"{path} has unreadable sparsity metadata: export the model again")
 
 
-def _everything(weights: Weights, target: SparsityPattern) -> Iterator[tuple[str, Weight, SparsityPattern]]:
+def _everything(weights: Weights) -> Iterator[tuple[str, Weight]]:
+    """Yield each weight once for each axis that a product sums over: two nodes may share one, and turn it."""
     seen = set()
     for node, weight in weights:
-        if weight.initializer not in seen:
-            seen.add(weight.initializer)
+        if (weight.initializer, weight.axis) not in seen:
+            seen.add((weight.initializer, weight.axis))
             modules = scopes(node)[:-1]  # the last one is the operation's own name
-            yield (modules[-1] if modules else weight.initializer), weight, target
+            yield (modules[-1] if modules and modules[-1] else weight.initializer), weight
 
 
-def _report(path: Path, weights: Weights, layer: str, weight: Weight, pattern: SparsityPattern) -> LayerReport:
+def _zeros(weights: Weights, weight: Weight) -> NDArray[np.bool_]:
+    """Return where a weight is zero, (O, I)."""
     values = weights.array(weight.initializer)
     zero = values == (0 if weight.zero_point is None else _zero_points(weights, weight, values.ndim))
-    return examine(layer, path.stem, pattern, _rows(zero, weight.axis))
+    return _rows(zero, weight.axis)
 
 
 def _rows(zero: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from inspect import Parameter, signature
 from pathlib import Path
@@ -14,16 +14,18 @@ from torch import Tensor, nn
 
 from vlmc.exporters.base import Precision
 from vlmc.exporters.graphs import GraphSpec
+from vlmc.exporters.onnx.naming import name_initializers
 from vlmc.exporters.onnx.weights import SCOPES
 
 OPSET = 18
+TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 EXTERNAL_ABOVE = 1_500_000_000
 """Bytes above which the weights go into a file of their own: protobuf ends at 2 GiB."""
 
 
 def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
     """Trace the module on its example inputs and write the graph; weights of large ones go to `<path>.data`."""
-    module = cast_module(spec.module, precision)
+    module = cast_module(spec.module, precision, spec.keep_fp32)
     inputs = tuple(cast_tensor(tensor, precision) for tensor in spec.inputs.values())
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
@@ -38,27 +40,30 @@ def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
         )
         assert program is not None
         _forget_origin(program)
+        name_initializers(program.model.graph)
         program.save(path, external_data=_bytes(module) > EXTERNAL_ABOVE)
 
 
-def cast_module(module: nn.Module, precision: Precision) -> nn.Module:
-    """Return the module itself in fp32, or a copy in fp16, the same as loading it in that type.
+def cast_module(module: nn.Module, precision: Precision, keep_fp32: Collection[str] = ()) -> nn.Module:
+    """Return the module itself in fp32, or a copy in another type, the same as loading it in that type.
 
-    Buffers that are computed, not stored, keep their type: rotary frequencies would be lost in fp16.
+    Buffers that are computed, not stored, keep their type: rotary frequencies would be lost in fp16. So do the layers
+    `keep_fp32`, in fp16.
     """
     if precision == "fp32":
         return module
     found = copy.deepcopy(module)
     stored = found.state_dict(keep_vars=True)
-    for tensor in stored.values():
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.half()
+    kept = keep_fp32 if precision == "fp16" else ()
+    for name, tensor in stored.items():
+        if tensor.is_floating_point() and name.rpartition(".")[0] not in kept:
+            tensor.data = tensor.data.to(TYPES[precision])
     return found
 
 
 def cast_tensor(tensor: Tensor, precision: Precision) -> Tensor:
     """Return a floating-point tensor in the precision's type, any other unchanged."""
-    return tensor.half() if precision == "fp16" and tensor.is_floating_point() else tensor
+    return tensor.to(TYPES[precision]) if tensor.is_floating_point() else tensor
 
 
 def _dynamic_shapes(spec: GraphSpec) -> tuple[Any, ...]:

@@ -1,12 +1,13 @@
 """Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and over which axis.
 
-Shapes: O out features, I in features. MatMul's right operand is [..., I, O]; Gemm's is [I, O], or [O, I] with transB;
-Conv's weight is [O, I, *kernel]. MatMul24's packed weight counts as [O, I].
+Shapes: O out features, I in features. MatMul's right operand is [..., I, O], its left one [..., O, I]; Gemm's are the same,
+turned with transB or transA; Conv's weight is [O, I, *kernel], ConvTranspose's [I, O, *kernel]. MatMul24's packed weight
+counts as [O, I]. Branches and loops are searched too: exporters put whole decoders into an If.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from vlmc.exporters.onnx.evaluating import evaluate
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.packing import Packed, ValueType, unpack
 
@@ -49,25 +51,30 @@ class Weights:
     @cached_property
     def initializers(self) -> Mapping[str, onnx.TensorProto]:
         """Every stored tensor by its name, constants included."""
-        stored = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        constants = (node for node in self.model.graph.node if node.op_type == "Constant")
+        stored = {tensor.name: tensor for graph in graphs(self.model.graph) for tensor in graph.initializer}
+        constants = (node for node in self.nodes if node.op_type == "Constant")
         return stored | {
             node.output[0]: attribute.t for node in constants for attribute in node.attribute if attribute.name == "value"
         }
 
     @cached_property
+    def nodes(self) -> Sequence[onnx.NodeProto]:
+        """All nodes, those of branches and loops too."""
+        return [node for graph in graphs(self.model.graph) for node in graph.node]
+
+    @cached_property
     def _producers(self) -> Mapping[str, onnx.NodeProto]:
-        return {output: node for node in self.model.graph.node for output in node.output}
+        return {output: node for node in self.nodes for output in node.output}
 
     def __iter__(self) -> Iterator[tuple[onnx.NodeProto, Weight]]:
-        """Yield every node that multiplies with a stored tensor, and that tensor."""
-        for node in self.model.graph.node:
+        """Yield every node that multiplies with a stored tensor, and that tensor, or one computed of such tensors alone."""
+        for node in self.nodes:
             if node.op_type == MATMUL24:
                 yield node, Weight(node.input[1], 1)
-            if node.op_type in {"MatMul", "Gemm", "Conv"}:
-                weight = self._trace(node.input[1], _reduction_axis(node))
+            for place, axis, zero_point in _operands(node):
+                weight = self._trace(node.input[place], axis) or self._computed(node.input[place], axis)
                 if weight is not None:
-                    yield node, weight
+                    yield node, weight if zero_point is None else replace(weight, zero_point=zero_point)
 
     def of_layer(self, layer: str) -> Weight | None:
         """Return the weight of a module; None: it is not in the graph."""
@@ -80,6 +87,8 @@ class Weights:
         """Return a stored tensor's values, unpacked where it is packed."""
         if name in self._packed:
             return unpack(self.packed(self._packed[name]))
+        if name not in self.initializers:
+            return self._evaluated[name]
         values: NDArray[np.generic] = numpy_helper.to_array(self.initializers[name])
         return values
 
@@ -103,7 +112,7 @@ class Weights:
 
     @cached_property
     def _packed(self) -> Mapping[str, onnx.NodeProto]:
-        return {node.input[1]: node for node in self.model.graph.node if node.op_type == MATMUL24}
+        return {node.input[1]: node for node in self.nodes if node.op_type == MATMUL24}
 
     def _trace(self, name: str, axis: int) -> Weight | None:
         """Follow the operand back to the initializer, through nodes that only move or convert it."""
@@ -113,13 +122,31 @@ class Weights:
             if producer is None or producer.op_type not in _THROUGH:
                 return None
             if producer.op_type == "Transpose":
-                axis = list(attribute(producer, "perm", [1, 0]))[axis]
+                axis, channel_axis = _turned(producer, axis), _turned(producer, channel_axis)
             if producer.op_type == "DequantizeLinear":
+                if attribute(producer, "block_size", 0):
+                    return None  # a zero point for each block: the values themselves are computed
                 zero_point = producer.input[2] if len(producer.input) > 2 else None
                 channel_axis = int(attribute(producer, "axis", 1))
             name = producer.input[0]
         dims = len(self.initializers[name].dims)
-        return Weight(name, axis % dims, zero_point, channel_axis) if dims >= 2 else None
+        return Weight(name, axis % dims, zero_point, channel_axis % dims) if dims >= 2 else None
+
+    def _computed(self, name: str, axis: int) -> Weight | None:
+        """Return an operand that is computed of stored tensors alone; None: it depends on the graph's inputs."""
+        if name in self.initializers or name not in self._producers:
+            return None
+        if name not in self._evaluated:
+            values = evaluate(self.model, name, self.initializers, self._producers)
+            if values is None:
+                return None
+            self._evaluated[name] = values
+        dims = self._evaluated[name].ndim
+        return Weight(name, axis % dims) if dims >= 2 else None
+
+    @cached_property
+    def _evaluated(self) -> dict[str, NDArray[np.generic]]:
+        return {}
 
 
 def scopes(node: onnx.NodeProto) -> list[str]:
@@ -130,8 +157,35 @@ def scopes(node: onnx.NodeProto) -> list[str]:
     return []
 
 
-def _reduction_axis(node: onnx.NodeProto) -> int:
-    return 1 if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)) else -2
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph, and those of its branches and loops."""
+    yield graph
+    for node in graph.node:
+        for held in node.attribute:
+            for inside in (*([held.g] if held.HasField("g") else []), *held.graphs):
+                yield from graphs(inside)
+
+
+_PLACES = {"Conv": (1, 1, None), "ConvTranspose": (1, 0, None), "QLinearConv": (3, 1, 5), "QLinearMatMul": (3, -2, 5)}
+"""For an operation: the place of its weight, the axis that it sums over, the place of the weight's zero point."""
+
+
+def _operands(node: onnx.NodeProto) -> Iterator[tuple[int, int, str | None]]:
+    """Yield the place of each operand that may be a weight, the axis that the product sums over, its zero point."""
+    if node.op_type in {"MatMul", "Gemm", "FusedMatMul", "MatMulInteger"}:
+        turned = [attribute(node, name, 0) for name in ("transA", "transB")]
+        zero_points = [*node.input[2:4], "", ""] if node.op_type == "MatMulInteger" else ["", ""]
+        yield 1, -1 if turned[1] else -2, zero_points[1] or None
+        yield 0, -2 if turned[0] else -1, zero_points[0] or None
+    elif node.op_type in _PLACES:
+        place, axis, point = _PLACES[node.op_type]
+        yield place, axis, node.input[point] if point is not None and len(node.input) > point else None
+
+
+def _turned(transpose: onnx.NodeProto, axis: int) -> int:
+    """Return which axis of a Transpose's input an axis of its output is; without `perm` all are reversed."""
+    perm = attribute(transpose, "perm", None)
+    return -1 - axis if perm is None else list(perm)[axis]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from vlmc.runtime.controls import without
-from vlmc.runtime.deployment import Deployment, OwnProcessor, Patches
+from vlmc.runtime.deployment import AnyRes, Deployment, OwnProcessor, Patches, Tiles
 from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError, one_line
+from vlmc.runtime.processing.any_resolution import tile_inputs
 from vlmc.runtime.processing.base import Array, Batch, Processing, Request
-from vlmc.runtime.processing.positions import m_rope, patch_places, sequential
+from vlmc.runtime.processing.blocks import blocks
+from vlmc.runtime.processing.patches import patch_inputs
+from vlmc.runtime.processing.positions import m_rope, sequential
 
-_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"}
+_QUESTION = "qformer_"  # how names of arrays begin that have a row for each request, and which a vision encoder reads
 
 _CODE = (
     "the processor in {folder} brings Python code of its own (auto_map in one of its configurations), which vlmc does not "
@@ -32,6 +36,8 @@ class Own(Processing):
     """
 
     def __init__(self, folder: Path, deployment: Deployment, processor: OwnProcessor) -> None:
+        layout = deployment.vision
+        self._nested = processor.nested or (isinstance(layout, Tiles) and layout.padded)
         self._deployment, self._lock = deployment, Lock()  # its tokenizer changes state while it pads
         try:
             self._processor = load_processor(folder, processor)
@@ -50,8 +56,8 @@ class Own(Processing):
     def __call__(self, requests: Sequence[Request]) -> Batch:
         made = self._process(requests)
         ids_BS, mask_BS = made["input_ids"], made["attention_mask"]
-        extras = {name: array for name, array in made.items() if name in _TEXT - {"input_ids", "attention_mask"}}
-        return Batch(ids_BS, mask_BS, self._positions(made), self._vision(made), extras)
+        shown = [bool(request.images) for request in requests]
+        return Batch(ids_BS, mask_BS, self._positions(made), self._vision(made, shown), blocks(ids_BS, self._deployment))
 
     def _process(self, requests: Sequence[Request]) -> dict[str, Array]:
         prompt = self._deployment.prompt
@@ -59,7 +65,7 @@ class Own(Processing):
         texts = [without(prompt.slot, request.text) if front else request.text for request in requests]
         nested = [list(request.images) for request in requests]
         flat = [image for images in nested for image in images]
-        images = nested if self._padded else flat
+        images = nested if self._nested else flat
         try:
             with self._lock:
                 made = self._processor(
@@ -74,27 +80,25 @@ class Own(Processing):
     def _positions(self, made: Mapping[str, Array]) -> Array:
         mask_BS, layout = made["attention_mask"], self._deployment.vision
         if self._deployment.positions == "sequential":
-            return sequential(mask_BS)
+            return sequential(mask_BS, self._deployment.first_position)
         grids_G3 = made.get("image_grid_thw", np.zeros((0, 3), np.int64))
         merge = layout.merge if isinstance(layout, Patches) else 1
         return m_rope(made["input_ids"] == self._deployment.image_token_id, mask_BS, grids_G3, merge)
 
-    def _vision(self, made: Mapping[str, Array]) -> dict[str, Array]:
+    def _vision(self, made: Mapping[str, Array], shown: Sequence[bool]) -> dict[str, Array]:
+        """Return the vision encoder's inputs; `shown` says which requests have an image."""
         layout = self._deployment.vision
         arrays = {name: array for name, array in made.items() if name not in _TEXT}
         if "pixel_values" not in arrays:
             return {}
         if isinstance(layout, Patches):
-            return arrays | patch_places(made["image_grid_thw"], layout.merge, layout.window)
-        if self._padded:
+            return arrays | patch_inputs(made["image_grid_thw"], layout)
+        if isinstance(layout, AnyRes):
+            return tile_inputs(arrays, layout)
+        if layout.padded:
             real = arrays["pixel_attention_mask"].any((-2, -1))
             return {name: array[real] for name, array in arrays.items()}
-        return arrays
-
-    @property
-    def _padded(self) -> bool:
-        layout = self._deployment.vision
-        return not isinstance(layout, Patches) and layout.padded
+        return {name: array[np.array(shown)] if name.startswith(_QUESTION) else array for name, array in arrays.items()}
 
 
 def load_processor(folder: Path, processor: OwnProcessor, *, trust: bool = False) -> Any:

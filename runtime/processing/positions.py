@@ -1,6 +1,6 @@
-"""Positions of tokens and patches.
+"""Positions of tokens.
 
-Shapes: B requests, S tokens, G images, N patches of all images; a grid is (time, height, width) in patches.
+Shapes: B requests, S tokens, G images; a grid is (time, height, width) in patches.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from vlmc.runtime.processing.base import Array
 _MIXED = "the processor and the graphs belong to different models"
 
 
-def sequential(mask_BS: Array) -> Array:
-    """Return positions (B, S) that count the tokens one by one, without those that are masked out."""
-    positions_BS: Array = (mask_BS.cumsum(1) - 1).clip(min=0)
+def sequential(mask_BS: Array, first: int = 0) -> Array:
+    """Return positions (B, S) that count the tokens one by one from `first`, without those that are masked out."""
+    positions_BS: Array = (mask_BS.cumsum(1) - 1).clip(min=0) + first
     return positions_BS
 
 
@@ -49,31 +49,6 @@ def m_rope(image_BS: Array, mask_BS: Array, grids_G3: Array, merge: int) -> Arra
     return positions
 
 
-def patch_places(grids_G3: Array, merge: int, window: int | None) -> dict[str, Array]:
-    """Return for each patch its row and column (N, 2), its image's number (N) and its attention window's (N).
-
-    Patches come image by image, frame by frame, and those of one token together. A window is `window` x `window` tokens;
-    None: it is the whole image.
-    """
-    places: list[Array] = []
-    images: list[Array] = []
-    windows: list[Array] = []
-    for grid in grids_G3:
-        time, height, width = (int(side) for side in grid)
-        rows, columns = (_by_token(axis, merge) for axis in np.indices((height, width)))
-        across = 1 if window is None else -(-width // (merge * window))
-        cells = np.zeros_like(rows) if window is None else rows // (merge * window) * across + columns // (merge * window)
-        for _ in range(time):
-            places.append(np.stack([rows, columns], -1))
-            images.append(np.full(rows.shape, len(images), np.int64))
-            windows.append(cells + (1 + windows[-1].max() if windows else 0))
-    return {
-        "patch_places": np.concatenate(places).astype(np.int64),
-        "patch_images": np.concatenate(images),
-        "patch_windows": np.concatenate(windows).astype(np.int64),
-    }
-
-
 def _runs(flags_S: Array) -> Iterator[tuple[bool, int]]:
     """Yield the runs of equal flags, and how long they are."""
     edges = [0, *(np.flatnonzero(np.diff(flags_S)) + 1).tolist(), len(flags_S)]
@@ -85,9 +60,3 @@ def _sides(grid: Array | None, merge: int) -> tuple[int, int, int]:
     if grid is None:
         raise InputError(f"there are image tokens without an image: {_MIXED}")
     return int(grid[0]), int(grid[1]) // merge, int(grid[2]) // merge
-
-
-def _by_token(values: Array, merge: int) -> Array:
-    """Order the patches (height, width) so that the `merge` x `merge` ones of a token follow each other: (N,)."""
-    height, width = values.shape
-    return values.reshape(height // merge, merge, width // merge, merge).transpose(0, 2, 1, 3).reshape(-1)

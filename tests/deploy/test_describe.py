@@ -17,6 +17,8 @@ from vlmc.runtime.processing import Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.deploy.describe import _repeated, describe, image_pipeline
+from vlmc.toolchain.families.base import Family
+from vlmc.toolchain.families.gemma3 import Gemma3
 from vlmc.toolchain.models.saved import SavedModel
 
 
@@ -94,9 +96,10 @@ def test_what_an_image_takes_in_the_prompt(one: str, two: str, piece: str | None
     assert _repeated(one, "<i>", two) == piece
 
 
-def test_family_without_a_wiring_is_refused(tmp_path: Path) -> None:
+def test_family_without_a_wiring_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gemma3, "wiring", Family.wiring)
     saved = SavedModel.find(str(pico.save("gemma3", tmp_path)))
     with pytest.raises(
-        InputError, match=r"vlmc cannot export a gemma3 model yet: it exports llava, blip-2, .*; transformers loads"
+        InputError, match=r"vlmc cannot export a gemma3 model yet: it exports llava, llava_next, .*; transformers loads"
     ):
         deploy(saved, saved.load(), {})

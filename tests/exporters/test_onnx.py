@@ -24,6 +24,27 @@ from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.models.saved import SavedModel
 
+SEEN = {
+    "llava_next": ["feature_places"],
+    "instructblip": ["qformer_input_ids", "qformer_attention_mask"],
+    "instructblip-t5": ["qformer_input_ids", "qformer_attention_mask"],
+    "qwen2_5_vl": ["patch_places", "patch_images", "patch_windows"],
+    "qwen3_vl": ["patch_places", "patch_images", "patch_neighbours", "patch_shares"],
+}
+"""What vision encoders read beside pixels."""
+
+BESIDE = {
+    "paligemma": ["block_sequence_ids"],
+    "gemma3": ["block_sequence_ids"],
+    "qwen3_vl": ["deepstack_embeds"],
+    "blip-2-t5": ["encoder_attention_mask"],
+    "instructblip-t5": ["encoder_attention_mask"],
+}
+"""What decoders read beside the usual."""
+
+CACHES = {"blip-2-t5": ("decoder.", "encoder."), "instructblip-t5": ("decoder.", "encoder.")}
+DEPTHS = {"llava": 2, "gemma3": 3, "qwen3_vl": 2, "blip-2-t5": 3, "instructblip-t5": 3}
+
 
 @pytest.fixture(params=DEPLOYABLE)
 def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
@@ -31,19 +52,20 @@ def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_graphs_have_the_names_that_others_know(artifact: Artifact) -> None:
+    family = artifact.manifest.family
     decoder = onnx.load(artifact.root / "onnx/decoder_model_merged.onnx").graph
     inputs = [node.name for node in decoder.input]
-    assert inputs[:3] == ["inputs_embeds", "attention_mask", "position_ids"]
-    blocks = range(len({name.rpartition(".")[0] for name in inputs[3:]}))
-    assert len(blocks) == (2 if artifact.manifest.family == "llava" else 1)
-    assert inputs[3:] == [f"past_key_values.{block}.{kind}" for block in blocks for kind in ("key", "value")]
-    assert [node.name for node in decoder.output] == [
-        "logits",
-        *(name.replace("past_key_values", "present") for name in inputs[3:]),
-    ]
+    usual, past = inputs[: -2 * len(CACHES.get(family, ("",))) * DEPTHS.get(family, 1)], []
+    for block in range(DEPTHS.get(family, 1)):
+        past += [f"past_key_values.{block}.{c}{kind}" for c in CACHES.get(family, ("",)) for kind in ("key", "value")]
+    assert usual == ["inputs_embeds", "attention_mask", "position_ids", *BESIDE.get(family, [])]
+    assert inputs[len(usual) :] == past
+    grown = [name.replace("past_key_values", "present") for name in past if ".encoder." not in name]
+    assert [node.name for node in decoder.output] == ["logits", *grown]
     vision = onnx.load(artifact.root / "onnx/vision_encoder.onnx").graph
-    patches = ["patch_places", "patch_images", "patch_windows"] if artifact.manifest.family == "qwen2_5_vl" else []
-    assert [node.name for node in (*vision.input, *vision.output)] == ["pixel_values", *patches, "image_features"]
+    assert [node.name for node in vision.input] == ["pixel_values", *SEEN.get(family, [])]
+    deep = ["deepstack_features"] if family == "qwen3_vl" else []
+    assert [node.name for node in vision.output] == ["image_features", *deep]
     embed = onnx.load(artifact.root / "onnx/embed_tokens.onnx").graph
     assert [node.name for node in (*embed.input, *embed.output)] == ["input_ids", "inputs_embeds"]
 
@@ -59,14 +81,15 @@ def test_every_pruned_layer_that_runs_is_proven_sparse(artifact: Artifact) -> No
 
 def test_only_what_llava_never_runs_is_left_out(artifact: Artifact) -> None:
     left_out = json.loads((artifact.root / "onnx/export.json").read_text())["layers_in_no_graph"]
-    last_block = ".encoder.layers.2." if artifact.manifest.family == "llava" else "none"
+    last = {"llava": ".encoder.layers.2.", "llava_next": "vision_tower.encoder.layers.0."}
+    last_block = last.get(artifact.manifest.family, "none")
     assert left_out == sorted(name for name in artifact.manifest.layers if last_block in name)
 
 
 def test_report_states_parity_and_agreement(artifact: Artifact) -> None:
     report = json.loads((artifact.root / "onnx/export.json").read_text())
     assert all(0 <= graph["max_error"] <= graph["tolerance"] == 1e-4 for graph in report["graphs"])
-    questions = 4 if artifact.manifest.family == "blip-2" else 5  # it looks at one image
+    questions = 4 if "blip" in artifact.manifest.family else 5  # they look at one image
     assert (report["agreement"]["questions"], report["agreement"]["answers_that_differ_at_a_tie"]) == (questions, 0)
     assert report["agreement"]["tokens"] > 31 * questions  # 32 each, but where LLaVA's 48 positions end before
     assert report["precision"] == "fp32"

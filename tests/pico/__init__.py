@@ -47,7 +47,7 @@ FAMILIES: dict[str, Pico] = {
 }
 """Pico models by the family's name."""
 
-DEPLOYABLE = ("llava", "blip-2", "internvl", "idefics3", "smolvlm", "qwen2_5_vl")
+DEPLOYABLE = tuple(FAMILIES)
 """The families that are exported and run; the tests of that take all of them."""
 
 USUAL = ("llava", "blip-2")

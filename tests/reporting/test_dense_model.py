@@ -9,6 +9,8 @@ from tests import pico
 from tests.artifacts import pruned
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.families import exported_names
+from vlmc.toolchain.families.base import Family
+from vlmc.toolchain.families.qwen3_vl import Qwen3VL
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.reporting.dense_model import describe
 
@@ -28,7 +30,10 @@ def test_it_counts_what_pruning_takes(family: str, tmp_path: Path) -> None:
     assert (found["exported"], found["odd"]) == (family in pico.DEPLOYABLE, 0)
 
 
-def test_the_command_says_what_to_do_next(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command_says_what_to_do_next(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Qwen3VL, "wiring", Family.wiring)  # as a model that vlmc found out about by itself
     assert run(["inspect", "demo", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["family"] == "llava"
     folder = pico.save("qwen3_vl", tmp_path / "dense")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmc.runtime.deployment import Deployment, FixedProcessor, ImagePipeline, OwnProcessor, Patches, Prompt
-from vlmc.runtime.engine import Engine
+from vlmc.runtime.deployment import AnyRes, Deployment, FixedProcessor, ImagePipeline, OwnProcessor, Patches, Prompt
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.prompts import fill_prompt
 
@@ -23,7 +22,12 @@ OWN = FIXED.model_copy(
 )
 
 
-@pytest.mark.parametrize("deployment", [FIXED, OWN])
+NEXT = FIXED.model_copy(
+    update={"processor": OwnProcessor(), "vision": AnyRes(tile=336, side=24, canvases=((336, 672), (672, 336)))}
+)
+
+
+@pytest.mark.parametrize("deployment", [FIXED, OWN, NEXT])
 def test_it_is_read_as_it_was_written(deployment: Deployment, tmp_path: Path) -> None:
     (tmp_path / "deployment.json").write_text(deployment.to_json())
     assert Deployment.read(tmp_path / "deployment.json") == deployment
@@ -55,16 +59,27 @@ def test_a_damaged_file_is_told(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "what"),
+    "change",
     [
-        ({"decoder": "encoder-decoder"}, "an encoder-decoder"),
-        ({"prefix_mask": True}, "a mask"),
-        ({"deepstack": 3}, "deepstack"),
+        {"decoder": "encoder-decoder"},
+        {"decoder": "encoder-decoder", "start_id": 0},
+        {"start_id": 0},
+        {"graphs": {"encoder": "encoder_model"}},
     ],
 )
-def test_what_only_a_later_version_runs_is_refused(change: dict[str, object], what: str) -> None:
-    with pytest.raises(InputError, match=f"this llava model needs {what}.*, which this vlmc cannot run: upgrade vlmc"):
-        Engine(FIXED.model_copy(update=change), {})
+def test_only_an_encoder_decoder_has_an_encoder_and_a_start(change: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "deployment.json"
+    path.write_text(json.dumps(json.loads(FIXED.to_json()) | change))
+    with pytest.raises(InputError, match="an encoder-decoder has a graph for its encoder and a start_id, and no other"):
+        Deployment.read(path)
+
+
+def test_files_from_before_prefix_masks_are_read(tmp_path: Path) -> None:
+    content = json.loads(FIXED.to_json())
+    new = ("start_id", "first_position")
+    (tmp_path / "deployment.json").write_text(json.dumps({name: one for name, one in content.items() if name not in new}))
+    assert content["prefix_mask"] is False
+    assert Deployment.read(tmp_path / "deployment.json") == FIXED
 
 
 def test_prompts_have_a_slot_for_each_image() -> None:

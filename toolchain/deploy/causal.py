@@ -4,11 +4,14 @@ Shapes: B batch, S new tokens, P past tokens, T = P + S, D hidden size, V vocabu
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from vlmc.toolchain.deploy.masks import attention_masks
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,12 @@ class Cache:
 
 
 class Decoder(nn.Module):
-    """A language model with its cache as plain tensors. Positions are (B, S), or (3, B, S) for M-RoPE."""
+    """A language model with its cache as plain tensors. Positions are (B, S), or (3, B, S) for M-RoPE.
+
+    `extra` names the inputs between the positions and the cache.
+    """
+
+    extra: tuple[str, ...] = ()
 
     def __init__(self, language_model: nn.Module, head: nn.Module | None) -> None:
         super().__init__()
@@ -49,22 +57,110 @@ class Decoder(nn.Module):
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
     ) -> tuple[Tensor, ...]:
         """Embeddings (B, S, D), mask (B, T), positions, cache (B, K, P, E) -> logits (B, S, V) and cache."""
-        from transformers import DynamicCache
+        return self.run(inputs_embeds, attention_mask, position_ids, past)
 
-        cache = DynamicCache()
-        for index in range(0, len(past), 2):
-            cache.update(past[index], past[index + 1], index // 2)
+    def run(self, inputs_embeds: Tensor, mask: Any, position_ids: Tensor, past: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Run the language model; `mask` is one that it takes."""
+        cache = filled(past)
         output = self.language_model(
             inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
+            attention_mask=mask,
             position_ids=position_ids,
             use_cache=True,
             **{self.cache_keyword: cache},
         )
         logits = output.logits if self.head is None else self.head(output.last_hidden_state)
-        return (logits, *(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)))
+        return (logits, *emptied(cache))
 
 
-def cache_keyword(language_model: nn.Module) -> str:
-    """Return a model's keyword for its cache: `cache` since transformers 5.24, `past_key_values` before."""
-    return "cache" if "cache" in inspect.signature(language_model.forward).parameters else "past_key_values"
+class WindowDecoder(Decoder):
+    """A language model with layers that see only the last tokens (Mistral, Qwen2): of a row's own, not of the cache's."""
+
+    def forward(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
+    ) -> tuple[Tensor, ...]:
+        masks = attention_masks(self.language_model.config, attention_mask, inputs_embeds)
+        return self.run(inputs_embeds, masks, position_ids, past)
+
+
+class BlockDecoder(Decoder):
+    """A language model whose prompts have blocks of tokens that see each other in both directions (PaliGemma, Gemma 3).
+
+    `whole_blocks`: in layers with a window, too, all tokens of a block see each other.
+    """
+
+    extra = ("block_sequence_ids",)
+
+    def __init__(self, language_model: nn.Module, head: nn.Module | None, *, whole_blocks: bool) -> None:
+        super().__init__(language_model, head)
+        self.whole_blocks = whole_blocks
+
+    def forward(  # type: ignore[override]
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        block_sequence_ids: Tensor,
+        *past: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """As `Decoder.forward`, and the number of each token's block (B, S), -1 for none."""
+        config, whole = self.language_model.config, self.whole_blocks
+        masks = attention_masks(config, attention_mask, inputs_embeds, block_sequence_ids, whole_blocks=whole)
+        return self.run(inputs_embeds, masks, position_ids, past)
+
+
+class DeepstackDecoder(Decoder):
+    """Qwen3-VL: the first layers add image features of their own, zero for other tokens (deepstack, arXiv 2406.04334).
+
+    The model itself picks the image tokens by a mask, whose number of hits no graph can know.
+    """
+
+    extra = ("deepstack_embeds",)
+
+    def forward(  # type: ignore[override]
+        self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, deepstack_embeds: Tensor, *past: Tensor
+    ) -> tuple[Tensor, ...]:
+        """As `Decoder.forward`, and the features (B, S, layers, D) to add after each of the first layers."""
+        model: Any = self.language_model
+        cache, states = filled(past), inputs_embeds
+        mask = attention_masks(model.config, attention_mask, inputs_embeds)
+        angles = model.rotary_emb(inputs_embeds, position_ids)
+        keyword = cache_keyword(model.layers[0])
+        for index, layer in enumerate(model.layers):
+            states = layer(states, attention_mask=mask, position_embeddings=angles, **{keyword: cache})
+            if index < deepstack_embeds.shape[2]:
+                states = states + deepstack_embeds[:, :, index]
+        assert self.head is not None
+        return (self.head(model.norm(states)), *emptied(cache))
+
+
+class SoftCapped(nn.Module):
+    """A head whose logits are kept between -cap and cap (Gemma 2, arXiv 2408.00118)."""
+
+    def __init__(self, head: nn.Module, cap: float) -> None:
+        super().__init__()
+        self.head, self.cap = head, cap
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Hidden states (..., D) -> logits (..., V)."""
+        return torch.tanh(self.head(states) / self.cap) * self.cap
+
+
+def filled(past: Sequence[Tensor]) -> Any:
+    """Return transformers' cache with keys and values, which take turns."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for index in range(0, len(past), 2):
+        cache.update(past[index], past[index + 1], index // 2)
+    return cache
+
+
+def emptied(cache: Any) -> tuple[Tensor, ...]:
+    """Return the keys and values of transformers' cache."""
+    return tuple(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+
+
+def cache_keyword(module: nn.Module) -> str:
+    """Return a module's keyword for its cache: `cache` since transformers 5.24, `past_key_values` before."""
+    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"

@@ -15,9 +15,10 @@ from vlmc.runtime.processing import Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.deploy.describe import describe
-from vlmc.toolchain.deploy.graphs import Sources, describe_graphs
+from vlmc.toolchain.deploy.graphs import describe_graphs
 from vlmc.toolchain.deploy.probes import pair, probes
 from vlmc.toolchain.deploy.reached import reached
+from vlmc.toolchain.deploy.sources import Sources
 from vlmc.toolchain.families import exported_names
 from vlmc.toolchain.models.saved import SavedModel
 

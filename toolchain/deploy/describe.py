@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from vlmc.runtime.deployment import Deployment, FixedProcessor, ImagePipeline, OwnProcessor, Prompt
+from vlmc.runtime.deployment import Deployment, FixedProcessor, Graphs, ImagePipeline, OwnProcessor, Prompt
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.deploy.probes import image
 from vlmc.toolchain.deploy.wiring import Wiring
@@ -29,7 +29,13 @@ def describe(family: Family, wiring: Wiring, model: nn.Module, processor: Proces
         prompt=prompt,
         image_token_id=config.image_token_id,
         max_images=wiring.max_images if several else 1,
+        graphs=Graphs(encoder="encoder_model") if wiring.encoder_decoder else Graphs(),
+        decoder="encoder-decoder" if wiring.encoder_decoder else "causal",
+        start_id=config.get_text_config().decoder_start_token_id if wiring.encoder_decoder else None,
         positions=wiring.positions,
+        first_position=wiring.first_position,
+        prefix_mask=wiring.prefix_mask,
+        deepstack=wiring.deepstack,
         stop_ids=family.end_ids(model, processor),
         max_positions=family.max_positions(model),
     )

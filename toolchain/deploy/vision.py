@@ -27,6 +27,19 @@ class ProjectedTower(nn.Module):
         return features
 
 
+class ArrangedTower(ProjectedTower):
+    """LLaVA-NeXT: LLaVA's tower over tiles, whose features are put in the order that the runtime gives."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.newline = model.model.image_newline
+
+    def forward(self, pixel_values: Tensor, feature_places: Tensor) -> Tensor:  # type: ignore[override]
+        """Pixels of tiles (X, C, H, W), places among X * N features and one for the end of a row (F) -> features (F, D)."""
+        features = super().forward(pixel_values).flatten(0, 1)
+        return torch.cat([features, self.newline[None]])[feature_places]
+
+
 class QueryingTower(nn.Module):
     """BLIP-2: tower, Q-Former with learned queries, projection."""
 
@@ -44,6 +57,27 @@ class QueryingTower(nn.Module):
         seen = torch.ones(patches.shape[:-1], dtype=torch.long, device=patches.device)
         output = self.qformer(query_embeds=queries, encoder_hidden_states=patches, encoder_attention_mask=seen)
         features: Tensor = self.projection(output.last_hidden_state)
+        return features
+
+
+class InstructedTower(QueryingTower):
+    """InstructBLIP: BLIP-2's, whose Q-Former also reads the question."""
+
+    def forward(  # type: ignore[override]
+        self, pixel_values: Tensor, qformer_input_ids: Tensor, qformer_attention_mask: Tensor
+    ) -> Tensor:
+        """Pixels (X, C, H, W), the Q-Former's tokens and their mask (X, S) -> image features (X, N, D)."""
+        patches = self.tower(pixel_values).last_hidden_state
+        queries = self.query_tokens.expand(patches.shape[0], -1, -1)
+        asked = torch.cat([torch.ones_like(queries[..., 0], dtype=torch.long), qformer_attention_mask], 1)
+        output = self.qformer(
+            input_ids=qformer_input_ids,
+            attention_mask=asked,
+            query_embeds=queries,
+            encoder_hidden_states=patches,
+            encoder_attention_mask=torch.ones(patches.shape[:-1], dtype=torch.long, device=patches.device),
+        )
+        features: Tensor = self.projection(output.last_hidden_state[:, : queries.shape[1]])
         return features
 
 
@@ -67,49 +101,16 @@ class ShuffledTower(nn.Module):
 
 
 class ConnectedTower(nn.Module):
-    """Idefics3 and SmolVLM: tower and connector, over real tiles: those that only pad a batch are dropped before."""
+    """A tower read at its end, and what connects it: Idefics3, SmolVLM, PaliGemma, Gemma 3."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, tower: nn.Module, connector: nn.Module) -> None:
         super().__init__()
-        self.tower = model.model.vision_model
-        self.connector = model.model.connector
+        self.tower, self.connector = tower, connector
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Pixels of tiles (X, C, H, W) -> image features (X, N, D)."""
+        """Pixels of images or tiles (X, C, H, W) -> image features (X, N, D)."""
         features: Tensor = self.connector(self.tower(pixel_values=pixel_values).last_hidden_state)
         return features
-
-
-class PatchTower(nn.Module):
-    """Qwen2.5-VL: patches of all images in one sequence; a mask from the patches' image and window numbers guides attention.
-
-    The model itself sorts patches by window and splits them at lengths that tracing would fix.
-    """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.tower = model.model.visual
-        self.whole = set(self.tower.fullatt_block_indexes)
-
-    def forward(self, pixel_values: Tensor, patch_places: Tensor, patch_images: Tensor, patch_windows: Tensor) -> Tensor:
-        """Pixels (N, C*P*P*2), rows and columns (N, 2), numbers of images and windows (N) -> features (N / merge^2, D)."""
-        states_ND = self.tower.patch_embed(pixel_values)
-        angles = tuple(part.unsqueeze(-2) for part in self.tower.rotary_pos_emb(states_ND, patch_places))
-        masks = {True: _same(patch_images, states_ND.dtype), False: _same(patch_windows, states_ND.dtype)}
-        for index, block in enumerate(self.tower.blocks):
-            states_ND = states_ND + self._attend(block.attn, block.norm1(states_ND), angles, masks[index in self.whole])
-            states_ND = states_ND + block.mlp(block.norm2(states_ND))
-        features: Tensor = self.tower.merger(states_ND)
-        return features
-
-    def _attend(self, attention: Any, states_ND: Tensor, angles: tuple[Tensor, ...], mask_NN: Tensor) -> Tensor:
-        count = states_ND.shape[0]
-        query, key, value = attention.qkv(states_ND).reshape(count, 3, attention.num_heads, -1).unbind(1)
-        query, key = (_turn(part, *angles) for part in (query, key))
-        query, key, value = (part.transpose(0, 1).unsqueeze(0) for part in (query, key, value))
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value, mask_NN, scale=attention.scaling)
-        projected: Tensor = attention.proj(mixed.squeeze(0).transpose(0, 1).reshape(count, -1))
-        return projected
 
 
 def shuffle(states_XND: Tensor, ratio: float) -> Tensor:
@@ -119,16 +120,3 @@ def shuffle(states_XND: Tensor, ratio: float) -> Tensor:
     rows = states_XND.reshape(-1, side, side // block, width * block).transpose(1, 2)
     cells = rows.reshape(-1, side // block, side // block, width * block * block).transpose(1, 2)
     return cells.reshape(-1, (side // block) ** 2, width * block * block)
-
-
-def _same(numbers_N: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask (N, N) to add to the attention scores: 0 between equal numbers, the type's lowest value elsewhere."""
-    apart = (numbers_N[:, None] != numbers_N[None]).to(dtype)
-    return apart * torch.finfo(dtype).min
-
-
-def _turn(part: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate pairs of channels by their angles, in float32 as the model itself does."""
-    first, second = part.float().chunk(2, -1)
-    turned = part.float() * cosine.float() + torch.cat([-second, first], -1) * sine.float()
-    return turned.to(part.dtype)

@@ -1,6 +1,13 @@
 """Gemma 3: a SigLIP vision tower, a pooled projection, a Gemma 3 language model with sliding and full attention."""
 
+from typing import Any
+
+from torch import nn
+
 from vlmc.runtime.artifact import Part
+from vlmc.runtime.deployment import OwnProcessor
+from vlmc.toolchain.deploy.vision import ConnectedTower
+from vlmc.toolchain.deploy.wiring import Wiring
 from vlmc.toolchain.families.base import Family, Processor, Tower
 
 
@@ -13,6 +20,12 @@ class Gemma3(Family):
         Tower(Part.LANGUAGE, "*language_model.*layers"),
     )
     interface = ()
+    own_processor = OwnProcessor(nested=True)
 
     def image_token(self, processor: Processor) -> str:
         return str(processor.boi_token)  # the processor puts an image's tokens after it
+
+    def wiring(self, model: nn.Module) -> Wiring:
+        gemma: Any = model
+        tower = ConnectedTower(gemma.model.vision_tower, gemma.model.multi_modal_projector)
+        return Wiring(tower, gemma.model.language_model, gemma.lm_head, prefix_mask="images")

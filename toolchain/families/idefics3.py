@@ -20,4 +20,5 @@ class Idefics3(Family):
 
     def wiring(self, model: nn.Module) -> Wiring:
         idefics: Any = model
-        return Wiring(ConnectedTower(idefics), idefics.model.text_model, idefics.lm_head, layout=Tiles(padded=True))
+        vision = ConnectedTower(idefics.model.vision_model, idefics.model.connector)
+        return Wiring(vision, idefics.model.text_model, idefics.lm_head, layout=Tiles(padded=True))

@@ -1,8 +1,14 @@
 """InstructBLIP with a T5: its encoder reads image and question, its decoder writes the answer."""
 
+from typing import Any
+
+from torch import nn
+
 from vlmc.runtime.artifact import Part
+from vlmc.toolchain.deploy.vision import InstructedTower
+from vlmc.toolchain.deploy.wiring import Wiring
 from vlmc.toolchain.families.base import Tower
-from vlmc.toolchain.families.instructblip import DOCUMENTED
+from vlmc.toolchain.families.instructblip import AXES, DOCUMENTED
 from vlmc.toolchain.families.qformer import QueryingFamily
 
 
@@ -18,3 +24,8 @@ class InstructBlipT5(QueryingFamily):
     )
     encoder_decoder = True
     documented = DOCUMENTED
+
+    def wiring(self, model: nn.Module) -> Wiring:
+        blip: Any = model
+        tower, language = InstructedTower(blip), blip.language_model
+        return Wiring(tower, language, None, place="front", max_images=1, encoder_decoder=True, axes=AXES)

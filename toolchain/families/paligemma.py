@@ -1,6 +1,13 @@
 """PaliGemma: a SigLIP vision tower, a linear projection, a Gemma language model that reads its prompt in both directions."""
 
+from typing import Any
+
+from torch import nn
+
 from vlmc.runtime.artifact import Part
+from vlmc.toolchain.deploy.causal import SoftCapped
+from vlmc.toolchain.deploy.vision import ConnectedTower
+from vlmc.toolchain.deploy.wiring import Wiring
 from vlmc.toolchain.families.base import Family, Tower
 
 
@@ -22,3 +29,10 @@ class PaliGemma(Family):
 
     def joint(self, prompt: str) -> str | None:
         return None  # the processor's newline separates them
+
+    def wiring(self, model: nn.Module) -> Wiring:
+        gemma: Any = model
+        tower = ConnectedTower(gemma.model.vision_tower, gemma.model.multi_modal_projector)
+        cap = getattr(gemma.config.get_text_config(), "final_logit_softcapping", None)  # Gemma 2 has one
+        head = gemma.lm_head if cap is None else SoftCapped(gemma.lm_head, cap)
+        return Wiring(tower, gemma.model.language_model, head, prefix_mask="prompt", first_position=1)

@@ -6,7 +6,7 @@ from torch import nn
 
 from vlmc.runtime.artifact import Part
 from vlmc.runtime.deployment import OwnProcessor, Patches
-from vlmc.toolchain.deploy.vision import PatchTower
+from vlmc.toolchain.deploy.patches import PatchTower
 from vlmc.toolchain.deploy.wiring import Wiring
 from vlmc.toolchain.families.base import Family, Tower
 

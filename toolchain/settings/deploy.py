@@ -10,7 +10,7 @@ from vlmc.toolchain.settings.base import Settings
 class ExportSettings(Settings):
     """How to export."""
 
-    precision: Literal["fp32", "fp16"] | None = None
+    precision: Literal["fp32", "fp16", "bf16"] | None = None
     """Type of the graph's weights. [default: fp32 for onnx, fp16 for tensorrt]"""
     cpu_sparse: Literal["fp32", "bf16", "fp16", "int8"] | None = None
     """Pack the 2:4 weights in this type, for vlmc's CPU kernels. [default: they stay dense]"""

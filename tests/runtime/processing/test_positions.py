@@ -7,7 +7,8 @@ from transformers.vision_utils import get_vision_position_ids, get_vision_window
 
 from tests import pico
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.processing.positions import m_rope, patch_places, sequential
+from vlmc.runtime.processing.patches import patch_places
+from vlmc.runtime.processing.positions import m_rope, sequential
 
 GRIDS = np.array([[1, 4, 6], [1, 2, 2], [2, 10, 4], [1, 6, 14]])
 IMAGE = 9

@@ -1,0 +1,54 @@
+"""What a decoder is fed beside its tokens: an empty cache, images' features in their places, what rests while it answers.
+
+Shapes: B rows, S tokens, D hidden size, L layers, F image features, K key-value heads, E head size.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.sessions import Array, Session
+
+_PAST, _PRESENT = "past_key_values.", "present."
+_RESTING = {"block_sequence_ids": -1, "deepstack_embeds": 0}
+"""Inputs that say something of a prompt alone, and what they are for all other tokens."""
+
+
+def empty_cache(decoder: Session, rows: int) -> dict[str, Array]:
+    """Return keys and values (B, K, 0, E) for every layer, as the decoder's inputs declare them."""
+    return {
+        name: np.zeros([size if isinstance(size, int) else rows * (axis == 0) for axis, size in enumerate(shape)], kind)
+        for name, (kind, shape) in decoder.inputs.items()
+        if name.startswith(_PAST)
+    }
+
+
+def at_rest(decoder: Session, rows: int, tokens: int) -> dict[str, Array]:
+    """Return the inputs that the decoder declares for a prompt's images, (B, S, ...), for tokens without an image."""
+    declared = {name: decoder.inputs[name] for name in _RESTING if name in decoder.inputs}
+    return {
+        name: np.full((rows, tokens, *(int(size) for size in shape[2:])), _RESTING[name], kind)
+        for name, (kind, shape) in declared.items()
+    }
+
+
+def placed(features: Array, is_image_BS: Array, others: Array | None = None) -> Array:
+    """Return features (F, ...) in the places of image tokens, (B, S, ...); elsewhere `others`, or else zero.
+
+    Raises:
+        InputError: there are more or fewer features than tokens.
+    """
+    if int(is_image_BS.sum()) != len(features):
+        raise InputError(
+            f"the images have {len(features)} features and {int(is_image_BS.sum())} tokens: the processor and the "
+            "graphs belong to different models; export again"
+        )
+    result = np.zeros((*is_image_BS.shape, *features.shape[1:]), features.dtype) if others is None else others.copy()
+    result[is_image_BS] = features
+    return result
+
+
+def renamed(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return keys and values that a graph returned under the names of the decoder's inputs."""
+    return {name.replace(_PRESENT, _PAST): value for name, value in outputs.items()}
