@@ -3,9 +3,10 @@
 Shapes: B requests, S new tokens, P past tokens, T = P + S, D hidden size, V vocabulary, K key-value heads, E head size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import final
 
 import numpy as np
@@ -16,6 +17,7 @@ from vlmc.runtime.processing.base import Batch
 from vlmc.runtime.sessions import Array, Session
 
 _PAST, _PRESENT = "past_key_values.", "present."
+NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,47 @@ class Engine:
         with _of_one_model():
             return self._prefill(batch)
 
+    def prefill_in_chunks(self, batch: Batch, chunk: int) -> Generator[None, None, tuple[Array, State]]:
+        """Do as `prefill` for one row, `chunk` tokens at a time, and yield after its images and between the chunks.
+
+        Raises:
+            InputError: as `prefill`.
+        """
+        with _of_one_model():
+            embeds_BSD = self._embed(batch)
+        state = self._begun(batch)
+        for start in range(0, embeds_BSD.shape[1], chunk):
+            yield
+            part = slice(start, start + chunk)
+            with _of_one_model():
+                logits_BSV, state = self._extend(
+                    embeds_BSD[:, part], batch.mask_BS[:, part], batch.positions[..., part], state
+                )
+        return logits_BSV[:, -1], state
+
+    def reads_whole(self, batch: Batch) -> bool:
+        """Whether the prompt has to be run at once, because the decoder has further inputs for its tokens."""
+        return bool(self._decoder.inputs.keys() & batch.extras.keys())
+
     def _prefill(self, batch: Batch) -> tuple[Array, State]:
-        rows, length = batch.ids_BS.shape
-        feeds = {
-            "inputs_embeds": self._embed(batch),
-            "attention_mask": batch.mask_BS,
-            "position_ids": batch.positions,
-            **batch.extras,
-        }
-        outputs = self._run(self._decoder, feeds | _empty_cache(self._decoder, rows))
-        last_B = batch.lengths_B - 1
-        logits_BV = outputs.pop("logits")[np.arange(rows), last_B]
-        positions_ABS = batch.positions.reshape(-1, rows, length)
-        next_B = (positions_ABS * batch.mask_BS).max((0, 2)) + 1
-        return logits_BV, State(_renamed(outputs), batch.mask_BS, next_B)
+        embeds_BSD, state = self._embed(batch), self._begun(batch)
+        logits_BSV, state = self._extend(embeds_BSD, batch.mask_BS, batch.positions, state, batch.extras)
+        return logits_BSV[np.arange(len(logits_BSV)), batch.lengths_B - 1], state
+
+    def _begun(self, batch: Batch) -> State:
+        rows = len(batch.ids_BS)
+        return State(_empty_cache(self._decoder, rows), batch.mask_BS[:, :0], np.zeros(rows, np.int64))
+
+    def _extend(
+        self, embeds_BSD: Array, mask_BS: Array, positions: Array, state: State, extras: Mapping[str, Array] = NOTHING
+    ) -> tuple[Array, State]:
+        """Run new tokens after those of a state; return the logits (B, S, V) after each, and the next state."""
+        mask_BT = np.concatenate([state.mask_BT, mask_BS], 1)
+        feeds = {"inputs_embeds": embeds_BSD, "attention_mask": mask_BT, "position_ids": positions, **extras}
+        outputs = self._run(self._decoder, feeds | dict(state.cache))
+        positions_ABS = positions.reshape(-1, *mask_BS.shape)
+        next_B = np.maximum(state.next_B, (positions_ABS * mask_BS).max((0, 2)) + 1)
+        return outputs.pop("logits"), State(_renamed(outputs), mask_BT, next_B)
 
     def step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
         """Run one more token of each row; return the logits (B, V) after it, and the next state.
@@ -82,18 +111,13 @@ class Engine:
             return self._step(tokens_B, state)
 
     def _step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
-        mask_BT = np.concatenate([state.mask_BT, np.ones_like(state.mask_BT[:, :1])], 1)
         positions = state.next_B[:, None]
         if self._deployment.positions == "m-rope":
             positions = positions[None].repeat(3, 0)
-        feeds = {
-            "inputs_embeds": self._run(self._embedding, {"input_ids": tokens_B[:, None]})["inputs_embeds"],
-            "attention_mask": mask_BT,
-            "position_ids": positions,
-        }
-        outputs = self._run(self._decoder, feeds | dict(state.cache))
-        logits_BV = outputs.pop("logits")[:, -1]
-        return logits_BV, State(_renamed(outputs), mask_BT, state.next_B + 1)
+        embeds_BSD = self._run(self._embedding, {"input_ids": tokens_B[:, None]})["inputs_embeds"]
+        mask_BS = np.ones((len(tokens_B), 1), state.mask_BT.dtype)
+        logits_BSV, extended = self._extend(embeds_BSD, mask_BS, positions, state)
+        return logits_BSV[:, -1], extended
 
     def close(self) -> None:
         """Free the graphs; the engine cannot run any more."""
