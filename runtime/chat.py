@@ -6,9 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, final
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from vlmc.runtime.controls import Controls
 from vlmc.runtime.deployment import Prompt

@@ -24,6 +24,7 @@ from vlmc.runtime.reply import Reply
 from vlmc.runtime.sessions import CPU, SESSIONS, Array, Session
 from vlmc.runtime.text import Text
 from vlmc.runtime.verification import Verification, read_files
+from vlmc.runtime.vision import KEPT, Remembered
 
 ONNX = "onnx"
 
@@ -38,8 +39,11 @@ def load(
     providers: Sequence[str] = CPU,
     threads: int = 0,
     verify: Verify = True,
+    vision_bytes: int = KEPT,
 ) -> "Model":
     """Load an artifact's graphs of a backend; `threads` is the number of CPU threads, 0 for one per core.
+
+    The features of the images that were seen last are kept, up to `vision_bytes`: a conversation's next turn finds them.
 
     The files are hashed while the graphs are loaded, those that did not change since they were hashed last are not; the
     first question waits until all are, and is refused if one differs. `verify="size"` compares sizes only, False nothing.
@@ -57,7 +61,16 @@ def load(
         raise InputError(f"{path} has no graphs for {backend} yet: run 'vlmc export {path} --backend {backend}'")
     verified = Verification(artifact, read_files(artifact, backend)) if verify is True else None
     folder = artifact.root / backend
-    return Model.from_graphs(artifact.root, deployment, folder, providers, threads, backend=backend, verified=verified)
+    return Model.from_graphs(
+        artifact.root,
+        deployment,
+        folder,
+        providers,
+        threads,
+        backend=backend,
+        verified=verified,
+        vision_bytes=vision_bytes,
+    )
 
 
 @final
@@ -87,6 +100,7 @@ class Model:
         *,
         backend: str = ONNX,
         verified: Verification | None = None,
+        vision_bytes: int = KEPT,
     ) -> "Model":
         """Load graphs from any folder; `root` holds the tokenizer and, where one is used, the processor.
 
@@ -94,14 +108,21 @@ class Model:
         """
         suffix, opened = SESSIONS[backend]
         sessions = {name: opened(graphs / f"{name}{suffix}", providers, threads) for name in deployment.graphs.names}
-        return cls.from_sessions(root, deployment, sessions, verified)
+        return cls.from_sessions(root, deployment, sessions, verified, vision_bytes)
 
     @classmethod
     def from_sessions(
-        cls, root: Path, deployment: Deployment, sessions: Mapping[str, Session], verified: Verification | None = None
+        cls,
+        root: Path,
+        deployment: Deployment,
+        sessions: Mapping[str, Session],
+        verified: Verification | None = None,
+        vision_bytes: int = KEPT,
     ) -> "Model":
         """Use graphs that are already loaded, by the names that the deployment gives them."""
-        return cls(root, deployment, processing.find(root, deployment), Engine(deployment, sessions), verified)
+        vision = deployment.graphs.vision
+        remembered = {**sessions, vision: Remembered(sessions[vision], deployment.vision, vision_bytes)}
+        return cls(root, deployment, processing.find(root, deployment), Engine(deployment, remembered), verified)
 
     def generate(self, image: Images, prompt: str, *, raw: bool = False, **options: Unpack[OptionKeywords]) -> Answer:
         """Answer a question about an image, or about several.
