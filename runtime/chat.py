@@ -1,11 +1,8 @@
 """From the turns of a conversation to the text of the model's input, by its own chat template."""
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, final
-
 
 from vlmc.runtime.controls import Controls
 from vlmc.runtime.deployment import Prompt
@@ -51,8 +48,10 @@ class ChatTemplate:
         return fill_prompt(self._form, " ".join(texts), self._controls, images=len(messages[0].images))
 
     def _render(self, template: str, turns: list[dict[str, Any]]) -> str:
+        from vlmc.runtime.templates import environment  # Jinja takes its time, and single questions do without
+
         try:
-            made = _environment().from_string(template)
+            made = environment().from_string(template)
             text = str(made.render(messages=turns, tools=None, documents=None, add_generation_prompt=True, **self._tokens))
         except (MemoryError, InputError):
             raise
@@ -101,31 +100,3 @@ def _named_tokens(path: Path) -> dict[str, str]:
         raise InputError(f"{path} cannot be read: {one_line(error)}; copy the file again") from None
     named = {name: value.get("content") if isinstance(value, dict) else value for name, value in found}
     return {name: value for name, value in named.items() if name.endswith("_token") and isinstance(value, str)}
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """Return Jinja's sandbox with what transformers adds to it for chat templates."""
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-    made.filters["tojson"] = _to_json
-    made.globals["raise_exception"] = _refuse
-    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return made
-
-
-class _Generation(Extension):
-    """`{% generation %}` marks an answer for training; here it changes nothing."""
-
-    tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
-
-    def parse(self, parser: Any) -> list[nodes.Node]:
-        next(parser.stream)
-        body: list[nodes.Node] = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return body
-
-
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
-
-
-def _refuse(message: str) -> None:
-    raise TemplateError(message)
