@@ -9,31 +9,51 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vlmc.runtime.answers import Answer, Timings
     from vlmc.runtime.artifact import Artifact
-    from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, VlmcError
-    from vlmc.runtime.model import Answer, Model, load
+    from vlmc.runtime.batching import Batcher, Pending
+    from vlmc.runtime.errors import Busy, Cancelled, CheckFailed, Closed, EnvironmentLacks, InputError, VlmcError
+    from vlmc.runtime.messages import Message
+    from vlmc.runtime.model import Model, load
+    from vlmc.runtime.options import Options
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
     "Artifact",
+    "Batcher",
+    "Busy",
+    "Cancelled",
     "CheckFailed",
+    "Closed",
     "EnvironmentLacks",
     "InputError",
+    "Message",
     "Model",
+    "Options",
+    "Pending",
+    "Timings",
     "VlmcError",
     "__version__",
     "load",
 ]
 
 _HOMES = {
-    "Answer": "vlmc.runtime.model",
+    "Answer": "vlmc.runtime.answers",
     "Artifact": "vlmc.runtime.artifact",
+    "Batcher": "vlmc.runtime.batching",
+    "Busy": "vlmc.runtime.errors",
+    "Cancelled": "vlmc.runtime.errors",
     "CheckFailed": "vlmc.runtime.errors",
+    "Closed": "vlmc.runtime.errors",
     "EnvironmentLacks": "vlmc.runtime.errors",
     "InputError": "vlmc.runtime.errors",
+    "Message": "vlmc.runtime.messages",
     "Model": "vlmc.runtime.model",
+    "Options": "vlmc.runtime.options",
+    "Pending": "vlmc.runtime.batching",
+    "Timings": "vlmc.runtime.answers",
     "VlmcError": "vlmc.runtime.errors",
     "load": "vlmc.runtime.model",
 }

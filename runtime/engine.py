@@ -3,9 +3,10 @@
 Shapes: B requests, S new tokens, P past tokens, T = P + S, D hidden size, V vocabulary, K key-value heads, E head size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import final
 
 import numpy as np
@@ -15,6 +16,10 @@ from vlmc.runtime.deployment import Deployment
 from vlmc.runtime.errors import InputError, one_line
 from vlmc.runtime.processing.base import Batch
 from vlmc.runtime.sessions import Array, Session
+
+QUESTION_MASK = "encoder_attention_mask"
+"""The decoder's input for the mask of the question, in an encoder-decoder."""
+NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -54,32 +59,55 @@ class Engine:
         with _of_one_model():
             return self._prefill(batch)
 
+    def prefill_in_chunks(self, batch: Batch, chunk: int) -> Generator[None, None, tuple[Array, State]]:
+        """Do as `prefill` for one row, `chunk` tokens at a time, and yield after its images and between the chunks.
+
+        Raises:
+            InputError: as `prefill`.
+        """
+        with _of_one_model():
+            embedded = self._embed(batch)
+        state = self._begun(len(batch.ids_BS))
+        for start in range(0, batch.ids_BS.shape[1], chunk):
+            yield
+            part = slice(start, start + chunk)
+            with _of_one_model():
+                given = {name: array[:, part] for name, array in embedded.items()}
+                logits_BSV, state = self._extend(given, batch.mask_BS[:, part], batch.positions[..., part], state)
+        return logits_BSV[:, -1], state
+
+    def reads_whole(self, batch: Batch) -> bool:
+        """Whether the prompt has to be run at once: its tokens see each other in both directions."""
+        return self._encoder is not None or bool(self._decoder.inputs.keys() & batch.extras.keys())
+
     def _prefill(self, batch: Batch) -> tuple[Array, State]:
         embedded = self._embed(batch)
         if self._encoder is not None:
             return self._start(self._encoder, embedded, batch.mask_BS)
-        rows, length = batch.ids_BS.shape
-        feeds = {
-            "attention_mask": batch.mask_BS,
-            "position_ids": batch.positions,
-            **at_rest(self._decoder, rows, length),
-            **batch.extras,
-            **embedded,
-        }
-        outputs = self._run(self._decoder, feeds | empty_cache(self._decoder, rows))
-        last_B = batch.lengths_B - 1
-        logits_BV = outputs.pop("logits")[np.arange(rows), last_B]
-        positions_ABS = batch.positions.reshape(-1, rows, length)
-        next_B = (positions_ABS * batch.mask_BS).max((0, 2)) + 1
-        return logits_BV, State(renamed(outputs), batch.mask_BS, next_B)
+        state = self._begun(len(batch.ids_BS))
+        logits_BSV, state = self._extend(embedded | dict(batch.extras), batch.mask_BS, batch.positions, state)
+        return logits_BSV[np.arange(len(logits_BSV)), batch.lengths_B - 1], state
 
     def _start(self, encoder: Session, embedded: Mapping[str, Array], mask_BS: Array) -> tuple[Array, State]:
         """Encode the questions, and run the token that answers start from."""
         question = renamed(self._run(encoder, {**embedded, "attention_mask": mask_BS}))
         rows = len(mask_BS)
-        cache = {name: one for name, one in empty_cache(self._decoder, rows).items() if name not in question}
-        state = State(cache, mask_BS[:, :0], np.zeros(rows, np.int64), question | {"encoder_attention_mask": mask_BS})
+        state = self._begun(rows, question | {QUESTION_MASK: mask_BS})
         return self._step(np.full(rows, self._deployment.start_id), state)
+
+    def _begun(self, rows: int, question: Mapping[str, Array] = NOTHING) -> State:
+        """Return the state before the first token."""
+        cache = {name: one for name, one in empty_cache(self._decoder, rows).items() if name not in question}
+        return State(cache, np.zeros((rows, 0), np.int64), np.zeros(rows, np.int64), question)
+
+    def _extend(self, given: Mapping[str, Array], mask_BS: Array, positions: Array, state: State) -> tuple[Array, State]:
+        """Run new tokens after those of a state; return the logits (B, S, V) after each, and the next state."""
+        mask_BT = np.concatenate([state.mask_BT, mask_BS], 1)
+        feeds = at_rest(self._decoder, *mask_BS.shape) | given | {"attention_mask": mask_BT, "position_ids": positions}
+        outputs = self._run(self._decoder, feeds | dict(state.question) | dict(state.cache))
+        positions_ABS = positions.reshape(-1, *mask_BS.shape)
+        next_B = np.maximum(state.next_B, (positions_ABS * mask_BS).max((0, 2)) + 1)
+        return outputs.pop("logits"), State(renamed(outputs), mask_BT, next_B, state.question)
 
     def step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
         """Run one more token of each row; return the logits (B, V) after it, and the next state.
@@ -91,19 +119,13 @@ class Engine:
             return self._step(tokens_B, state)
 
     def _step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
-        mask_BT = np.pad(state.mask_BT, ((0, 0), (0, 1)), constant_values=1)
         positions = state.next_B[:, None]
         if self._deployment.positions == "m-rope":
             positions = positions[None].repeat(3, 0)
-        feeds = {
-            "inputs_embeds": self._run(self._embedding, {"input_ids": tokens_B[:, None]})["inputs_embeds"],
-            "attention_mask": mask_BT,
-            "position_ids": positions,
-            **at_rest(self._decoder, len(mask_BT), 1),
-        }
-        outputs = self._run(self._decoder, feeds | dict(state.question) | dict(state.cache))
-        logits_BV = outputs.pop("logits")[:, -1]
-        return logits_BV, State(renamed(outputs), mask_BT, state.next_B + 1, state.question)
+        embedded = self._run(self._embedding, {"input_ids": tokens_B[:, None]})
+        mask_BS = np.ones((len(tokens_B), 1), state.mask_BT.dtype)
+        logits_BSV, extended = self._extend(embedded, mask_BS, positions, state)
+        return logits_BSV[:, -1], extended
 
     def close(self) -> None:
         """Free the graphs; the engine cannot run any more."""

@@ -3,7 +3,8 @@
     VlmcError
     ├── CheckFailed            1   a check does not hold: a pattern is broken, parity is lost
     ├── InputError             2   wrong usage or unusable input
-    └── EnvironmentLacks       3   a package, provider or device is missing; the message says how to get it
+    ├── EnvironmentLacks       3   a package, provider or device is missing; the message says how to get it
+    └── Unanswered             1   a question was given up: Busy, Cancelled, Closed
 
 A message is one line: what is wrong, where, and how to mend it.
 """
@@ -47,3 +48,21 @@ class EnvironmentLacks(VlmcError):
     """Something that the step needs is not installed, or this machine does not have it."""
 
     exit_code = 3
+
+
+class Unanswered(VlmcError):
+    """A question, right in itself, gets no answer."""
+
+    exit_code = 1
+
+
+class Busy(Unanswered):
+    """As many questions wait as may wait: ask again later."""
+
+
+class Cancelled(Unanswered):
+    """Who asked gave the question up."""
+
+
+class Closed(Unanswered):
+    """The model or the batcher was closed before the answer was whole."""

@@ -1,48 +1,32 @@
 """Model: a loaded artifact that answers questions about images; text in, text out."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from threading import Event
+from time import perf_counter
 from types import TracebackType
-from typing import Literal, Self, final
+from typing import Literal, Self, Unpack, final
 
 import numpy as np
 
 from vlmc.runtime import processing
+from vlmc.runtime.answers import Answer
 from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.asking import Asked, Asking, Images
 from vlmc.runtime.deployment import Deployment
-from vlmc.runtime.engine import Engine
-from vlmc.runtime.errors import InputError
-from vlmc.runtime.images import ImageInput, open_image
-from vlmc.runtime.processing import Batch, Processing, Request
-from vlmc.runtime.prompts import check_length, fill_prompt
-from vlmc.runtime.sampling import Sampler
+from vlmc.runtime.engine import Engine, State
+from vlmc.runtime.errors import Cancelled, InputError
+from vlmc.runtime.messages import Message
+from vlmc.runtime.options import OptionKeywords, Options
+from vlmc.runtime.processing import Processing, Request
+from vlmc.runtime.reply import Reply
 from vlmc.runtime.sessions import CPU, SESSIONS, Array, Session
 from vlmc.runtime.text import Text
 from vlmc.runtime.verification import Verification, read_files
+from vlmc.runtime.vision import KEPT, Remembered
 
 ONNX = "onnx"
-
-Images = ImageInput | Sequence[ImageInput]
-"""One image, or several that the question is about."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer; `str()` gives its text.
-
-    `tokens` are the generated ids, with the one that ends the answer; `finish` says what ended it: the model (`stop`), or
-    the limit of tokens or positions (`length`).
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    prompt_tokens: int
-    finish: Literal["stop", "length"]
-
-    def __str__(self) -> str:
-        return self.text
-
 
 Verify = bool | Literal["size"]
 """What is compared with the manifest before the first answer: True, the SHA-256 of what is read; `"size"`, sizes."""
@@ -55,8 +39,11 @@ def load(
     providers: Sequence[str] = CPU,
     threads: int = 0,
     verify: Verify = True,
+    vision_bytes: int = KEPT,
 ) -> "Model":
     """Load an artifact's graphs of a backend; `threads` is the number of CPU threads, 0 for one per core.
+
+    The features of the images that were seen last are kept, up to `vision_bytes`: a conversation's next turn finds them.
 
     The files are hashed while the graphs are loaded, those that did not change since they were hashed last are not; the
     first question waits until all are, and is refused if one differs. `verify="size"` compares sizes only, False nothing.
@@ -74,7 +61,16 @@ def load(
         raise InputError(f"{path} has no graphs for {backend} yet: run 'vlmc export {path} --backend {backend}'")
     verified = Verification(artifact, read_files(artifact, backend)) if verify is True else None
     folder = artifact.root / backend
-    return Model.from_graphs(artifact.root, deployment, folder, providers, threads, backend=backend, verified=verified)
+    return Model.from_graphs(
+        artifact.root,
+        deployment,
+        folder,
+        providers,
+        threads,
+        backend=backend,
+        verified=verified,
+        vision_bytes=vision_bytes,
+    )
 
 
 @final
@@ -83,13 +79,14 @@ class Model:
 
     def __init__(
         self,
+        root: Path,
         deployment: Deployment,
-        text: Text,
         process: Processing,
         engine: Engine,
         verified: Verification | None = None,
     ) -> None:
-        self._deployment, self._text, self._process, self._engine = deployment, text, process, engine
+        self.deployment, self.engine, self.text = deployment, engine, Text(root)
+        self._asking = Asking(root, deployment, self.text, process)
         self._verified = verified
 
     @classmethod
@@ -103,6 +100,7 @@ class Model:
         *,
         backend: str = ONNX,
         verified: Verification | None = None,
+        vision_bytes: int = KEPT,
     ) -> "Model":
         """Load graphs from any folder; `root` holds the tokenizer and, where one is used, the processor.
 
@@ -110,77 +108,97 @@ class Model:
         """
         suffix, opened = SESSIONS[backend]
         sessions = {name: opened(graphs / f"{name}{suffix}", providers, threads) for name in deployment.graphs.names}
-        return cls.from_sessions(root, deployment, sessions, verified)
+        return cls.from_sessions(root, deployment, sessions, verified, vision_bytes)
 
     @classmethod
     def from_sessions(
-        cls, root: Path, deployment: Deployment, sessions: Mapping[str, Session], verified: Verification | None = None
+        cls,
+        root: Path,
+        deployment: Deployment,
+        sessions: Mapping[str, Session],
+        verified: Verification | None = None,
+        vision_bytes: int = KEPT,
     ) -> "Model":
         """Use graphs that are already loaded, by the names that the deployment gives them."""
-        process, engine = processing.find(root, deployment), Engine(deployment, sessions)
-        return cls(deployment, Text(root), process, engine, verified)
+        vision = deployment.graphs.vision
+        remembered = {**sessions, vision: Remembered(sessions[vision], deployment.vision, vision_bytes)}
+        return cls(root, deployment, processing.find(root, deployment), Engine(deployment, remembered), verified)
 
-    def generate(
-        self,
-        image: Images,
-        prompt: str,
-        *,
-        raw: bool = False,
-        max_new_tokens: int = 32,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-    ) -> Answer:
+    def generate(self, image: Images, prompt: str, *, raw: bool = False, **options: Unpack[OptionKeywords]) -> Answer:
         """Answer a question about an image, or about several.
 
         The prompt is put into the model's own template; with `raw` it is the whole input, with a slot for each image.
-        Temperature 0 is greedy; above it tokens are sampled, the same ones for the same seed.
+        `options` are the fields of `Options`.
 
         Raises:
             InputError: an image cannot be read, there are too many, the prompt is empty or too long, an option is out
                 of range, or a file of the artifact is not the one that its manifest lists.
+            Closed: the model is closed, also while it answers.
         """
-        pieces = self.stream(
-            image, prompt, raw=raw, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
-        )
-        while True:
-            try:
-                next(pieces)
-            except StopIteration as end:
-                answer: Answer = end.value
-                return answer
+        return _whole(self.stream(image, prompt, raw=raw, **options))
 
     def stream(
-        self,
-        image: Images,
-        prompt: str,
-        *,
-        raw: bool = False,
-        max_new_tokens: int = 32,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
+        self, image: Images, prompt: str, *, raw: bool = False, **options: Unpack[OptionKeywords]
     ) -> Generator[str, None, Answer]:
         """Yield the answer of `generate` piece by piece while it is generated, and return it whole.
 
         Raises:
             InputError: as `generate`, before the first piece.
+            Closed: as `generate`.
         """
-        if seed is not None and seed < 0:
-            raise InputError(f"seed is {seed}: give 0 or more, or None")
-        sampler, random = Sampler(temperature, top_p), np.random.default_rng(seed)
-        if max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {max_new_tokens}: give at least 1")
-        batch = self._process([self._request(image, prompt, raw=raw)])
+        began, chosen = perf_counter(), Options.of(**options)
+        return self._answer(self._asking.question(image, prompt, raw=raw), chosen, began)
+
+    def chat(self, messages: Sequence[Message], **options: Unpack[OptionKeywords]) -> Answer:
+        """Answer the last turn of a conversation, which is put into the model's own chat template.
+
+        Raises:
+            InputError: as `generate`, or the conversation does not fit the model's template.
+            Closed: as `generate`.
+        """
+        return _whole(self.stream_chat(messages, **options))
+
+    def stream_chat(self, messages: Sequence[Message], **options: Unpack[OptionKeywords]) -> Generator[str, None, Answer]:
+        """Yield the answer of `chat` piece by piece while it is generated, and return it whole.
+
+        Raises:
+            InputError: as `chat`, before the first piece.
+            Closed: as `generate`.
+        """
+        began, chosen = perf_counter(), Options.of(**options)
+        return self._answer(self._asking.conversation(messages), chosen, began)
+
+    async def agenerate(self, image: Images, prompt: str, *, raw: bool = False, **options: Unpack[OptionKeywords]) -> Answer:
+        """Do as `generate` in a thread; a task that is cancelled stops it at the next token.
+
+        Raises:
+            InputError, Closed: as `generate`.
+        """
+        given_up = Event()
+
+        def run() -> Answer:
+            return _whole(self.stream(image, prompt, raw=raw, **options), given_up)
+
+        try:
+            return await asyncio.to_thread(run)
+        finally:
+            given_up.set()
+
+    def prepare(self, asked: Request | Sequence[Message], options: Options) -> Asked:
+        """Return a question in arrays, for who runs the engine himself; it waits until the artifact is verified.
+
+        Raises:
+            InputError: as `chat`.
+        """
+        request = asked if isinstance(asked, Request) else self._asking.conversation(asked)
+        prepared = self._asking.prepare(request, options)
         if self._verified is not None:
             self._verified.wait()
-        limit = min(max_new_tokens, self._room(int(batch.lengths_B[0])) or max_new_tokens)
-        choices = self._choose(batch, limit, lambda logits_V: sampler.choose(logits_V, random))
-        return self._show(choices, int(batch.lengths_B[0]))
+        return prepared
 
     def close(self) -> None:
         """Free the graphs; the model cannot answer any more."""
-        self._engine.close()
+        self.engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -188,54 +206,28 @@ class Model:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _request(self, image: Images, prompt: str, *, raw: bool) -> Request:
-        if not isinstance(prompt, str):
-            raise InputError(f"the prompt is a {type(prompt).__name__}: give a text")
-        given = list(image) if isinstance(image, Iterable) and not isinstance(image, ImageInput) else [image]
-        for one in given:
-            if not isinstance(one, ImageInput):
-                raise InputError(f"an image is a {type(one).__name__}: give a path, bytes or an image of Pillow")
-        most = self._deployment.max_images
-        if most is not None and len(given) > most:
-            raise InputError(f"{len(given)} images were given, and this model looks at {most} at a time")
-        check_length(prompt, self._deployment.max_positions)
-        text = fill_prompt(self._deployment.prompt, prompt, self._text.controls, images=len(given), raw=raw)
-        return Request(text, tuple(open_image(one) for one in given))
+    def _answer(self, request: Request, options: Options, began: float) -> Generator[str, None, Answer]:
+        """Return the pieces of an answer. The prompt is run now, and a chosen token when the next one is asked for."""
+        asked = self.prepare(request, options)
+        logits_BV, state = self.engine.prefill(asked.batch)
+        return self._pieces(Reply(asked, self.text, self.deployment.stop_ids, began), logits_BV, state)
 
-    def _room(self, prompt_tokens: int) -> int | None:
-        """Return how many tokens may follow the prompt; None where there is no limit."""
-        most = self._deployment.max_positions
-        if most is None:
-            return None
-        if prompt_tokens >= most:
-            raise InputError(
-                f"the prompt and its images take {prompt_tokens} tokens, and this model has room for {most}: "
-                "ask a shorter question"
-            )
-        return most - prompt_tokens
-
-    def _show(self, choices: Iterator[int], prompt_tokens: int) -> Generator[str, None, Answer]:
+    def _pieces(self, reply: Reply, logits_BV: Array, state: State) -> Generator[str, None, Answer]:
         """Yield the text of the tokens as soon as no later token can change it; return the whole answer."""
-        stream = self._text.stream()
-        for token in choices:
-            if piece := stream.add(token):
+        while True:
+            if piece := reply.take(logits_BV[0]):
                 yield piece
-        if piece := stream.end():
-            yield piece
-        stopped = stream.tokens[-1] in self._deployment.stop_ids
-        return Answer(self._text.decode(stream.tokens), tuple(stream.tokens), prompt_tokens, "stop" if stopped else "length")
+            if reply.finish is not None:
+                return reply.answer()
+            logits_BV, state = self.engine.step(np.array([reply.token]), state)
 
-    def _choose(self, batch: Batch, limit: int, choose: Callable[[Array], int]) -> Iterator[int]:
-        """Return the tokens of the answer. The prompt is run now, and a chosen token when the next one is asked for."""
-        logits_BV, state = self._engine.prefill(batch)
 
-        def tokens() -> Iterator[int]:
-            logits, standing = logits_BV, state
-            for count in range(1, limit + 1):
-                token = choose(logits[0].astype(np.float32))
-                yield token
-                if token in self._deployment.stop_ids or count == limit:
-                    return
-                logits, standing = self._engine.step(np.array([token]), standing)
-
-        return tokens()
+def _whole(pieces: Generator[str, None, Answer], given_up: Event | None = None) -> Answer:
+    """Run to the end of an answer, or until it is given up."""
+    while given_up is None or not given_up.is_set():
+        try:
+            next(pieces)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+    raise Cancelled("the answer was cancelled")

@@ -1,41 +1,58 @@
-"""Choosing the next token from its logits."""
+"""Choosing the next token from its logits.
 
-from dataclasses import dataclass
+Shapes: V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.options import Options
 
 
-@dataclass(frozen=True)
+@final
 class Sampler:
-    """Greedy at temperature 0, otherwise random among the likeliest tokens that together have probability `top_p`.
+    """Chooses the tokens of one answer: greedy at temperature 0, otherwise at random; `prompt` are the ids before it."""
 
-    Raises:
-        InputError: a value is out of range.
-    """
+    def __init__(self, options: Options, prompt: Sequence[int] = ()) -> None:
+        self._options = options
+        self._random = np.random.default_rng(options.seed)
+        self._seen = set(prompt) if options.repetition_penalty != 1 else set()
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.temperature) and self.temperature >= 0):
-            raise InputError(f"temperature {self.temperature} is out of range: give 0 (greedy) or more")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p {self.top_p} is out of range: give more than 0 and at most 1")
-
-    def choose(self, logits: NDArray[np.floating], random: np.random.Generator) -> int:
+    def choose(self, logits_V: NDArray[np.floating]) -> int:
         """Return the id of the next token, given its logits (V)."""
-        if self.temperature == 0:
-            return int(logits.argmax())
-        return int(random.choice(logits.size, p=self.probabilities(logits)))
+        logits_V = self._penalised(logits_V)
+        if self._options.temperature == 0:
+            token = int(logits_V.argmax())
+        else:
+            token = int(self._random.choice(logits_V.size, p=self._drawn_from(logits_V)))
+        if self._options.repetition_penalty != 1:
+            self._seen.add(token)
+        return token
 
-    def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the probabilities (V) that are sampled from."""
-        weights: NDArray[np.float64] = np.exp((logits.astype(np.float64) - logits.max()) / self.temperature)
+    def probabilities(self, logits_V: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the probabilities (V) that the next token is drawn from."""
+        return self._drawn_from(self._penalised(logits_V))
+
+    def _penalised(self, logits_V: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Make tokens that were seen less likely: CTRL (arXiv 1909.05858), section 4.1."""
+        seen = [token for token in self._seen if token < logits_V.size]
+        if not seen:
+            return logits_V
+        penalised_V, penalty = logits_V.copy(), self._options.repetition_penalty
+        some = logits_V[seen]
+        penalised_V[seen] = np.where(some < 0, some * penalty, some / penalty)
+        return penalised_V
+
+    def _drawn_from(self, logits_V: NDArray[np.floating]) -> NDArray[np.float64]:
+        options = self._options
+        weights: NDArray[np.float64] = np.exp((logits_V.astype(np.float64) - logits_V.max()) / options.temperature)
         likeliest_first = (-weights).argsort(kind="stable")
+        if options.top_k:
+            weights[likeliest_first[options.top_k :]] = 0
         share = weights[likeliest_first] / weights.sum()
-        weights[likeliest_first[share.cumsum() - share >= self.top_p]] = 0
+        weights[likeliest_first[share.cumsum() - share >= options.top_p]] = 0
         weights /= weights.sum()
         return weights

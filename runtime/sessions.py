@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, one_line
+from vlmc.runtime.errors import CheckFailed, Closed, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.kernels.native import REMEDY, library
 
 Array = NDArray[Any]
@@ -54,7 +54,7 @@ class OnnxSession(Session):
         EnvironmentLacks: ONNX Runtime is not installed, or lacks a provider that was asked for; ONNX Runtime itself
             would fall back without a word.
         CheckFailed: by `run`, the graph cannot be run on these inputs.
-        InputError: by `run`, it is closed.
+        Closed: by `run`, it is closed.
     """
 
     def __init__(self, path: Path, providers: Sequence[str] = CPU, threads: int = 0) -> None:
@@ -83,11 +83,12 @@ class OnnxSession(Session):
         return self._inputs
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        if self._session is None:
-            raise InputError(f"{self._name} is closed: load the model again")
+        session = self._session  # another thread may close it meanwhile
+        if session is None:
+            raise Closed(f"{self._name} is closed: load the model again")
         typed = {name: np.ascontiguousarray(feeds[name], dtype=kind) for name, (kind, _) in self._inputs.items()}
         try:
-            return dict(zip(self._outputs, self._session.run(self._outputs, typed), strict=True))
+            return dict(zip(self._outputs, session.run(self._outputs, typed), strict=True))
         except Exception as error:  # as above
             sizes = ", ".join(f"{name} {value.shape}" for name, value in list(typed.items())[:3])
             raise CheckFailed(f"{self._name} cannot be run on {sizes}: {one_line(error)}") from None

@@ -1,7 +1,7 @@
 """Text to tokens and back, from `tokenizer.json` alone: what transformers' tokenizer does, without transformers."""
 
 import re
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import final
 
@@ -50,11 +50,15 @@ class Text:
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of an answer, without special tokens and without white space around it."""
-        return self.tidy(str(self._tokenizer.decode(ids, skip_special_tokens=True)))
+        return self.tidy(self.raw(ids))
 
-    def stream(self) -> "TextStream":
-        """Return the text of a new answer, to which tokens are added one by one."""
-        return TextStream(self, self._tokenizer, self._special)
+    def raw(self, ids: list[int]) -> str:
+        """Return the text of an answer, without special tokens, with the white space around it."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def stream(self, stop: Sequence[str] = ()) -> "TextStream":
+        """Return the text of a new answer, to which tokens are added one by one until it has a `stop` string."""
+        return TextStream(self, self._tokenizer, self._special, stop)
 
     def tidy(self, text: str, *, whole: bool = True) -> str:
         """Return decoded text as it is shown; if it is not the whole text, the part that no later token can change."""
@@ -67,15 +71,24 @@ class Text:
 
 @final
 class TextStream:
-    """An answer whose tokens come one by one: its `tokens` so far, and what is `shown` of its text."""
+    """An answer whose tokens come one by one: its `tokens` so far, and what is `shown` of its text.
 
-    def __init__(self, text: Text, tokenizer: Tokenizer, special: Set[int]) -> None:
+    `stopped`: the text has a stop string; it ends before the first one.
+    """
+
+    def __init__(self, text: Text, tokenizer: Tokenizer, special: Set[int], stop: Sequence[str] = ()) -> None:
         self.tokens: list[int] = []
         self.shown = ""
-        self._text, self._tokenizer, self._special = text, tokenizer, special
+        self.stopped = False
+        self._text, self._tokenizer, self._special, self._stop = text, tokenizer, special, stop
         self._decoder: DecodeStream | None = DecodeStream()
         self._waiting: list[int] = []
         self._decoded = ""
+
+    @property
+    def text(self) -> str:
+        """The whole text, after its end."""
+        return self._text.tidy(self._decoded)
 
     def add(self, token: int) -> str:
         """Take the next token; return the text that is settled now: no later token can change it."""
@@ -83,11 +96,15 @@ class TextStream:
         if token not in self._special:
             self._waiting.append(token)
             self._decode()
-        return self._show(self._text.tidy(self._decoded, whole=False))
+            if self._stop and self._ends():
+                return self.end()
+        return self._show(self._text.tidy(self._decoded[: self._settled()], whole=False))
 
     def end(self) -> str:
         """Return the rest of the text, after the last token."""
-        return self._show(self._text.decode(self.tokens))
+        if not self.stopped:
+            self._decoded = self._text.raw(self.tokens)
+        return self._show(self.text)
 
     def _decode(self) -> None:
         """Decode the waiting tokens, but never part of a run of bytes: an invalid one changes those before it."""
@@ -98,6 +115,19 @@ class TextStream:
         except Exception:  # a decoder that changed text it had given; tokenizers raises plain Exception
             self._decoder = None
         self._waiting = []
+
+    def _ends(self) -> bool:
+        """Cut the text before its first stop string, if it has one; bytes that wait for more of their kind count too."""
+        decoded = self._text.raw(self.tokens) if self._waiting or self._decoder is None else self._decoded
+        places = [place for place in map(decoded.find, self._stop) if place >= 0]
+        if places:
+            self._decoded, self.stopped = decoded[: min(places)], True
+        return self.stopped
+
+    def _settled(self) -> int:
+        """Return how much of the text is no beginning of a stop string."""
+        held = (size for one in self._stop for size in range(1, len(one)) if self._decoded.endswith(one[:size]))
+        return len(self._decoded) - max(held, default=0)
 
     def _show(self, text: str) -> str:
         new = text[len(self.shown) :]

@@ -15,7 +15,7 @@ from tests.runtime.conftest import Reference
 from vlmc.runtime import load
 from vlmc.runtime.deployment import Deployment
 from vlmc.runtime.engine import Engine
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import Closed, InputError
 from vlmc.runtime.model import Model
 from vlmc.runtime.processing.base import Batch
 from vlmc.runtime.sessions import Array, Session
@@ -140,7 +140,7 @@ def test_wrong_arguments_are_told(ask: Callable[..., Any], options: dict[str, An
 def test_a_closed_model_says_so(reference: Reference) -> None:
     with Model.from_graphs(reference.folder, reference.deployment, reference.folder / "onnx") as model:
         pass
-    with pytest.raises(InputError, match=r"is closed: load the model again"):
+    with pytest.raises(Closed, match=r"is closed: load the model again"):
         model.generate(pico.picture(0), "what ?")
 
 

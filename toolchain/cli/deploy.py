@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vlmc.exporters import BACKENDS
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument
 from vlmc.toolchain.cli.options import NO_VALUE, Terminal, command
 from vlmc.toolchain.settings import ExportSettings, RunSettings
@@ -36,19 +37,31 @@ def run(
         list[Path],
         typer.Option("--image", metavar="FILE", help="Image file; may be repeated for a model that takes several."),
     ],
-    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="Question about the image.")],
     artifact: ArtifactArgument = ARTIFACT,
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Question about the image.")] = None,
+    chat: Annotated[
+        bool,
+        typer.Option("--chat", metavar=NO_VALUE, help="Hold a conversation: every line of standard input is a question."),
+    ] = False,
     raw: Annotated[
         bool,
         typer.Option("--raw", metavar=NO_VALUE, help="Use the prompt as the model's whole input, image token included."),
     ] = False,
 ) -> None:
-    """Answer a question about one or more images with the exported graphs, without torch."""
+    """Answer a question about one or more images with the exported graphs, or hold a conversation, without torch."""
     from vlmc.runtime import load
+    from vlmc.toolchain.cli.conversation import Conversation, answer_once
 
+    if prompt is None and not chat:
+        raise InputError("there is no question: give --prompt TEXT, or --chat for a conversation")
+    if chat and raw:
+        raise InputError("--raw and --chat do not go together: a conversation is put into the model's template")
     with load(artifact) as model:
-        answer = model.generate(image, prompt, raw=raw, seed=terminal.seed, **options.model_dump())
-    terminal.result({"answer": str(answer)}, lambda: typer.echo(str(answer)))
+        if chat or prompt is None:
+            Conversation(model, image, options, terminal.seed).hold(terminal, prompt)
+        else:
+            pieces = model.stream(image, prompt, raw=raw, seed=terminal.seed, **options.model_dump())
+            answer_once(terminal, pieces)
 
 
 def register(app: typer.Typer) -> None:

@@ -27,5 +27,9 @@ class RunSettings(Settings):
     """Longest answer in tokens."""
     temperature: float = Field(default=0.0, ge=0, le=1000)
     """Sampling temperature; 0 takes the likeliest token."""
+    top_k: int = Field(default=0, ge=0, le=1_000_000)
+    """Sample from so many of the likeliest tokens; 0: from all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Sample from the likeliest tokens that together have this probability."""
+    repetition_penalty: float = Field(default=1.0, gt=0, le=1000)
+    """Above 1, tokens that were used already become less likely."""

@@ -1,0 +1,145 @@
+"""Many clients on one model: a batcher beside one question at a time, and beside threads that share the model.
+
+Each client asks the next question as soon as it has an answer; every question is about an image of its own. One at a time,
+questions are answered in the order in which they came. Contestants take turns; a value is the median of the rounds, a ratio
+the median of each round's ratio, its spread from the least to the greatest. TTFT is the time to the first text of an answer,
+waiting and reading the image included.
+"""
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
+from serving.clients import Ask, Load, batched, directly, in_turn, load
+from serving.models import DEMO, SMOL, exported
+
+from vlmc import runtime
+from vlmc.runtime import Batcher, Message, Options
+from vlmc.toolchain import data
+
+NAME = "serve"
+ONE, THREADS, BATCHER = "one at a time", "threads", "batcher"
+THROUGHPUT, P50, P95 = "throughput", "TTFT, p50", "TTFT, p95"
+CLIENTS = (1, 4, 16, 64)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Rounds; and by model its longest answer, and how many questions at least, and for each client, are asked."""
+
+    rounds: int
+    tokens: Mapping[str, int]
+    least: Mapping[str, int]
+    each: Mapping[str, int]
+    blocks: int = 30
+
+
+FULL = Work(5, {DEMO: 32, SMOL: 16}, {DEMO: 64, SMOL: 16}, {DEMO: 4, SMOL: 1})
+QUICK = Work(1, {DEMO: 32, SMOL: 4}, {DEMO: 8, SMOL: 2}, {DEMO: 1, SMOL: 1}, 2)
+Loads = dict[tuple[str, int, str], list[Load]]
+"""What was seen, by model, number of clients and contestant, round by round."""
+
+
+def main(given: Sequence[str]) -> None:
+    """Measure, print, write."""
+    parser = arguments(__doc__)
+    parser.add_argument("--models", nargs="+", choices=(DEMO, SMOL), default=[DEMO, SMOL], help="which models")
+    parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS, help="how many clients at once")
+    parser.add_argument("--keep", type=Path, help="a folder for the exported models, to use them again")
+    chosen = parser.parse_args(given)
+    prepare(chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        work = QUICK if chosen.quick else FULL
+        found = run(
+            work, chosen.models, chosen.clients, chosen.keep or Path(folder), chosen.threads or 0, command(NAME, given)
+        )
+    finish(found, NAME, chosen)
+
+
+def run(work: Work, models: Sequence[str], clients: Sequence[int], folder: Path, threads: int, line: str) -> Report:
+    """Measure every model with every number of clients."""
+    loads: Loads = {}
+    for name in models:
+        artifact = exported(name, folder, work.blocks)
+        with ExitStack() as stack:
+            model = stack.enter_context(runtime.load(artifact, threads=threads, verify=False))
+            options = Options(max_new_tokens=work.tokens[name])
+            batcher = stack.enter_context(Batcher(model, max_queue=max(clients)))
+            alone = directly(model, options)
+            asks = {ONE: in_turn(alone), THREADS: alone, BATCHER: batched(batcher, options)}
+            _measure(name, work, clients, asks, loads)
+    rows = [row for name in models for count in clients for row in _rows(name, count, loads)]
+    settings = {"rounds": work.rounds, "tokens": dict(work.tokens), "clients": list(clients), "blocks": work.blocks}
+    return report(line, rows, _bars(models, clients, loads), settings)
+
+
+def _measure(name: str, work: Work, clients: Sequence[int], asks: Mapping[str, Ask], loads: Loads) -> None:
+    most = max(work.least[name], max(clients) * work.each[name])
+    samples = data.load("demo", "test", most)
+    questions = [Message("user", [sample.load_image(), sample.question]) for sample in samples]
+    for ask in asks.values():
+        load(ask, questions[:4], 2)
+    for round_ in range(work.rounds):
+        for count in clients:
+            asked = questions[: max(work.least[name], count * work.each[name])]
+            for contestant, ask in asks.items():
+                loads.setdefault((name, count, contestant), []).append(load(ask, asked, count))
+            print(f"{name}, round {round_ + 1}, {_counted(count)}", file=sys.stderr)
+
+
+def _rows(name: str, count: int, loads: Loads) -> list[Row]:
+    found = []
+    for contestant in (ONE, THREADS, BATCHER):
+        for metric, unit in ((THROUGHPUT, "tokens/s"), (P50, "ms"), (P95, "ms")):
+            values = [_value(one, metric) for one in loads[name, count, contestant]]
+            ratios = _ratios(name, count, contestant, metric, loads)
+            label = f"{name}, {_counted(count)}: "
+            base = None if contestant == ONE else label + ONE
+            ratio, spread = round(median(ratios), 3), round(max(ratios) - min(ratios), 3)
+            shown = (None, None) if base is None else (ratio, spread)
+            found.append(Row(label + contestant, base, metric, round(median(values), 2), unit, *shown))
+    return found
+
+
+def _ratios(name: str, count: int, contestant: str, metric: str, loads: Loads) -> list[float]:
+    """Return the contestant's value over that of one at a time, round by round."""
+    pairs = zip(loads[name, count, contestant], loads[name, count, ONE], strict=True)
+    return [_value(own, metric) / _value(base, metric) for own, base in pairs]
+
+
+def _value(seen: Load, metric: str) -> float:
+    if metric == THROUGHPUT:
+        return seen.throughput
+    return seen.first_text(50 if metric == P50 else 95)
+
+
+def _bars(models: Sequence[str], clients: Sequence[int], loads: Loads) -> list[Bar]:
+    bars = []
+    for name in models:
+        same = [
+            own.tokens == base.tokens
+            for count in clients
+            for own, base in zip(loads[name, count, BATCHER], loads[name, count, ONE], strict=True)
+        ]
+        bars.append(at_least(f"{name}: answers token for token those of one at a time", 1, sum(same) / len(same), "of all"))
+    for count, metric, text, goal in ((16, THROUGHPUT, "throughput", 3.0), (1, THROUGHPUT, "throughput", 1.0)):
+        if DEMO in models and count in clients:
+            value = median(_ratios(DEMO, count, BATCHER, metric, loads))
+            bars.append(at_least(f"{DEMO}, {_counted(count)}: {text} over one at a time", goal, value, "x"))
+    if DEMO in models and 16 in clients:
+        value = median(_ratios(DEMO, 16, BATCHER, P95, loads))
+        bars.append(Bar(f"{DEMO}, 16 clients: p95 TTFT over one at a time", "at most 0.5 x", round(value, 3), value <= 0.5))
+    return bars
+
+
+def _counted(clients: int) -> str:
+    return "1 client" if clients == 1 else f"{clients} clients"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What the benchmark of the batcher asks, how, and of which models."""

@@ -1,0 +1,162 @@
+"""Batcher: answers many questions at once on one model."""
+
+from collections import deque
+from collections.abc import Sequence
+from threading import Condition, Thread
+from time import perf_counter
+from types import TracebackType
+from typing import Self, final
+
+from vlmc.runtime.asking import Asked
+from vlmc.runtime.batching.counts import BatcherState, Counts
+from vlmc.runtime.batching.pending import Pending
+from vlmc.runtime.batching.reading import Reading
+from vlmc.runtime.batching.rows import Row
+from vlmc.runtime.batching.running import Running
+from vlmc.runtime.errors import Busy, Closed, InputError
+from vlmc.runtime.messages import Message
+from vlmc.runtime.model import Model
+from vlmc.runtime.options import Options
+from vlmc.runtime.reply import Reply
+
+GREEDY = Options()
+
+
+@final
+class Batcher:
+    """Answers questions on a model, up to `max_batch` at once; `max_queue` more may wait.
+
+    Questions join the running batch in the order in which they were asked, and leave it between two tokens. Prompts are read
+    in chunks of `chunk` tokens, so that a long one does not hold the others up. A question may have `max_prompt` tokens,
+    and its answer `max_new_tokens`; None: as many as the model has room for. The batcher uses the model and does not close
+    it. A context manager that closes the batcher at the end.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        max_batch: int = 16,
+        max_queue: int = 64,
+        chunk: int = 256,
+        *,
+        max_prompt: int | None = None,
+        max_new_tokens: int | None = None,
+    ) -> None:
+        for name, value in (("max_batch", max_batch), ("max_queue", max_queue), ("chunk", chunk)):
+            if value < 1:
+                raise InputError(f"{name} is {value}: give at least 1")
+        self._model, self._max_batch, self._max_queue = model, max_batch, max_queue
+        self._max_prompt, self._max_new_tokens = max_prompt, max_new_tokens
+        self._running = Running(model.engine)
+        self._reading = Reading(model.engine, chunk, self._running.join)
+        self._changed = Condition()  # guards what follows; the two above are the thread's own
+        self._waiting: deque[Row] = deque()
+        self._inside: list[Row] = []
+        self._preparing = 0
+        self._closing = False
+        self._counts = Counts()
+        self._thread = Thread(target=self._run, name="vlmc-batcher", daemon=True)
+        self._thread.start()
+
+    def ask(self, messages: Sequence[Message], options: Options = GREEDY) -> Pending:
+        """Ask the last turn of a conversation; its images are read now, in the caller's thread.
+
+        Raises:
+            InputError: as `Model.chat`, or the question is longer, or may have a longer answer, than is allowed.
+            Busy: as many questions wait as may wait.
+            Closed: the batcher is closed.
+        """
+        began = perf_counter()
+        self._reserve()
+        try:
+            asked = self._model.prepare(messages, options)
+            self._check_limits(asked)
+            row = Row(Pending(), asked, Reply(asked, self._model.text, self._model.deployment.stop_ids, began))
+            return self._queue(row)
+        finally:
+            with self._changed:
+                self._preparing -= 1
+
+    def state(self) -> BatcherState:
+        """Return what it does, and what it did."""
+        with self._changed:
+            self._forget()
+            return self._counts.state(len(self._waiting) + self._preparing, len(self._inside))
+
+    def close(self, wait: float = 0) -> None:
+        """Take no more questions, go on for so many seconds with those that were asked, and end the rest as `Closed`."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not (self._inside or self._waiting), wait)
+            left = [*self._inside, *self._waiting]
+        for row in left:
+            row.pending.end(Closed("the batcher was closed before the answer was whole"))
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _reserve(self) -> None:
+        with self._changed:
+            if self._closing:
+                raise Closed("the batcher is closed: make another one")
+            self._forget()
+            if len(self._waiting) + self._preparing >= self._max_queue:
+                self._counts.refused += 1
+                raise Busy(f"{self._max_queue} questions wait already: ask again later")
+            self._preparing += 1
+
+    def _queue(self, row: Row) -> Pending:
+        with self._changed:
+            if self._closing:
+                raise Closed("the batcher is closed: make another one")
+            self._waiting.append(row)
+            self._changed.notify_all()
+        return row.pending
+
+    def _check_limits(self, asked: Asked) -> None:
+        if self._max_prompt is not None and asked.length > self._max_prompt:
+            raise InputError(
+                f"the question and its images take {asked.length} tokens: at most {self._max_prompt} may be asked"
+            )
+        most = self._max_new_tokens
+        if most is not None and asked.options.max_new_tokens > most:
+            raise InputError(f"max_new_tokens is {asked.options.max_new_tokens}: give at most {most}")
+
+    def _run(self) -> None:
+        """Read prompts and make tokens by turns, until the batcher is closed and nothing is left to do."""
+        while self._admit():
+            try:
+                self._reading.turn()
+                self._running.step()
+            except Exception as error:  # such as memory that ran out between two tokens: the next questions may fit
+                for row in self._inside:
+                    row.fail(error)
+
+    def _admit(self) -> bool:
+        """Let questions in, in their order, as far as there is room; wait where there is nothing to do."""
+        with self._changed:
+            while True:
+                self._forget()
+                room = self._max_batch - len(self._inside)
+                new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+                self._inside += new
+                if self._inside or self._closing:
+                    break
+                self._changed.wait()
+        self._reading.add(new)
+        return bool(self._inside)
+
+    def _forget(self) -> None:
+        """Drop the questions that have ended; those who wait for the last one are told."""
+        for row in (*self._inside, *self._waiting):
+            if row.pending.done:
+                self._counts.ended(row)
+        self._inside = [row for row in self._inside if not row.pending.done]
+        self._waiting = deque(row for row in self._waiting if not row.pending.done)
+        if not (self._inside or self._waiting):
+            self._changed.notify_all()

@@ -1,0 +1,35 @@
+"""Row: a question in a batcher, from the queue to its end."""
+
+from dataclasses import dataclass
+from typing import final
+
+from vlmc.runtime.asking import Asked
+from vlmc.runtime.batching.pending import Pending
+from vlmc.runtime.errors import CheckFailed, VlmcError, one_line
+from vlmc.runtime.reply import Reply
+from vlmc.runtime.sessions import Array
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A question: its arrays, its answer so far, and what was promised to who asked."""
+
+    pending: Pending
+    asked: Asked
+    reply: Reply
+
+    def take(self, logits_V: Array) -> None:
+        """Choose the next token from its logits (V), and hand on what it adds to the text, or the whole answer."""
+        try:
+            self.pending.add(self.reply.take(logits_V))
+            if self.reply.finish is not None:
+                self.pending.end(self.reply.answer())
+        except Exception as error:  # of this row alone, such as logits that are not finite
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End it with an error; of one that vlmc did not raise, with a line about it."""
+        if not isinstance(error, VlmcError):
+            error = CheckFailed(f"the question cannot be answered: {one_line(error)}")
+        self.pending.end(error)

@@ -1,0 +1,62 @@
+"""Running: the batch of questions that are being answered, all of them a token at a time."""
+
+from typing import final
+
+import numpy as np
+
+from vlmc.runtime.batching.rows import Row
+from vlmc.runtime.batching.states import Slots
+from vlmc.runtime.engine import Engine, State
+from vlmc.runtime.sessions import Array
+
+
+@final
+class Running:
+    """The questions that are being answered, each in its slot of the model's state after their tokens so far."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rows: dict[int, Row] = {}
+        self._slots: Slots | None = None
+
+    def join(self, rows: list[Row], logits_BV: Array, state: State) -> None:
+        """Choose the first token of questions whose prompts were read; those that go on join the batch."""
+        self._leave()
+        for row, logits_V in zip(rows, logits_BV, strict=True):
+            row.take(logits_V)
+        stay = [index for index, row in enumerate(rows) if not row.pending.done]
+        if stay:
+            self._slots = self._slots or Slots(state)
+            for slot, index in zip(self._slots.fill(state, stay), stay, strict=True):
+                self._rows[slot] = rows[index]
+
+    def step(self) -> None:
+        """Make one more token for each question; those that are answered or given up leave."""
+        self._leave()
+        if self._slots is None:
+            return
+        self._slots.rest()
+        tokens_B = np.zeros(self._slots.count, np.int64)
+        for slot, row in self._rows.items():
+            tokens_B[slot] = row.reply.token
+        try:
+            logits_BV, self._slots.state = self._engine.step(tokens_B, self._slots.state)
+        except Exception as error:
+            for row in self._rows.values():
+                row.fail(error)
+        else:
+            for slot, row in self._rows.items():
+                row.take(logits_BV[slot])
+
+    def _leave(self) -> None:
+        """Free the slots of those that have ended; where many are free, the rest moves together."""
+        if self._slots is None:
+            return
+        ended = [slot for slot, row in self._rows.items() if row.pending.done]
+        self._slots.free(ended)
+        for slot in ended:
+            del self._rows[slot]
+        if not self._rows:
+            self._slots = None
+        elif (kept := self._slots.compact()) is not None:
+            self._rows = {index: self._rows[slot] for index, slot in enumerate(kept)}

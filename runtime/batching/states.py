@@ -1,0 +1,121 @@
+"""Slots: the rows of a running batch's state, which are filled, freed and filled again in place.
+
+Shapes: B slots, T columns, S columns of questions, K key-value heads, E head size. A row's tokens end in the last column and
+come without a gap, so that distances between columns are distances between tokens; before them, and in free slots, the mask
+is 0. So do the tokens of the questions that an encoder-decoder answers, in columns of their own.
+"""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+
+from vlmc.runtime.engine import QUESTION_MASK, State
+from vlmc.runtime.sessions import Array
+
+_SPARE = 32  # columns that no row needs any more, before the state is cut to what is needed
+
+
+@final
+class Slots:
+    """The state of some rows, in `count` slots, of which some may be free.
+
+    A new row goes into a free slot without a copy of the others. They are copied where there is no free slot, where the new
+    row is longer than all of them, and where much of the state is no longer needed.
+    """
+
+    def __init__(self, like: State) -> None:
+        self.state = _copied(like, [], 0, 0)
+        self.taken: list[bool] = []
+
+    @property
+    def count(self) -> int:
+        """How many slots there are."""
+        return len(self.taken)
+
+    def fill(self, new: State, rows: Sequence[int]) -> list[int]:
+        """Put some rows of another state, padded on the right, into free slots; return which."""
+        free, sizes = [slot for slot, taken in enumerate(self.taken) if not taken], _lengths(new, rows)
+        more = max(0, len(rows) - len(free))
+        if more or any(size > had for size, had in zip(sizes, _columns(self.state), strict=True)):
+            sizes = tuple(map(max, sizes, _columns(self.state)))
+            self.state = _copied(self.state, [*range(self.count), *[-1] * more], *sizes)
+            free += range(self.count, self.count + more)
+            self.taken += [False] * more
+        for slot, row in zip(free, rows, strict=False):
+            self._write(slot, new, row)
+        return free[: len(rows)]
+
+    def free(self, slots: Sequence[int]) -> None:
+        """Free some slots."""
+        for slot in slots:
+            self.taken[slot] = False
+
+    def rest(self) -> None:
+        """Set free slots back to nothing before a step, which adds a token to them too: they run out of no positions."""
+        free = [slot for slot, taken in enumerate(self.taken) if not taken]
+        self.state.mask_BT[free], self.state.next_B[free] = 0, 0
+
+    def compact(self) -> list[int] | None:
+        """Give up free slots and columns, if that is much; return the slots that are kept, in their order, None: all."""
+        kept = [slot for slot, taken in enumerate(self.taken) if taken]
+        sizes = _lengths(self.state, kept)
+        spare = [had - size <= max(_SPARE, size // 4) for size, had in zip(sizes, _columns(self.state), strict=True)]
+        if 4 * len(kept) > 3 * self.count and all(spare):
+            return None
+        self.state = _copied(self.state, kept, *sizes)
+        self.taken = [True] * len(kept)
+        return kept
+
+    def _write(self, slot: int, new: State, row: int) -> None:
+        """Write a row so that it ends in the last column."""
+        (length, asked), (columns, _) = _lengths(new, [row]), _columns(self.state)
+        self.state.mask_BT[slot] = np.arange(columns) >= columns - length
+        self.state.next_B[slot], self.taken[slot] = new.next_B[row], True
+        for name, array in self.state.cache.items():
+            array[slot, :, columns - length :] = new.cache[name][row, :, :length]
+        for name, array in self.state.question.items():
+            own = (Ellipsis, slice(asked), *[slice(None)] * (array.ndim - 1 - _axis(array)))
+            array[slot] = 0
+            array[slot][_last(array, asked)] = new.question[name][row][own]
+
+
+def _lengths(state: State, rows: Sequence[int]) -> tuple[int, int]:
+    """Return how many tokens the longest of some rows has, and the longest of their questions."""
+    asked = state.question.get(QUESTION_MASK, np.zeros((len(state.mask_BT), 0), np.int64))
+    return int(state.mask_BT[rows].sum(1).max()), int(asked[rows].sum(1).max())
+
+
+def _columns(state: State) -> tuple[int, int]:
+    """Return how many columns a state has for tokens, and for those of questions."""
+    return state.mask_BT.shape[1], state.question[QUESTION_MASK].shape[1] if state.question else 0
+
+
+def _copied(state: State, kept: Sequence[int], columns: int, asked: int) -> State:
+    """Return some rows of a state with its last columns, or more before the first; -1 stands for an empty row."""
+    cache = {name: _moved(array, kept, columns) for name, array in state.cache.items()}
+    question = {name: _moved(array, kept, asked) for name, array in state.question.items()}
+    next_B = np.array([state.next_B[row] if row >= 0 else 0 for row in kept], np.int64)
+    return State(cache, _moved(state.mask_BT, kept, columns), next_B, question)
+
+
+def _moved(array: Array, kept: Sequence[int], columns: int) -> Array:
+    """Return an array (B, T) or (B, K, T, E) as `_copied` does."""
+    axis = _axis(array)
+    made = np.zeros((len(kept), *array.shape[1:axis], columns, *array.shape[axis + 1 :]), array.dtype)
+    shared = min(array.shape[axis], columns)
+    for index, row in enumerate(kept):
+        if row >= 0 and shared:
+            made[index][_last(made, shared)] = array[row][_last(array, shared)]
+    return made
+
+
+def _axis(array: Array) -> int:
+    """Return the axis of an array's columns."""
+    return 1 if array.ndim == 2 else 2
+
+
+def _last(array: Array, count: int) -> tuple[Any, ...]:
+    """Return what selects the last columns of one row of an array."""
+    columns = array.shape[_axis(array)]
+    return (..., slice(columns - count, None), *[slice(None)] * (array.ndim - 1 - _axis(array)))
