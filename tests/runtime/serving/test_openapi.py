@@ -43,6 +43,11 @@ def test_every_operation_is_tried(described: schemathesis.BaseSchema) -> None:
     assert [(operation.path, operation.method.upper()) for operation in found] == OPERATIONS
 
 
+bounded = settings(
+    deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
@@ -51,10 +56,7 @@ def test_no_request_makes_it_fail(described: schemathesis.BaseSchema, path: str,
     if mode.is_negative and not (operation.body or operation.path_parameters):
         pytest.skip("there is nothing in it that could be wrong")
 
-    @settings(
-        max_examples=300 if operation.body else 20, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
-    )
-    @settings(suppress_health_check=list(HealthCheck))
+    @settings(bounded, max_examples=200 if operation.body else 20)
     @given(case=operation.as_strategy(mode))
     def check(case: schemathesis.Case) -> None:
         case.call_and_validate(checks=CHECKS)
