@@ -60,8 +60,8 @@ class Application:
         sources = Sources(limits, remote=remote, allowed=allowed)
         batchers = {name: served.batcher for name, served in models.items()}
         self._chat = Chat(batchers, limits, sources, self._metrics)
-        app: ASGIApp = Gated(Body(self._routes(), limits), self.gate)
-        self._app = Counted(app if key is None else Key(app, key), self._metrics)
+        app: ASGIApp = Gated(Body(self._routes(), limits), self.gate, limits.arrival)
+        self._app = Counted(app if key is None else Key(app, key, limits.arrival), self._metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 from collections import deque
+from contextlib import suppress
 from typing import Final, final
 
 from starlette.datastructures import Headers
@@ -19,8 +20,8 @@ API: Final = "/v1/"
 class Key:
     """Lets in only who knows the key, as `Authorization: Bearer KEY`."""
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        self._app, self._expected = app, f"Bearer {key}".encode()
+    def __init__(self, app: ASGIApp, key: str, arrival: float) -> None:
+        self._app, self._expected, self._arrival = app, f"Bearer {key}".encode(), arrival
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get("authorization", "") if _is_api(scope) else None
@@ -28,7 +29,7 @@ class Key:
             return await self._app(scope, receive, send)
         message = "the API key is missing or wrong: send it as 'Authorization: Bearer KEY'"
         refused = Refused(401, message, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-        return await refused.response()(scope, receive, send)
+        return await _refuse(refused, scope, receive, send, self._arrival)
 
 
 @final
@@ -82,8 +83,8 @@ class Gate:
 class Gated:
     """Passes requests of the API through a gate."""
 
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
-        self._app, self._gate = app, gate
+    def __init__(self, app: ASGIApp, gate: Gate, arrival: float) -> None:
+        self._app, self._gate, self._arrival = app, gate, arrival
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _is_api(scope) or scope["method"] != "POST":
@@ -91,7 +92,7 @@ class Gated:
         try:
             self._gate.enter()
         except Refused as refused:
-            return await refused.response()(scope, receive, send)
+            return await _refuse(refused, scope, receive, send, self._arrival)
         try:
             return await self._app(scope, receive, send)
         finally:
@@ -149,6 +150,15 @@ class Body:
     def _too_large(self) -> Refused:
         message = f"the request is too large: the limit is {self._limits.body:,} bytes; send smaller images"
         return Refused(413, message, "too_large", headers={"Connection": "close"})
+
+
+async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+    """Refuse a request once its body was thrown away: a client that still sends does not read why."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await receive()).get("more_body", False):
+                pass
+    await refused.response()(scope, receive, send)
 
 
 def _is_api(scope: Scope) -> bool:

@@ -16,6 +16,7 @@ from vlmc.runtime.serving.connections import Connection
 
 BACKLOG: Final = 512
 _LAST: Final = 5  # seconds in which connections close, once everything is answered
+_ASIDE: Final = 0.5  # seconds in which requests of the last connections are refused
 _LOG: Final[Mapping[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -66,6 +67,9 @@ class Server(uvicorn.Server):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._seconds):
                 await self._gate.empty()
+        for listening in self.servers:
+            listening.close()
+        await asyncio.sleep(_ASIDE)  # who was connected before that is told that the server ends
         self.should_exit = True
 
 
