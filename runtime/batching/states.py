@@ -57,7 +57,7 @@ class Slots:
     def compact(self) -> list[int] | None:
         """Give up free slots and columns, if that is much; return the slots that are kept, in their order, None: all."""
         kept = [slot for slot, taken in enumerate(self.taken) if taken]
-        length = int(self.state.mask_BT.sum(1).max())
+        length = int(self.state.mask_BT[kept].sum(1).max())
         if 4 * len(kept) > 3 * self.count and self._columns - length <= max(_SPARE, length // 4):
             return None
         self.state = _copied(self.state, kept, length)
