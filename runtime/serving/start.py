@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vlmc.runtime.serving.application import Application
 from vlmc.runtime.serving.limits import Limits
+from vlmc.runtime.serving.memory import return_large_blocks
 from vlmc.runtime.serving.running import BACKLOG, Server, address, bind
 from vlmc.runtime.serving.served import Served, opened
 
@@ -34,6 +35,7 @@ def serve(
         InputError: an artifact cannot be served, or the port is taken.
         EnvironmentLacks: a package or provider is missing.
     """
+    return_large_blocks()
     seconds, places = limits.seconds, (max_batch + max_queue) * len(artifacts)
     with (
         bind(host, port, seconds) as bound,
