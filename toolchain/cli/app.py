@@ -2,7 +2,7 @@
 
 import typer
 
-from vlmc.toolchain.cli import builtin, chain, check, deploy
+from vlmc.toolchain.cli import builtin, chain, check, deploy, serve
 
 app = typer.Typer(
     name="vlmc",
@@ -14,4 +14,5 @@ app = typer.Typer(
 chain.register(app)
 check.register(app)
 deploy.register(app)
+serve.register(app)
 builtin.register(app)

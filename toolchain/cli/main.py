@@ -18,6 +18,7 @@ from vlmc.toolchain.machine.packages import PACKAGES, remedy
 
 INTERRUPTED = 130
 LONGEST = 2000  # characters of a message
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "prometheus_client": "prometheus-client"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRONG_NAME = {errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.ENXIO, errno.EILSEQ}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
@@ -79,7 +80,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, RecursionError):
         return "a file is nested too deeply to be read (--debug shows which)", 2
     if isinstance(error, ModuleNotFoundError) and error.name:
-        package = {"sklearn": "scikit-learn", "yaml": "pyyaml"}.get(error.name, error.name)
+        package = _DISTRIBUTIONS.get(error.name, error.name)
         if package in PACKAGES:
             return f"{package} is not installed: {remedy(package)}", 3
     if isinstance(error, MemoryError):

@@ -15,6 +15,10 @@ _OWN = {
     "datasets": ("data from the hub", "data"),
     "matplotlib": ("the figures of sweep", "all"),
     "onnxruntime": ("run, export", "cpu"),
+    "fastapi": ("serve", "serve"),
+    "uvicorn": ("serve", "serve"),
+    "prometheus-client": ("serve", "serve"),
+    "httpcore2": ("serve", "serve"),
     "tokenizers": ("run", ""),
 }
 _OF_BACKENDS = [(name, use, backend.extra) for backend in BACKENDS.values() for name, use in backend.packages.items()]

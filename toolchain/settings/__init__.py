@@ -24,6 +24,7 @@ from vlmc.toolchain.settings.repair import (
     TeacherMode,
     TrainingSettings,
 )
+from vlmc.toolchain.settings.serve import ServeSettings
 
 __all__ = [
     "DATA_OPTIONS",
@@ -45,6 +46,7 @@ __all__ = [
     "RepairMethod",
     "RepairSettings",
     "RunSettings",
+    "ServeSettings",
     "Settings",
     "SweepSettings",
     "TargetSettings",

@@ -1,0 +1,97 @@
+"""Runs an application until a signal ends it: what was let in is finished, and nothing more is let in."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Final, final
+
+import uvicorn
+
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.serving.application import Application
+from vlmc.runtime.serving.connections import Connection
+
+BACKLOG: Final = 512
+_LAST: Final = 5  # seconds in which connections close, once everything is answered
+_ASIDE: Final = 0.5  # seconds in which requests of the last connections are refused
+_LOG: Final[Mapping[str, Any]] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {name: {"handlers": ["stderr"], "propagate": False} for name in ("uvicorn", "vlmc.serving")},
+}
+
+
+@final
+class Server(uvicorn.Server):
+    """uvicorn, which at the first SIGTERM or SIGINT still takes connections, to refuse what they ask, until all is answered.
+
+    That takes at most `seconds`; a second signal ends it at once. `log` has a line for each request.
+    """
+
+    def __init__(self, application: Application, *, seconds: float, log: bool = False) -> None:
+        config = uvicorn.Config(
+            application,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=dict(_LOG),
+            log_level="info" if log else "warning",
+            access_log=log,
+            backlog=BACKLOG,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=_LAST,
+        )
+        super().__init__(config)
+        self._gate, self._seconds = application.gate, seconds
+        self._ending: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; at the second signal, end."""
+        if self._gate.closed:
+            self.should_exit = self.force_exit = True
+        self._gate.close()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look ten times a second whether to end."""
+        if self._gate.closed and self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+        return await super().on_tick(counter)
+
+    async def _end(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await self._gate.empty()
+        for listening in self.servers:
+            listening.close()
+        await asyncio.sleep(_ASIDE)  # who was connected before that is told that the server ends
+        self.should_exit = True
+
+
+def bind(host: str, port: int, seconds: float) -> socket.socket:
+    """Return a socket on a port, 0 for any free one; a connection ends whose peer takes nothing in for so many seconds.
+
+    Raises:
+        InputError: the port is taken, or the host is not this machine's.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))
+        bound.bind(place)
+    except OSError as error:
+        raise InputError(f"{host}:{port} is not to be had ({error.strerror}): choose another --host or --port") from None
+    return bound
+
+
+def address(bound: socket.socket) -> str:
+    """Return the URL of a bound socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

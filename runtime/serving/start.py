@@ -1,0 +1,47 @@
+"""From artifacts to a server that runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from vlmc.runtime.serving.application import Application
+from vlmc.runtime.serving.limits import Limits
+from vlmc.runtime.serving.memory import return_large_blocks
+from vlmc.runtime.serving.running import BACKLOG, Server, address, bind
+from vlmc.runtime.serving.served import Served, opened
+
+
+def serve(
+    artifacts: Sequence[Path],
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    key: str | None = None,
+    remote: bool = False,
+    threads: int = 0,
+    max_batch: int = 8,
+    max_queue: int = 64,
+    log: bool = False,
+    tell: Callable[[str, Mapping[str, Served]], None],
+) -> None:
+    """Load artifacts, serve them until a signal comes, and answer what was asked until then.
+
+    Each model answers `max_batch` questions at once, and `max_queue` more wait. `tell` is called with the server's URL and
+    the models once connections are taken; `log` writes a line for each request to stderr.
+
+    Raises:
+        InputError: an artifact cannot be served, or the port is taken.
+        EnvironmentLacks: a package or provider is missing.
+    """
+    return_large_blocks()
+    seconds, places = limits.seconds, (max_batch + max_queue) * len(artifacts)
+    with (
+        bind(host, port, seconds) as bound,
+        opened(artifacts, threads=threads, max_batch=max_batch, max_queue=max_queue) as models,
+        closing(Application(models, replace(limits, requests=places), key=key, remote=remote)) as application,
+    ):
+        bound.listen(BACKLOG)
+        tell(address(bound), models)
+        Server(application, seconds=seconds, log=log).run(sockets=[bound])
