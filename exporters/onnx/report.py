@@ -11,9 +11,7 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     rows = [
         (
             graph["graph"],
-            f"{graph['precision']}, {graph['packed']} layers 2:4 {graph['cpu_sparse']}"
-            if graph["packed"]
-            else graph["precision"],
+            _type(graph),
             f"{graph['bytes'] / 1e6:.2f} MB",
             f"{graph['max_error']:.1e} of {graph['tolerance']:.0e}",
             f"{sum(layer['violation'] is None for layer in graph['layers'])} of {len(graph['layers'])}",
@@ -21,3 +19,9 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
         for graph in report["graphs"]
     ]
     return [Table(("graph", "type", "size", "error against torch", "layers that hold"), rows)]
+
+
+def _type(graph: Mapping[str, Any]) -> str:
+    kind, packed, dense = graph["cpu_sparse"], graph["packed"], graph["dense"]
+    counts = [f"{packed} layers 2:4 {kind}"] * bool(packed) + [f"{dense} weights dense {kind}"] * bool(dense)
+    return ", ".join([graph["precision"], *counts])
