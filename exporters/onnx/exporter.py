@@ -22,6 +22,7 @@ from vlmc.runtime.reports import LayerReport
 from vlmc.runtime.sessions import import_onnxruntime
 
 PLAIN = Options()
+NOTHING = Repacked([], 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class GraphReport:
     """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value.
 
     `packed` counts the layers whose 2:4 weights are packed for the CPU, in the type `cpu_sparse`, and `dense` the other
-    weights and tables of that type.
+    weights and tables of that type. The 2:4 weights take `packed_bytes`, and would take `bf16_bytes` dense in bf16.
     """
 
     graph: str
@@ -37,6 +38,8 @@ class GraphReport:
     cpu_sparse: ValueType | None
     packed: int
     dense: int
+    packed_bytes: int
+    bf16_bytes: int
     bytes: int
     seconds: float
     cases: int
@@ -87,7 +90,7 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     """
     start = perf_counter()
     trace(spec, path, options.precision)
-    packed = _pack(spec, path, options.cpu_sparse, options.cpu_activations) if options.cpu_sparse else Repacked([], 0)
+    packed = _pack(spec, path, options.cpu_sparse, options.cpu_activations) if options.cpu_sparse else NOTHING
     label(path, spec.sparse)
     layers = check_onnx(path)
     for layer in layers:
@@ -96,8 +99,9 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     error = largest_error(spec, path, options)
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
     seconds = round(perf_counter() - start, 2)
-    types, cases = (options.precision, options.cpu_sparse, len(packed.layers), packed.dense), 1 + len(spec.cases)
-    return GraphReport(spec.name, *types, size, seconds, cases, error, options.tolerance, layers)
+    types, cases = (options.precision, options.cpu_sparse), 1 + len(spec.cases)
+    counts = (len(packed.layers), packed.dense, packed.packed_bytes, packed.bf16_bytes)
+    return GraphReport(spec.name, *types, *counts, size, seconds, cases, error, options.tolerance, layers)
 
 
 def _pack(spec: GraphSpec, path: Path, kind: ValueType, activations: Activations) -> Repacked:

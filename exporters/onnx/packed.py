@@ -30,10 +30,15 @@ _TWO_FOUR = SparsityPattern.parse("2:4")
 
 @dataclass(frozen=True)
 class Repacked:
-    """What was done to a file: the layers whose weights are 2:4 and packed, and how many weights are dense in that type."""
+    """What was done to a file: the layers whose weights are 2:4 and packed, and how many weights are dense in that type.
+
+    `packed_bytes` is what the 2:4 weights take now, `bf16_bytes` what they would take dense in bf16.
+    """
 
     layers: list[str]
     dense: int
+    packed_bytes: int
+    bf16_bytes: int
 
 
 def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], kind: ValueType, level: int = 1) -> Repacked:
@@ -56,7 +61,9 @@ def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], kind: Valu
         model.metadata_props.add(key=PACKED_KEY, value=kind)
     _write(model, path)
     layers = [layer for layer, weight in found.items() if weight is not None and weight.initializer in packed]
-    return Repacked(layers, sum(made.positions is None for made in packed.values()) + tables)
+    sparse = [made for made in packed.values() if made.positions is not None]
+    sizes = sum(made.nbytes for made in sparse), sum(2 * made.outputs * made.inputs for made in sparse)
+    return Repacked(layers, len(packed) - len(sparse) + tables, *sizes)
 
 
 def check_packed(path: Path, layers: Mapping[str, Array], kind: ValueType) -> None:

@@ -18,7 +18,23 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
         )
         for graph in report["graphs"]
     ]
-    return [Table(("graph", "type", "size", "error against torch", "layers that hold"), rows)]
+    return [Table(("graph", "type", "size", "error against torch", "layers that hold"), rows, _notes(report))]
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    """Say what packing saves, and what --cpu-sparse auto took, and why."""
+    notes = []
+    packed, bf16 = (sum(graph[key] for graph in report["graphs"]) for key in ("packed_bytes", "bf16_bytes"))
+    if packed:
+        notes.append(f"the 2:4 weights take {packed / 1e6:.2f} MB, {packed / bf16:.3f} of what they would dense in bf16")
+    measured = report.get("cpu_sparse_measured")
+    if measured:
+        times = ", ".join(f"{kind} {time:.2f}" for kind, time in measured["milliseconds"].items())
+        notes.append(
+            f"--cpu-sparse auto took {measured['type']}: milliseconds for one row and {measured['threads']} threads: {times}; "
+            "int8 is never taken: it changes answers"
+        )
+    return notes
 
 
 def _type(graph: Mapping[str, Any]) -> str:

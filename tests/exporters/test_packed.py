@@ -31,6 +31,7 @@ def test_small_module_is_packed_and_checked(kind: ValueType, tmp_path: Path) -> 
     report = export(small(), tmp_path / "small.onnx", Options(cpu_sparse=kind))
     assert (report.packed, report.cpu_sparse) == (2, kind)
     assert report.max_error <= report.tolerance == PACKED_TOLERANCE[kind]
+    assert report.bf16_bytes == 2 * 2 * 16 * 32
     assert [(layer.rows, layer.columns, layer.sparsity, layer.violation) for layer in report.layers] == [
         (32, 16, 0.5, None),
         (16, 32, 0.5, None),
