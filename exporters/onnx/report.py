@@ -29,9 +29,9 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
         notes.append(f"the 2:4 weights take {packed / 1e6:.2f} MB, {packed / bf16:.3f} of what they would dense in bf16")
     measured = report.get("cpu_sparse_measured")
     if measured:
-        times = ", ".join(f"{kind} {time:.2f}" for kind, time in measured["milliseconds"].items())
+        times = ", ".join(f"{kind} {time:.2f} ms" for kind, time in measured["milliseconds"].items())
         notes.append(
-            f"--cpu-sparse auto took {measured['type']}: milliseconds for one row and {measured['threads']} threads: {times}; "
+            f"--cpu-sparse auto took {measured['type']}: one row with {measured['threads']} threads takes {times}; "
             "int8 is never taken: it changes answers"
         )
     return notes
