@@ -13,7 +13,7 @@ from vlmc.exporters.backend import Backend
 from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
-from vlmc.exporters.onnx.packed import check_packed, pack_weights
+from vlmc.exporters.onnx.packed import Repacked, check_packed, pack_weights
 from vlmc.exporters.onnx.parity import NOT_RUN, largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.tracing import OPSET, trace
@@ -24,6 +24,7 @@ from vlmc.runtime.reports import LayerReport
 from vlmc.runtime.sessions import import_onnxruntime
 
 PLAIN = Options()
+NOTHING = Repacked([], 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,17 @@ class GraphReport:
     """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value.
 
     It is None for a type that nothing here can run: then outputs were not compared, and `note` says so.
-    `packed` counts the layers whose weights are packed for the CPU, in the type `cpu_sparse`.
+    `packed` counts the layers whose 2:4 weights are packed for the CPU, in the type `cpu_sparse`, and `dense` the other
+    weights and tables of that type. The 2:4 weights take `packed_bytes`, and would take `bf16_bytes` dense in bf16.
     """
 
     graph: str
     precision: Precision
     cpu_sparse: ValueType | None
     packed: int
+    dense: int
+    packed_bytes: int
+    bf16_bytes: int
     bytes: int
     seconds: float
     cases: int
@@ -89,7 +94,7 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     """
     start = perf_counter()
     trace(spec, path, options.precision)
-    packed = _pack(spec, path, options.cpu_sparse, options.cpu_activations) if options.cpu_sparse else []
+    packed = _pack(spec, path, options.cpu_sparse, options.cpu_activations) if options.cpu_sparse else NOTHING
     label(path, spec.sparse)
     layers = check_onnx(path)
     for layer in layers:
@@ -99,9 +104,10 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     error = largest_error(spec, path, options)
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
     seconds = round(perf_counter() - start, 2)
-    types, cases = (options.precision, options.cpu_sparse, len(packed)), 1 + len(spec.cases)
+    types, cases = (options.precision, options.cpu_sparse), 1 + len(spec.cases)
+    counts = (len(packed.layers), packed.dense, packed.packed_bytes, packed.bf16_bytes)
     note = NOT_RUN if error is None else None
-    return GraphReport(spec.name, *types, size, seconds, cases, error, options.tolerance, note, layers)
+    return GraphReport(spec.name, *types, *counts, size, seconds, cases, error, options.tolerance, note, layers)
 
 
 def check_graph(path: Path) -> None:
@@ -116,8 +122,9 @@ def check_graph(path: Path) -> None:
         raise CheckFailed(f"{path.name} is not valid ONNX: {one_line(error)}") from None
 
 
-def _pack(spec: GraphSpec, path: Path, kind: ValueType, activations: Activations) -> list[str]:
-    """Pack the promised 2:4 weights and hold them against the module's; return their layers."""
+def _pack(spec: GraphSpec, path: Path, kind: ValueType, activations: Activations) -> Repacked:
+    """Pack the weights and hold the promised 2:4 ones against the module's."""
     packed = pack_weights(path, spec.sparse, kind, 3 if activations == "bf16" else 1)
-    check_packed(path, {layer: spec.module.get_parameter(f"{layer}.weight").detach().numpy() for layer in packed}, kind)
+    layers = {layer: spec.module.get_parameter(f"{layer}.weight").detach().numpy() for layer in packed.layers}
+    check_packed(path, layers, kind)
     return packed

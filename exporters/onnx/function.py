@@ -1,7 +1,8 @@
-"""vlmc::MatMul24 in standard operators, as a function in the graph itself: any ONNX runtime can compute it, slowly.
+"""vlmc::MatMul24 and MatMulDense in standard operators, as functions in the graph itself: any ONNX runtime computes them.
 
-It unpacks the weight and multiplies; runtime/kernels/layout.h describes what it unpacks. Shapes: B blocks of 16 outputs, C
-chunks of 32 columns, G 8 groups of 4, L 16 lanes, K the two kept weights, P the four places of a group, S spans.
+It does so slowly: they unpack the weight and multiply; runtime/kernels/layout.h describes what they unpack. Shapes: B blocks
+of 16 outputs, C chunks of 32 columns, G 8 groups of 4, L 16 lanes, K the two kept weights, P the four places of a group, S
+spans.
 """
 
 from collections.abc import Sequence
@@ -11,25 +12,26 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vlmc.exporters.onnx.weights import MATMUL24
+from vlmc.exporters.onnx.weights import MATMUL24, MATMUL_DENSE
 from vlmc.runtime.kernels.packing import GROUPS, ValueType
 
 DOMAIN = "vlmc"
 VERSION = 1
 
 
-def function(kind: ValueType, opset: int) -> onnx.FunctionProto:
-    """Return the function for values of a type; a graph holds one."""
-    inputs = ["X", "values", "positions", "bias", *(["scales"] if kind == "int8" else [])]
+def function(operator: str, kind: ValueType, opset: int) -> onnx.FunctionProto:
+    """Return the function of MatMul24 or MatMulDense for values of a type; a graph holds one of each."""
+    positions = ["positions"] if operator == MATMUL24 else []
+    inputs = ["X", "values", *positions, "bias", *(["scales"] if kind == "int8" else [])]
     body = _Body()
-    weight = body.sliced(_dense(body, kind))
+    weight = body.sliced(_dense(body, kind) if operator == MATMUL_DENSE else _spread(body, kind))
     if kind == "int8":
         weight = body.add("Mul", weight, body.sliced(_scales(body)))
     turned = body.add("Transpose", weight, perm=[1, 0])
     body.nodes.append(helper.make_node("Add", [body.add("MatMul", "X", turned), "bias"], ["Y"]))
     opsets = [helper.make_opsetid("", opset)]
     sizes = ["in_features", "out_features", "span", "accuracy_level"]
-    return helper.make_function(DOMAIN, MATMUL24, inputs, ["Y"], body.nodes, opsets, sizes)
+    return helper.make_function(DOMAIN, operator, inputs, ["Y"], body.nodes, opsets, sizes)
 
 
 class _Body:
@@ -63,7 +65,14 @@ class _Body:
 
 
 def _dense(body: _Body, kind: ValueType) -> str:
-    """Append what unpacks the weight; return its name, (B * L, C * G * P)."""
+    """Append what unpacks a dense weight, values in pairs (B, C, G, 2, K, L), bf16 (B, C, G, 2, L, K); return its name."""
+    values = body.add("Cast", "values", to=TensorProto.FLOAT)
+    order = [0, 4, 1, 2, 3, 5] if kind == "bf16" else [0, 5, 1, 2, 3, 4]  # B L C G pair K
+    return body.add("Flatten", body.add("Transpose", values, perm=order), axis=2)
+
+
+def _spread(body: _Body, kind: ValueType) -> str:
+    """Append what unpacks a 2:4 weight; return its name, (B * L, C * G * P)."""
     words = body.add("Unsqueeze", "positions", body.constant([2, 4], np.int64))  # B C 1 L 1
     shifts = body.constant((4 * np.arange(GROUPS)[:, None, None] + np.array([0, 2])).tolist(), np.uint32)  # G 1 K
     shifted = body.add("BitShift", words, shifts, direction="RIGHT")

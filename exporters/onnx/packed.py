@@ -1,11 +1,12 @@
-"""Packs the 2:4 weights of an ONNX file: MatMul and Gemm become vlmc::MatMul24, and the file's large tensors are mapped.
+"""Packs the weights of an ONNX file: MatMul and Gemm become vlmc::MatMul24 where 2:4 is promised, else vlmc::MatMulDense.
 
-A bias that is added to such a product goes into it. Large tensors stand in `<file>.data`, each at the start of a page, so
-that ONNX Runtime maps them and copies nothing. Shapes: O outputs, I inputs.
+A bias that is added to such a product goes into it. Tables of embeddings are stored in the same type. Large tensors stand in
+`<file>.data`, each at the start of a page, so that ONNX Runtime maps them and copies nothing. Shapes: O outputs, I inputs.
 """
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vlmc.exporters.onnx.function import DOMAIN, VERSION, function
-from vlmc.exporters.onnx.weights import MATMUL24, VALUES, Weights, attribute
+from vlmc.exporters.onnx.tables import narrow_tables
+from vlmc.exporters.onnx.weights import MATMUL24, MATMUL_DENSE, VALUES, Weights, attribute
 from vlmc.runtime.errors import CheckFailed
-from vlmc.runtime.kernels.packing import Array, Packed, ValueType, pack
+from vlmc.runtime.kernels.packing import GROUP, Array, Packed, ValueType, pack
 from vlmc.runtime.sessions import PACKED_KEY
 from vlmc.runtime.sparsity import SparsityPattern
 
@@ -26,23 +28,42 @@ ROUNDING: dict[ValueType, float] = {"fp32": 0.0, "bf16": 2.0**-8, "fp16": 2.0**-
 _TWO_FOUR = SparsityPattern.parse("2:4")
 
 
-def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], kind: ValueType, level: int = 1) -> list[str]:
-    """Rewrite the file in place; return the layers whose weights are packed now.
+@dataclass(frozen=True)
+class Repacked:
+    """What was done to a file: the layers whose weights are 2:4 and packed, and how many weights are dense in that type.
 
-    `level` is the operator's accuracy_level: 1, or 3 where activations may be rounded to bf16.
+    `packed_bytes` is what the 2:4 weights take now, `bf16_bytes` what they would take dense in bf16.
+    """
+
+    layers: list[str]
+    dense: int
+    packed_bytes: int
+    bf16_bytes: int
+
+
+def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], kind: ValueType, level: int = 1) -> Repacked:
+    """Rewrite the file in place: promised 2:4 weights are packed, and other ones stored in the same type if that is smaller.
+
+    `level` is the operators' accuracy_level: 1, or 3 where activations may be rounded to bf16.
     """
     model = onnx.load(path)
     weights = Weights(model)
     found = {layer: weights.of_layer(layer) for layer, pattern in promised.items() if pattern == _TWO_FOUR}
     names = {weight.initializer for weight in found.values() if weight is not None}
     packed = _replace(model.graph, weights, names, kind, level)
-    if packed:
+    tables = narrow_tables(model.graph, kind)
+    _drop_unused(model.graph)
+    used = {MATMUL_DENSE if made.positions is None else MATMUL24 for made in packed.values()}
+    if used:
         opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-        model.functions.append(function(kind, opset))
+        model.functions.extend(function(operator, kind, opset) for operator in sorted(used))
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
         model.metadata_props.add(key=PACKED_KEY, value=kind)
     _write(model, path)
-    return [layer for layer, weight in found.items() if weight is not None and weight.initializer in packed]
+    layers = [layer for layer, weight in found.items() if weight is not None and weight.initializer in packed]
+    sparse = [made for made in packed.values() if made.positions is not None]
+    sizes = sum(made.nbytes for made in sparse), sum(2 * made.outputs * made.inputs for made in sparse)
+    return Repacked(layers, len(packed) - len(sparse) + tables, *sizes)
 
 
 def check_packed(path: Path, layers: Mapping[str, Array], kind: ValueType) -> None:
@@ -63,26 +84,29 @@ def check_packed(path: Path, layers: Mapping[str, Array], kind: ValueType) -> No
             raise CheckFailed(f"{path.name}: the packed weight of {layer} is not the model's, rounded to {kind}")
 
 
-def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: ValueType, level: int) -> set[str]:
-    """Put MatMul24 in the place of products with these weights; return the initializers that are packed."""
+def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: ValueType, level: int) -> dict[str, Packed]:
+    """Put operators of packed weights in the place of products; return the initializers that are packed."""
     consumers = {name: node for node in graph.node for name in node.input}
     uses = Counter(name for node in graph.node for name in _reads(node)) + Counter(output.name for output in graph.output)
     packed: dict[str, Packed] = {}
     new: dict[str, onnx.NodeProto] = {}  # by the output of the node whose place it takes
     for node, weight in weights:
-        if weight.initializer not in names or not _is_plain(node, weights.initializers[weight.initializer]):
+        name = weight.initializer
+        if not _is_plain(node, weights.initializers[name]):
             continue
-        if weight.initializer not in packed:
-            values = np.moveaxis(weights.array(weight.initializer), weight.axis, -1)
-            packed[weight.initializer] = pack(values, kind)
-        made = packed[weight.initializer]
+        if name not in packed:
+            values = np.moveaxis(weights.array(name), weight.axis, -1)
+            if name not in names and (kind == "fp32" or values.shape[1] % GROUP):
+                continue
+            packed[name] = pack(values, kind, dense=name not in names)
+        made = packed[name]
         bias, output = node.input[2] if len(node.input) > 2 else "", node.output[0]
         added = consumers.get(output)
         if not bias and uses[output] == 1 and added is not None and added.op_type == "Add":
             [other] = [name for name in added.input if name != output] or [""]
             if _is_vector(weights, other, made.outputs):
                 bias, output = other, added.output[0]
-        new[output] = _node(node, weight.initializer, made, bias, output)
+        new[output] = _node(node, name, made, bias, output)
         new[output].attribute.append(helper.make_attribute("accuracy_level", level))
     places = [new.get(node.output[0], node) for node in graph.node]
     del graph.node[:]
@@ -91,8 +115,7 @@ def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: Va
         graph.initializer.extend(_tensors(name, made))
     zeros = {made.outputs for made in packed.values()}
     graph.initializer.extend(numpy_helper.from_array(np.zeros(size, np.float32), _no_bias(size)) for size in sorted(zeros))
-    _drop_unused(graph)
-    return set(packed)
+    return packed
 
 
 def _is_plain(node: onnx.NodeProto, stored: onnx.TensorProto) -> bool:
@@ -110,11 +133,12 @@ def _is_vector(weights: Weights, name: str, size: int) -> bool:
 
 
 def _node(node: onnx.NodeProto, name: str, packed: Packed, bias: str, output: str) -> onnx.NodeProto:
-    inputs = [node.input[0], name + VALUES, f"{name}.positions", bias or _no_bias(packed.outputs)]
-    if packed.scales is not None:
-        inputs.append(f"{name}.scales")
+    positions = [] if packed.positions is None else [f"{name}.positions"]
+    scales = [] if packed.scales is None else [f"{name}.scales"]
+    inputs = [node.input[0], name + VALUES, *positions, bias or _no_bias(packed.outputs), *scales]
+    operator = MATMUL24 if positions else MATMUL_DENSE
     sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
-    made = helper.make_node(MATMUL24, inputs, [output], name=node.name, domain=DOMAIN, **sizes)
+    made = helper.make_node(operator, inputs, [output], name=node.name, domain=DOMAIN, **sizes)
     made.metadata_props.extend(node.metadata_props)
     return made
 

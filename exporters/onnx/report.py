@@ -11,14 +11,33 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     rows = [
         (
             graph["graph"],
-            f"{graph['precision']}, {graph['packed']} layers 2:4 {graph['cpu_sparse']}"
-            if graph["packed"]
-            else graph["precision"],
+            _type(graph),
             f"{graph['bytes'] / 1e6:.2f} MB",
             "not compared" if graph["max_error"] is None else f"{graph['max_error']:.1e} of {graph['tolerance']:.0e}",
             f"{sum(layer['violation'] is None for layer in graph['layers'])} of {len(graph['layers'])}",
         )
         for graph in report["graphs"]
     ]
+    return [Table(("graph", "type", "size", "error against torch", "layers that hold"), rows, _notes(report))]
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    """Say what was not compared, what packing saves, and what --cpu-sparse auto took, and why."""
     notes = list(dict.fromkeys(graph["note"] for graph in report["graphs"] if graph["note"]))
-    return [Table(("graph", "type", "size", "error against torch", "layers that hold"), rows, notes)]
+    packed, bf16 = (sum(graph[key] for graph in report["graphs"]) for key in ("packed_bytes", "bf16_bytes"))
+    if packed:
+        notes.append(f"the 2:4 weights take {packed / 1e6:.2f} MB, {packed / bf16:.3f} of what they would dense in bf16")
+    measured = report.get("cpu_sparse_measured")
+    if measured:
+        times = ", ".join(f"{kind} {time:.2f} ms" for kind, time in measured["milliseconds"].items())
+        notes.append(
+            f"--cpu-sparse auto took {measured['type']}: one row with {measured['threads']} threads takes {times}; "
+            "int8 is never taken: it changes answers"
+        )
+    return notes
+
+
+def _type(graph: Mapping[str, Any]) -> str:
+    kind, packed, dense = graph["cpu_sparse"], graph["packed"], graph["dense"]
+    counts = [f"{packed} layers 2:4 {kind}"] * bool(packed) + [f"{dense} weights dense {kind}"] * bool(dense)
+    return ", ".join([graph["precision"], *counts])

@@ -1,8 +1,8 @@
 """Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and over which axis.
 
 Shapes: O out features, I in features. MatMul's right operand is [..., I, O], its left one [..., O, I]; Gemm's are the same,
-turned with transB or transA; Conv's weight is [O, I, *kernel], ConvTranspose's [I, O, *kernel]. MatMul24's packed weight
-counts as [O, I]. Branches and loops are searched too: exporters put whole decoders into an If.
+turned with transB or transA; Conv's weight is [O, I, *kernel], ConvTranspose's [I, O, *kernel]. The packed weight of MatMul24 and
+MatMulDense counts as [O, I]. Branches and loops are searched too: exporters put whole decoders into an If.
 """
 
 import ast
@@ -21,7 +21,9 @@ from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.packing import Packed, ValueType, unpack
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter lists the modules around a node
-MATMUL24 = "MatMul24"
+MATMUL24, MATMUL_DENSE = "MatMul24", "MatMulDense"
+PACKED = (MATMUL24, MATMUL_DENSE)
+"""The operators with packed weights."""
 VALUES = ".values"
 """What the name of a packed weight's values ends in, after the name of the weight."""
 _TYPES: dict[str, ValueType] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}
@@ -69,7 +71,7 @@ class Weights:
     def __iter__(self) -> Iterator[tuple[onnx.NodeProto, Weight]]:
         """Yield every node that multiplies with a stored tensor, and that tensor, or one computed of such tensors alone."""
         for node in self.nodes:
-            if node.op_type == MATMUL24:
+            if node.op_type in PACKED:
                 yield node, Weight(node.input[1], 1)
             for place, axis, zero_point in _operands(node):
                 weight = self._trace(node.input[place], axis) or self._computed(node.input[place], axis)
@@ -93,13 +95,14 @@ class Weights:
         return values
 
     def packed(self, node: onnx.NodeProto) -> Packed:
-        """Return the packed weight of a MatMul24.
+        """Return the packed weight of a MatMul24 or MatMulDense.
 
         Raises:
             InputError: its values are of a type that is never packed.
         """
         sizes = [int(attribute(node, name, 0)) for name in ("out_features", "in_features")]
-        values, positions, *rest = (self._stored(name) for name in (*node.input[1:3], *node.input[4:5]))
+        places = [node.input[2] if node.op_type == MATMUL24 else "", *node.input[4 if node.op_type == MATMUL24 else 3 :]]
+        values, (positions, *rest) = self._stored(node.input[1]), map(self._stored, places)
         assert values is not None
         kind = _TYPES.get(values.dtype.name)
         if kind is None:
@@ -112,7 +115,7 @@ class Weights:
 
     @cached_property
     def _packed(self) -> Mapping[str, onnx.NodeProto]:
-        return {node.input[1]: node for node in self.nodes if node.op_type == MATMUL24}
+        return {node.input[1]: node for node in self.nodes if node.op_type in PACKED}
 
     def _trace(self, name: str, axis: int) -> Weight | None:
         """Follow the operand back to the initializer, through nodes that only move or convert it."""

@@ -1,4 +1,4 @@
-// AVX2 with FMA and F16C: 8 outputs in a register, two registers to a block, up to 4 rows at once.
+// AVX2 with FMA and F16C: 8 outputs in a register, two registers to a block, up to 8 rows at once.
 
 #include "layout.h"
 
@@ -15,8 +15,9 @@ namespace avx2 {
 struct Vectors {
   using F = __m256;
   using I = __m256i;
-  static constexpr int lanes = 8, rows = 4, chains = 2;
+  static constexpr int lanes = 8, rows = 8, chains = 2;
   static constexpr int blocks(int rows) { return rows == 1 ? 2 : 1; }
+  static constexpr int at_once(bool dense, int rows) { return !dense && rows > 4 ? 1 : 2; }
 
   VLMC_INLINE F zero() { return _mm256_setzero_ps(); }
   VLMC_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }
@@ -61,7 +62,7 @@ static bool present() {
 
 }  // namespace avx2
 
-extern const InstructionSet kAvx2 = {"avx2", avx2::Vectors::rows, avx2::Vectors::blocks, avx2::present, avx2::find, nullptr};
+extern const InstructionSet kAvx2 = {"avx2", avx2::Vectors::rows, avx2::Vectors::blocks, avx2::present, avx2::find, nullptr, true};
 
 }  // namespace vlmc
 #endif

@@ -17,6 +17,7 @@ struct Vectors {
   using I = __m512i;
   static constexpr int lanes = 16, rows = 8, chains = 4;
   static constexpr int blocks(int rows) { return rows <= 2 ? 6 : rows <= 4 ? 4 : 2; }
+  static constexpr int at_once(bool, int) { return 1; }
 
   VLMC_INLINE F zero() { return _mm512_setzero_ps(); }
   VLMC_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
@@ -61,7 +62,7 @@ static bool present() {
 
 }  // namespace avx512
 
-extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find, find_rounded};
+extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find, find_rounded, false};
 
 }  // namespace vlmc
 #endif

@@ -10,7 +10,7 @@
 
 template <Type T, bool Dense, int R, int B>
 struct Sums {
-  static constexpr int P = kLanes / Vectors::lanes;           // vectors in a block
+  static constexpr int P = Vectors::at_once(Dense, R);        // vectors of a block that are computed at once
   static constexpr int N = B * P;                             // vectors of outputs
   static constexpr int C = R * N <= Vectors::chains ? 2 : 1;  // independent sums: a multiply-add waits for the one before
   static constexpr size_t pair_bytes = size_of(T) * kLanes * 2;
@@ -19,20 +19,34 @@ struct Sums {
   using I = typename Vectors::I;
 
   VLMC_TARGET static void run(const Segment& s, float* out) {
-    F total[C][R][N];
-    clear(total);
-    if (T == kInt8)
-      spans(s, total);
-    else
-      chunks(s, 0, s.chunks, total);
-    VLMC_UNROLL for (int r = 0; r < R; r++)
-      VLMC_UNROLL for (int n = 0; n < N; n++) {
-        const F sum = C == 2 ? Vectors::add(total[0][r][n], total[C - 1][r][n]) : total[0][r][n];
-        Vectors::store(out + r * B * kLanes + n * Vectors::lanes, sum);
-      }
+    parts<0>(s, out);
   }
 
  private:
+  // With many rows the registers hold the sums of a part of a block only: the parts are computed one after the other.
+  template <int From>
+  VLMC_INLINE void parts(const Segment& s, float* out) {
+    if constexpr (From < kLanes / Vectors::lanes) {
+      part<From>(s, out);
+      parts<From + P>(s, out);
+    }
+  }
+
+  template <int From>
+  VLMC_INLINE void part(const Segment& s, float* out) {
+    F total[C][R][N];
+    clear(total);
+    if (T == kInt8)
+      spans<From>(s, total);
+    else
+      chunks<From>(s, 0, s.chunks, total);
+    VLMC_UNROLL for (int r = 0; r < R; r++)
+      VLMC_UNROLL for (int n = 0; n < N; n++) {
+        const F sum = C == 2 ? Vectors::add(total[0][r][n], total[C - 1][r][n]) : total[0][r][n];
+        Vectors::store(out + (r * B + n / P) * kLanes + (From + n % P) * Vectors::lanes, sum);
+      }
+  }
+
   VLMC_INLINE void clear(F (&sums)[C][R][N]) {
     VLMC_UNROLL for (int c = 0; c < C; c++)
       VLMC_UNROLL for (int r = 0; r < R; r++)
@@ -40,21 +54,23 @@ struct Sums {
   }
 
   // Adds scale * (sum over the columns that share it).
+  template <int From>
   VLMC_INLINE void spans(const Segment& s, F (&total)[C][R][N]) {
     int64_t span = 0;
     for (int64_t from = 0; from < s.chunks; from += s.span_chunks, span++) {
       const int64_t to = from + s.span_chunks;
       F part[C][R][N];
       clear(part);
-      chunks(s, from, to < s.chunks ? to : s.chunks, part);
+      chunks<From>(s, from, to < s.chunks ? to : s.chunks, part);
       VLMC_UNROLL for (int n = 0; n < N; n++) {
-        const F scale = Vectors::load(s.scales + n / P * s.scales_stride + span * kLanes + n % P * Vectors::lanes);
+        const F scale = Vectors::load(s.scales + n / P * s.scales_stride + span * kLanes + (From + n % P) * Vectors::lanes);
         VLMC_UNROLL for (int c = 0; c < C; c++)
           VLMC_UNROLL for (int r = 0; r < R; r++) total[c][r][n] = Vectors::fma(part[c][r][n], scale, total[c][r][n]);
       }
     }
   }
 
+  template <int From>
   VLMC_INLINE void chunks(const Segment& s, int64_t from, int64_t to, F (&sums)[C][R][N]) {
     const float* x = s.x + from * kChunk * R;
     for (int64_t chunk = from; chunk < to; chunk++) {
@@ -62,23 +78,24 @@ struct Sums {
       I positions[N];
       if (!Dense)
         VLMC_UNROLL for (int n = 0; n < N; n++)
-          positions[n] = Vectors::positions(s.positions + n / P * s.positions_stride + chunk * kLanes + n % P * Vectors::lanes);
+          positions[n] = Vectors::positions(s.positions + n / P * s.positions_stride + chunk * kLanes + (From + n % P) * Vectors::lanes);
       for (int g = 0; g < kGroups; g++, x += R * kGroup, values += group_bytes) {
         if (Dense) {
-          dense_pair(s, values, x, sums);
-          dense_pair(s, values + pair_bytes, x + 2, sums);
+          dense_pair<From>(s, values, x, sums);
+          dense_pair<From>(s, values + pair_bytes, x + 2, sums);
         } else {
-          sparse_pair(s, values, x, positions, sums);
+          sparse_pair<From>(s, values, x, positions, sums);
         }
       }
     }
   }
 
+  template <int From>
   VLMC_INLINE void sparse_pair(const Segment& s, const char* values, const float* x, I (&positions)[N], F (&sums)[C][R][N]) {
     F first[N], second[N];
     decltype(Vectors::control(positions[0])) at_first[N], at_second[N];
     VLMC_UNROLL for (int n = 0; n < N; n++) {
-      Vectors::template pair<T>(values + n / P * s.values_stride, n % P, first[n], second[n]);
+      Vectors::template pair<T>(values + n / P * s.values_stride, From + n % P, first[n], second[n]);
       at_first[n] = Vectors::control(positions[n]);
       at_second[n] = Vectors::control(Vectors::template right<2>(positions[n]));
       positions[n] = Vectors::template right<4>(positions[n]);
@@ -92,10 +109,11 @@ struct Sums {
     }
   }
 
+  template <int From>
   VLMC_INLINE void dense_pair(const Segment& s, const char* values, const float* x, F (&sums)[C][R][N]) {
     F first[N], second[N];
     VLMC_UNROLL for (int n = 0; n < N; n++)
-      Vectors::template pair<T>(values + n / P * s.values_stride, n % P, first[n], second[n]);
+      Vectors::template pair<T>(values + n / P * s.values_stride, From + n % P, first[n], second[n]);
     VLMC_UNROLL for (int r = 0; r < R; r++) {
       const F x0 = Vectors::repeat(x + r * kGroup), x1 = Vectors::repeat(x + r * kGroup + 1);
       VLMC_UNROLL for (int n = 0; n < N; n++) {

@@ -69,6 +69,7 @@ struct InstructionSet {
   bool (*present)();
   Kernel (*find)(Type type, bool dense, int rows, int blocks);
   Kernel (*find_rounded)(int rows, int blocks);  // of 2:4 bf16 weights, one or two blocks; null, or returns null: not here
+  bool x_stays;  // with many rows: a block of x stays in the first cache and the weights pass by, or the other way round
 };
 
 extern const InstructionSet kAvx512, kAvx2, kNeon, kPortable;

@@ -1,6 +1,6 @@
 // Rows of x go in blocks that the innermost kernel takes at once. With one block of rows, weights stream through once.
-// With several, columns are cut so that a strip of weights stays in the first cache while all rows of the task pass by,
-// and those rows' columns stay in the second.
+// With several, columns are cut so that a block of x, or a strip of weights, stays in the first cache while all of the
+// task's weights, or rows, pass by; and these stay in the second.
 
 #include "matmul.h"
 
@@ -110,11 +110,15 @@ void Matmul::run(int64_t task, const float* packed) const {
   }
   for (int64_t chunk = 0; chunk < product_.chunks(); chunk += chunks_in_pass_) {
     const int64_t chunks = std::min(chunks_in_pass_, product_.chunks() - chunk);
-    for (int64_t block = from; block < to;) {
-      const int count = int(std::min<int64_t>(most_blocks_, at_once(to - block)));
-      for (int64_t rows = row_from; rows < row_to; rows++) run_blocks(block, count, rows, chunk, chunks, packed);
-      block += count;
-    }
+    const auto pass = [&](int64_t rows_from, int64_t rows_to) {
+      for (int64_t block = from; block < to;) {
+        const int count = int(std::min<int64_t>(most_blocks_, at_once(to - block)));
+        for (int64_t rows = rows_from; rows < rows_to; rows++) run_blocks(block, count, rows, chunk, chunks, packed);
+        block += count;
+      }
+    };
+    if (!set_.x_stays) pass(row_from, row_to);
+    for (int64_t rows = row_from; set_.x_stays && rows < row_to; rows++) pass(rows, rows + 1);
   }
 }
 

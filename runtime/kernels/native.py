@@ -57,7 +57,7 @@ def instruction_sets() -> list[str]:
     if library() is None:
         return []
     names = ("avx512", "avx2", "neon", "portable")
-    return [name for name in names if _loaded().vlmc_instruction_set(name.encode()) is not None]
+    return [name for name in names if loaded().vlmc_instruction_set(name.encode()) is not None]
 
 
 def matmul(
@@ -93,14 +93,16 @@ def run(described: "_Product", instruction_set: str = "", part: int = 0, parts: 
     Raises:
         EnvironmentLacks: as for `matmul`.
     """
-    failure = _loaded().vlmc_matmul(ctypes.byref(described), instruction_set.encode(), part, parts)
+    failure = loaded().vlmc_matmul(ctypes.byref(described), instruction_set.encode(), part, parts)
     if failure:
         raise EnvironmentLacks(f"2:4 kernel {instruction_set!r}: {_FAILURES[failure]}")
 
 
 @cache
-def _loaded() -> ctypes.CDLL:
+def loaded() -> ctypes.CDLL:
+    """Return the shared library with its functions' types."""
     found = ctypes.CDLL(str(require_library()))
     found.vlmc_instruction_set.argtypes, found.vlmc_instruction_set.restype = [ctypes.c_char_p], ctypes.c_char_p
     found.vlmc_matmul.argtypes = [ctypes.POINTER(_Product), ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64]
+    found.vlmc_read.argtypes, found.vlmc_read.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_uint64
     return found

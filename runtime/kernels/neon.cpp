@@ -17,6 +17,7 @@ struct Vectors {
   using I = uint32x4_t;
   static constexpr int lanes = 4, rows = 2, chains = 4;
   static constexpr int blocks(int) { return 1; }
+  static constexpr int at_once(bool, int) { return 4; }
 
   VLMC_INLINE F zero() { return vdupq_n_f32(0); }
   VLMC_INLINE F add(F a, F b) { return vaddq_f32(a, b); }
@@ -70,7 +71,7 @@ static bool present() { return true; }
 
 }  // namespace neon
 
-extern const InstructionSet kNeon = {"neon", neon::Vectors::rows, neon::Vectors::blocks, neon::present, neon::find, nullptr};
+extern const InstructionSet kNeon = {"neon", neon::Vectors::rows, neon::Vectors::blocks, neon::present, neon::find, nullptr, false};
 
 }  // namespace vlmc
 #endif

@@ -1,9 +1,9 @@
-// The operator vlmc::MatMul24 for ONNX Runtime: Y = X W^T + bias, W packed as layout.h says.
+// The operators vlmc::MatMul24 and vlmc::MatMulDense for ONNX Runtime: Y = X W^T + bias, W packed as layout.h says.
 //
-// Inputs: X (fp32, [..., in_features]), values (fp32, bf16, fp16 or int8), positions (uint32; left out for a dense weight),
-// bias (fp32, [out_features]; may be left out), scales (fp32, int8 only). Attributes: out_features,
-// in_features, span (columns that share a scale), accuracy_level (1: X is not rounded, 3: it may be to bf16, with many rows).
-// Threads are ONNX Runtime's own.
+// Inputs: X (fp32, [..., in_features]), values (fp32, bf16, fp16 or int8), positions (uint32; of MatMul24 only, and left out
+// there for a dense weight), bias (fp32, [out_features]; may be left out), scales (fp32, int8 only). Attributes:
+// out_features, in_features, span (columns that share a scale), accuracy_level (1: X is not rounded, 3: it may be to bf16,
+// with many rows). Threads are ONNX Runtime's own.
 
 #include <atomic>
 #include <cstdlib>
@@ -18,6 +18,7 @@ using vlmc::Product;
 using Failure = ort::Status*;
 
 constexpr size_t kMaxDimensions = 16;
+constexpr size_t kInputs = 5;  // X, values, positions, bias, scales
 constexpr int64_t kBrainFloatActivations = 3;  // as of MatMulNBits' accuracy_level
 constexpr int64_t kWorthSharing = 32 << 10;  // multiply-adds: below, waking other threads costs more than it saves
 
@@ -34,7 +35,7 @@ struct Tensor {
 
 class Kernel {
  public:
-  Kernel(const ort::Api* api) : api_(api) {}
+  Kernel(const ort::Api* api, bool dense) : api_(api), dense_(dense) {}
   ~Kernel() {
     if (allocator_) ort::ReleaseAllocator::of(api_)(allocator_);
   }
@@ -51,10 +52,10 @@ class Kernel {
   }
 
   Failure compute(ort::KernelContext* context) {
-    Tensor inputs[5];
+    Tensor inputs[kInputs];
     size_t count = 0;
     VLMC_TRY(ort::KernelContextGetInputCount::of(api_)(context, &count));
-    for (size_t i = 0; i < count && i < 5; i++) VLMC_TRY(read(context, i, inputs[i]));
+    for (size_t i = 0; i < count && i < kInputs - dense_; i++) VLMC_TRY(read(context, i, inputs[i + (dense_ && i > 1)]));
     Product product{};
     VLMC_TRY(describe(inputs, product));
     inputs[0].dimensions[inputs[0].rank - 1] = outputs_;
@@ -87,7 +88,7 @@ class Kernel {
   }
 
   // Checks every size before a pointer is followed: a graph may come from anywhere.
-  Failure describe(const Tensor (&inputs)[5], Product& to) const {
+  Failure describe(const Tensor (&inputs)[kInputs], Product& to) const {
     const Tensor &x = inputs[0], &values = inputs[1], &positions = inputs[2], &bias = inputs[3], &scales = inputs[4];
     if (x.rank == 0 || x.type != ort::kFloat || x.dimensions[x.rank - 1] != inputs_)
       return failed("MatMul24: X must be float [..., in_features]");
@@ -148,15 +149,17 @@ class Kernel {
   }
 
   const ort::Api* api_;
+  const bool dense_;  // there is no input for positions
   ort::Allocator* allocator_ = nullptr;
   const vlmc::InstructionSet* set_ = nullptr;
   int64_t inputs_ = 0, outputs_ = 0, span_ = 0, accuracy_level_ = 0;
 };
 
+template <bool Dense>
 Failure create(const ort::CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** to) {
   void* place = std::malloc(sizeof(Kernel));
   if (!place) return ort::CreateStatus::of(api)(ort::kFail, "MatMul24: no memory");
-  Kernel* kernel = new (place) Kernel(api);
+  Kernel* kernel = new (place) Kernel(api, Dense);
   Failure failure = kernel->start(info);
   if (failure) {
     kernel->~Kernel();
@@ -172,13 +175,16 @@ void destroy(void* kernel) {
   std::free(kernel);
 }
 
-const ort::CustomOp kOperator = {
+template <bool Dense>
+constexpr ort::CustomOp kOperator = {
     ort::kVersion,
     nullptr,
-    [](const ort::CustomOp*) -> const char* { return "MatMul24"; },
+    [](const ort::CustomOp*) -> const char* { return Dense ? "MatMulDense" : "MatMul24"; },
     [](const ort::CustomOp*) -> const char* { return "CPUExecutionProvider"; },
-    [](const ort::CustomOp*, size_t index) { return index == 1 ? ort::kUndefined : index == 2 ? ort::kUint32 : ort::kFloat; },
-    [](const ort::CustomOp*) -> size_t { return 5; },
+    [](const ort::CustomOp*, size_t index) {
+      return index == 1 ? ort::kUndefined : index == 2 && !Dense ? ort::kUint32 : ort::kFloat;
+    },
+    [](const ort::CustomOp*) -> size_t { return kInputs - Dense; },
     [](const ort::CustomOp*, size_t) { return ort::kFloat; },
     [](const ort::CustomOp*) -> size_t { return 1; },
     nullptr,
@@ -188,7 +194,7 @@ const ort::CustomOp kOperator = {
     [](const ort::CustomOp*, size_t) { return 0; },
     {[](const ort::CustomOp*) { return 1; }, [](const ort::CustomOp*) { return 1; }, [](const ort::CustomOp*) { return 1; },
      [](const ort::CustomOp*) { return 1; }},
-    create,
+    create<Dense>,
     [](void* kernel, ort::KernelContext* context) { return static_cast<Kernel*>(kernel)->compute(context); },
     nullptr,
     [](const ort::CustomOp*) { return 1; },
@@ -206,7 +212,8 @@ extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps
   ort::Domain* found = domain.load();
   if (!found) {  // two threads may both come here: one domain more does no harm
     VLMC_TRY(ort::CreateCustomOpDomain::of(api)("vlmc", &found));
-    VLMC_TRY(ort::CustomOpDomainAdd::of(api)(found, &kOperator));
+    VLMC_TRY(ort::CustomOpDomainAdd::of(api)(found, &kOperator<false>));
+    VLMC_TRY(ort::CustomOpDomainAdd::of(api)(found, &kOperator<true>));
     domain.store(found);
   }
   return ort::AddCustomOpDomain::of(api)(options, found);

@@ -16,6 +16,7 @@ struct Vectors {
   using I = uint32_t;
   static constexpr int lanes = 1, rows = 2, chains = 0;
   static constexpr int blocks(int) { return 1; }
+  static constexpr int at_once(bool, int) { return kLanes; }
 
   VLMC_INLINE F zero() { return 0; }
   VLMC_INLINE F add(F a, F b) { return a + b; }
@@ -76,6 +77,6 @@ static bool present() { return true; }
 }  // namespace portable
 
 extern const InstructionSet kPortable = {"portable", portable::Vectors::rows, portable::Vectors::blocks, portable::present,
-                                         portable::find, nullptr};
+                                         portable::find, nullptr, false};
 
 }  // namespace vlmc

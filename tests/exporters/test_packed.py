@@ -31,6 +31,7 @@ def test_small_module_is_packed_and_checked(kind: ValueType, tmp_path: Path) -> 
     report = export(small(), tmp_path / "small.onnx", Options(cpu_sparse=kind))
     assert (report.packed, report.cpu_sparse) == (2, kind)
     assert report.max_error <= report.tolerance == PACKED_TOLERANCE[kind]
+    assert report.bf16_bytes == 2 * 2 * 16 * 32
     assert [(layer.rows, layer.columns, layer.sparsity, layer.violation) for layer in report.layers] == [
         (32, 16, 0.5, None),
         (16, 32, 0.5, None),
@@ -74,9 +75,10 @@ def test_bias_that_is_added_goes_into_the_product(tmp_path: Path) -> None:
 def test_only_2_4_is_packed(tmp_path: Path) -> None:
     sparse = {"rows": TWO_FOUR, "sequence": SparsityPattern.parse("50%")}
     report = export(small(sparse=sparse), tmp_path / "small.onnx", Options(cpu_sparse="bf16"))
-    assert report.packed == 1
+    assert (report.packed, report.dense) == (1, 1)
     operations = [node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node]
-    assert (operations.count("MatMul24"), operations.count("MatMul")) == (1, 1)
+    assert (operations.count("MatMul24"), operations.count("MatMulDense")) == (1, 1)
+    assert [(layer.layer, layer.violation) for layer in report.layers] == [("rows", None), ("sequence", None)]
     nothing = small(sparse={"sequence": SparsityPattern.parse("50%")})
     with pytest.raises(InputError, match="no layer is promised as 2:4"):
         exporters.find("onnx").export([nothing], tmp_path, Options(cpu_sparse="bf16"), lambda _: None)

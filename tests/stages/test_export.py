@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 from tests import pico
 from tests.artifacts import DEPLOYABLE, dense, exported, pruned
 from tests.runtime.kernels.material import needs_library
+from vlmc.exporters import BACKENDS
+from vlmc.exporters.base import Options
+from vlmc.exporters.onnx.report import tables
 from vlmc.runtime import Artifact, InputError, load
 from vlmc.runtime.artifact.writing import update_manifest
 from vlmc.runtime.deployment import DEPLOYMENT, Deployment
 from vlmc.runtime.errors import CheckFailed
+from vlmc.runtime.kernels.speed import Fastest
 from vlmc.runtime.sessions import OnnxSession
 from vlmc.toolchain.deploy import agreement
 from vlmc.toolchain.deploy.agreement import Exported
@@ -22,6 +27,7 @@ from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.stages import export as stage
 from vlmc.toolchain.stages.export import Export
 
 QUIET = Progress(quiet=True)
@@ -121,6 +127,16 @@ def test_packed_weights_are_part_of_the_artifact_and_answer(made: Artifact) -> N
     opened.verify_files("onnx/")
     assert "onnx/decoder_model_merged.onnx.data" in opened.manifest.files
     assert report["agreement"]["tokens"] > 0
+
+
+def test_type_is_chosen_by_measuring(made: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Fastest("fp16", {"bf16": 2.0, "fp16": 1.0}, 2)
+    monkeypatch.setattr(stage, "fastest", lambda: measured)
+    assert stage._options(BACKENDS["onnx"], ExportSettings(cpu_sparse="auto")) == (Options(cpu_sparse="fp16"), measured)
+    with pytest.raises(InputError, match="--cpu-activations bf16 needs --cpu-sparse bf16, and auto may take another type"):
+        stage._options(BACKENDS["onnx"], ExportSettings(cpu_sparse="auto", cpu_activations="bf16"))
+    [table] = tables({"graphs": [], "cpu_sparse_measured": asdict(measured)})
+    assert "--cpu-sparse auto took fp16: one row with 2 threads takes bf16 2.00 ms, fp16 1.00 ms" in table.notes[0]
 
 
 def test_packed_weights_are_an_option_of_onnx_alone(made: Artifact) -> None:

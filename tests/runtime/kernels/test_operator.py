@@ -17,16 +17,17 @@ FLOAT = TensorProto.FLOAT
 
 
 def session(
-    packed: Packed, inputs: int, bias_O: Array | None = None, threads: int = 2, level: int = 1
+    packed: Packed, inputs: int, bias_O: Array | None = None, threads: int = 2, level: int = 1, operator: str = "MatMul24"
 ) -> onnxruntime.InferenceSession:
     """Return a session of one node."""
     arrays = {"values": packed.values, "positions": packed.positions, "bias": bias_O, "scales": packed.scales}
     tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items() if array is not None]
     if packed.type == "bf16":
         tensors[0].data_type = TensorProto.BFLOAT16
-    names = ["x", *(name if array is not None else "" for name, array in arrays.items())]
+    used = {name: array for name, array in arrays.items() if name != "positions" or operator == "MatMul24"}
+    names = ["x", *(name if array is not None else "" for name, array in used.items())]
     sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span, "accuracy_level": level}
-    node = helper.make_node("MatMul24", names, ["y"], domain="vlmc", **sizes)
+    node = helper.make_node(operator, names, ["y"], domain="vlmc", **sizes)
     x = helper.make_tensor_value_info("x", FLOAT, ["batch", "length", inputs])
     y = helper.make_tensor_value_info("y", FLOAT, ["batch", "length", packed.outputs])
     graph = helper.make_graph([node], "one", [x], [y], tensors)
@@ -51,6 +52,20 @@ def test_every_type_in_onnx_runtime(kind: ValueType, dense: bool) -> None:
         assert y.shape == (batch, length, 100)
         assert_exact(y.reshape(-1, 100), x, packed, bias)
     assert running.run(None, {"x": np.zeros((0, 4, 324), np.float32)})[0].shape == (0, 4, 100)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "fp16", "int8"])
+def test_dense_weight_has_an_operator_without_positions(kind: ValueType) -> None:
+    packed, bias = (
+        pack(np.random.default_rng(0).standard_normal((100, 68), np.float32), kind, dense=True),
+        activations_RI(1, 100)[0],
+    )
+    x = activations_RI(3, 68)
+    for given in (bias, None):
+        [y] = session(packed, 68, given, operator="MatMulDense").run(None, {"x": x[None]})
+        assert_exact(y[0], x, packed, given)
+    with pytest.raises(Exception, match="values do not fit in_features and out_features"):
+        session(pack(sparse_OI(100, 68), kind), 68, bias, operator="MatMulDense").run(None, {"x": x[None]})
 
 
 def test_bias_may_be_left_out_and_threads_change_nothing() -> None:

@@ -1,0 +1,133 @@
+"""How fast this machine reads memory and multiplies with packed weights, measured in a second or less."""
+
+import ctypes
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Final, TypeVar, get_args
+
+import numpy as np
+
+from vlmc.runtime.kernels.native import loaded, product, run
+from vlmc.runtime.kernels.packing import CHUNK, GROUPS, LANES, SPAN, Array, Packed, ValueType
+
+TYPES: Final[tuple[ValueType, ...]] = get_args(ValueType)
+CHOSEN_FROM: Final[tuple[ValueType, ...]] = ("bf16", "fp16", "fp32")
+"""What `fastest` takes, the first of those that are as good as equal. int8 is timed too, but changes a model's answers."""
+AS_GOOD = 1.05
+LARGE, SMALL = (2048, 28672), (512, 512)
+"""Weights (outputs, inputs): of 64 MiB in packed bf16, more than a cache holds, and one that a core's own cache holds."""
+READ = 256 << 20  # bytes
+DEFAULT_THREADS = os.cpu_count() or 1
+Name = TypeVar("Name")
+
+
+@dataclass(frozen=True)
+class Fastest:
+    """The type to pack weights in, and the milliseconds of one row's product in each: with 64 MiB of weights in bf16."""
+
+    type: ValueType
+    milliseconds: Mapping[ValueType, float]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Bytes that all threads read in a second, and weights that they multiply one row with in a second, out of the cache.
+
+    Weights that 2:4 leaves out count.
+    """
+
+    threads: int
+    bytes_read: float
+    products: Mapping[ValueType, float]
+
+    def seconds(self, kind: ValueType, outputs: int, inputs: int) -> float:
+        """Predict one row's product with a 2:4 weight that lies in memory: reading or computing, whichever takes longer."""
+        return max(stored_bytes(kind, outputs, inputs) / self.bytes_read, outputs * inputs / self.products[kind])
+
+    def gain(self, kind: ValueType, outputs: int = LARGE[0], inputs: int = LARGE[1]) -> float:
+        """Predict how many times as fast that is as a dense float32 product, which takes the time of reading it."""
+        return 4 * outputs * inputs / self.bytes_read / self.seconds(kind, outputs, inputs)
+
+
+def fastest(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Fastest:
+    """Time one row's product with weights that lie in memory, in every type in turns.
+
+    Raises:
+        EnvironmentLacks: the kernels were not built.
+    """
+    times = _products(LARGE, threads, seconds)
+    best = min(times[kind] for kind in CHOSEN_FROM)
+    chosen = next(kind for kind in CHOSEN_FROM if times[kind] <= AS_GOOD * best)
+    return Fastest(chosen, {kind: round(1e3 * time, 3) for kind, time in times.items()}, threads)
+
+
+def speeds(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Speeds:
+    """Measure what a prediction needs.
+
+    Raises:
+        EnvironmentLacks: the kernels were not built.
+    """
+    outputs, inputs = SMALL[0] * threads, SMALL[1]
+    times = _products((outputs, inputs), threads, seconds / 2)
+    return Speeds(threads, _read(threads, seconds / 2), {kind: outputs * inputs / time for kind, time in times.items()})
+
+
+def stored_bytes(kind: ValueType, outputs: int, inputs: int) -> float:
+    """Return what a 2:4 weight takes: half of the values, two bits of place for each, int8's scales."""
+    size = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}[kind]
+    return outputs * inputs * (size / 2 + 1 / 8 + (4 / SPAN if kind == "int8" else 0))
+
+
+def _products(shape: tuple[int, int], threads: int, seconds: float) -> dict[ValueType, float]:
+    """Return the median seconds of a product of one row in each type; inputs and outputs lie in the cache."""
+    outputs, inputs = shape
+    x, y = np.ones((1, inputs), np.float32), np.empty((1, outputs), np.float32)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def shared(packed: Packed) -> Callable[[], object]:
+            described = product(x, packed, None, y)
+            return lambda: list(pool.map(lambda part: run(described, part=part, parts=threads), range(threads)))
+
+        weights = {kind: _any(kind, outputs, inputs) for kind in TYPES}  # which must outlive the calls
+        return _in_turns({kind: shared(packed) for kind, packed in weights.items()}, seconds)
+
+
+def _read(threads: int, seconds: float) -> float:
+    """Return the bytes that threads read in a second, each its share of a buffer that no cache holds."""
+    words = np.ones(READ // 8, np.uint64)
+    share = len(words) // threads
+    starts = [words.ctypes.data + 8 * share * index for index in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        read = loaded().vlmc_read
+        time = _in_turns(
+            {"read": lambda: list(pool.map(lambda start: read(ctypes.c_void_p(start), share), starts))}, seconds
+        )
+    return 8 * share * threads / time["read"]
+
+
+def _in_turns(calls: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, float]:
+    """Call all in turns until the time is over, at least three rounds after one that does not count; return medians."""
+    times: dict[Name, list[float]] = {name: [] for name in calls}
+    began = perf_counter()
+    while perf_counter() - began < seconds or min(map(len, times.values())) < 4:
+        for name, call in calls.items():
+            start = perf_counter()
+            call()
+            times[name].append(perf_counter() - start)
+    return {name: median(found[1:]) for name, found in times.items()}
+
+
+def _any(kind: ValueType, outputs: int, inputs: int) -> Packed:
+    """Return a 2:4 weight of ones; what it holds changes no time, but zeros would share one page of memory."""
+    blocks, chunks = -(-outputs // LANES), -(-inputs // CHUNK)
+    types = {"fp32": np.float32, "bf16": np.uint16, "fp16": np.float16, "int8": np.int8}
+    one: Array = np.full((), 0x3F80 if kind == "bf16" else 1, types[kind])
+    values = np.full((blocks, chunks, GROUPS, *((LANES, 2) if kind == "bf16" else (2, LANES))), one)
+    positions = np.full((blocks, chunks, LANES), 0x44444444, np.uint32)
+    scales = np.ones((blocks, -(-inputs // SPAN), LANES), np.float32) if kind == "int8" else None
+    return Packed(kind, outputs, inputs, values, positions, scales)
