@@ -92,7 +92,7 @@ def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: Va
     new: dict[str, onnx.NodeProto] = {}  # by the output of the node whose place it takes
     for node, weight in weights:
         name = weight.initializer
-        if not _is_plain(node, weights.initializers[name]):
+        if weight.place != 1 or name not in weights.initializers or not _is_plain(node, weights.initializers[name]):
             continue
         if name not in packed:
             values = np.moveaxis(weights.array(name), weight.axis, -1)

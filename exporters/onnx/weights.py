@@ -1,8 +1,8 @@
 """Finding weights in an ONNX graph: which initializer a MatMul, Gemm or Conv multiplies with, and over which axis.
 
 Shapes: O out features, I in features. MatMul's right operand is [..., I, O], its left one [..., O, I]; Gemm's are the same,
-turned with transB or transA; Conv's weight is [O, I, *kernel], ConvTranspose's [I, O, *kernel]. The packed weight of MatMul24 and
-MatMulDense counts as [O, I]. Branches and loops are searched too: exporters put whole decoders into an If.
+turned with transB or transA; Conv's weight is [O, I, *kernel], ConvTranspose's [I, O, *kernel]. The packed weight of
+MatMul24 and MatMulDense counts as [O, I]. Branches and loops are searched too: exporters put whole decoders into an If.
 """
 
 import ast
@@ -35,13 +35,14 @@ _THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
 class Weight:
     """An initializer that a node multiplies with, and the axis of it that the product sums over.
 
-    `zero_point` is the initializer of its zero point if it is quantised, along `channel_axis` if there are several.
+    `place` says which of the node's inputs it is. `zero_point` is the initializer of its zero point if it is quantised, along `channel_axis` if there are several.
     """
 
     initializer: str
     axis: int
     zero_point: str | None = None
     channel_axis: int = 1
+    place: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Weights:
             for place, axis, zero_point in _operands(node):
                 weight = self._trace(node.input[place], axis) or self._computed(node.input[place], axis)
                 if weight is not None:
-                    yield node, weight if zero_point is None else replace(weight, zero_point=zero_point)
+                    yield node, replace(weight, place=place, zero_point=zero_point or weight.zero_point)
 
     def of_layer(self, layer: str) -> Weight | None:
         """Return the weight of a module; None: it is not in the graph."""

@@ -8,7 +8,7 @@ from vlmc.toolchain.settings import DataSettings
 
 __all__ = ["SOURCES", "BuiltIn", "NamedData", "NamedModel", "data_sets", "models", "with_usual_data"]
 
-SOURCES = ("vlmc.toolchain.demo",)
+SOURCES = ("vlmc.toolchain.demo", "vlmc.toolchain.smol")
 """The package of each source; its `SOURCE` lists what it offers. Nothing else imports such a package."""
 
 Options = TypeVar("Options", bound=DataSettings)

@@ -19,21 +19,21 @@ def locate(name: str) -> Path:
     return _MODELS / name
 
 
-def verify(folder: Path) -> None:
-    """Check a model folder against its `SHA256SUMS`.
+def verify(folder: Path, mend: str = "reinstall vlmc") -> None:
+    """Check a model folder against its `SHA256SUMS`; `mend` says what to do about damage.
 
     Raises:
         InputError: a file is missing, differs, or is not listed.
     """
     if not (folder / SUMS).is_file():
-        raise InputError(f"{folder / SUMS} is missing: reinstall vlmc")
+        raise InputError(f"{folder / SUMS} is missing: {mend}")
     expected = _read_sums(folder / SUMS)
     present = {path.name for path in folder.iterdir() if path.name != SUMS}
     for name in sorted(expected.keys() | present):
         if name not in present:
-            raise InputError(f"{folder / name} is missing: reinstall vlmc")
+            raise InputError(f"{folder / name} is missing: {mend}")
         if expected.get(name) != _digest(folder / name):
-            raise InputError(f"{folder / name} is not the file that was shipped: reinstall vlmc")
+            raise InputError(f"{folder / name} is not the file that was shipped: {mend}")
 
 
 def write_sums(folder: Path) -> None:
