@@ -103,7 +103,7 @@ class Engine:
     def _extend(self, given: Mapping[str, Array], mask_BS: Array, positions: Array, state: State) -> tuple[Array, State]:
         """Run new tokens after those of a state; return the logits (B, S, V) after each, and the next state."""
         mask_BT = np.concatenate([state.mask_BT, mask_BS], 1)
-        feeds = at_rest(self._decoder, *mask_BS.shape) | given | {"attention_mask": mask_BT, "position_ids": positions}
+        feeds = at_rest(self._decoder, *mask_BS.shape) | dict(given) | {"attention_mask": mask_BT, "position_ids": positions}
         outputs = self._run(self._decoder, feeds | dict(state.question) | dict(state.cache))
         positions_ABS = positions.reshape(-1, *mask_BS.shape)
         next_B = np.maximum(state.next_B, (positions_ABS * mask_BS).max((0, 2)) + 1)

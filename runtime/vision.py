@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from vlmc.runtime.deployment import Patches, Tiles
+from vlmc.runtime.deployment import AnyRes, Patches, Tiles
 from vlmc.runtime.sessions import Array, Session
 
 Feeds = Mapping[str, Array]
@@ -28,7 +28,7 @@ class Remembered(Session):
     own size one by one: their attention would else take memory with the square of all patches.
     """
 
-    def __init__(self, session: Session, layout: Tiles | Patches, limit: int = KEPT) -> None:
+    def __init__(self, session: Session, layout: Tiles | Patches | AnyRes, limit: int = KEPT) -> None:
         self._session, self._patches, self._limit = session, isinstance(layout, Patches), limit
         self._kept: OrderedDict[bytes, dict[str, Array]] = OrderedDict()
         self._bytes, self._lock = 0, Lock()

@@ -35,7 +35,8 @@ _THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
 class Weight:
     """An initializer that a node multiplies with, and the axis of it that the product sums over.
 
-    `place` says which of the node's inputs it is. `zero_point` is the initializer of its zero point if it is quantised, along `channel_axis` if there are several.
+    `place` says which of the node's inputs it is. `zero_point` is the initializer of its zero point if it is quantised,
+    along `channel_axis` if there are several.
     """
 
     initializer: str

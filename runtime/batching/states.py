@@ -38,8 +38,8 @@ class Slots:
         free, sizes = [slot for slot, taken in enumerate(self.taken) if not taken], _lengths(new, rows)
         more = max(0, len(rows) - len(free))
         if more or any(size > had for size, had in zip(sizes, _columns(self.state), strict=True)):
-            sizes = tuple(map(max, sizes, _columns(self.state)))
-            self.state = _copied(self.state, [*range(self.count), *[-1] * more], *sizes)
+            largest = map(max, sizes, _columns(self.state))
+            self.state = _copied(self.state, [*range(self.count), *[-1] * more], *largest)
             free += range(self.count, self.count + more)
             self.taken += [False] * more
         for slot, row in zip(free, rows, strict=False):
