@@ -25,7 +25,7 @@ def verify_sparsity(
 
     Weights that are NaN or infinite, and files of an artifact that changed since it was written, fail too.
     In a model that vlmc did not write, every layer that vlmc would prune is checked against --target. In an ONNX file that
-    does not say what it promises, every weight is checked against --target, or else against the pattern that it seems to have.
+    does not say what it promises, every weight is checked against --target, or against the pattern that it seems to have.
     """
     from vlmc.toolchain.reporting.tables import show_reports
     from vlmc.toolchain.reporting.verification import damages, raise_first_violation, verify_path
