@@ -162,7 +162,7 @@ def _of(family: str, metric: str, rows: Sequence[Row]) -> list[Row]:
 def table(found: Report) -> str:
     """Return the page's table, a line for each family."""
     lines = [
-        "| family | graphs | largest error: fp32 | fp16 | answers equal: fp32 | fp16 | engines: fp32 | fp16 | export in fp32 |",
+        "| family | graphs | largest error: fp32 | fp16 | answers equal: fp32 | fp16 | engines: fp32 | fp16 | time, fp32 |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for family in found.settings["families"]:
