@@ -33,6 +33,16 @@ from vlmc.toolchain.stages.export import Export
 QUIET = Progress(quiet=True)
 
 
+@pytest.mark.slow
+def test_bf16_is_not_said_to_agree(tmp_path: Path) -> None:
+    made = pruned(dense("llava", tmp_path / "dense"), tmp_path / "artifact")
+    report = Export(ExportSettings(precision="bf16"), "onnx", QUIET).run(made)
+    assert "agreement" not in report
+    assert all(graph["max_error"] is None and "not compared" in graph["note"] for graph in report["graphs"])
+    with pytest.raises(InputError, match=r"cannot be run: .* export it as fp32 or fp16"):
+        load(made.root)
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Artifact:
     return pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "artifact")
