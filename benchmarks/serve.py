@@ -1,11 +1,12 @@
 """Many clients on one model: a batcher beside one question at a time, and beside threads that share the model.
 
-Each client asks the next question as soon as it has an answer; every question is about an image of its own. One at a time,
-questions are answered in the order in which they came. Contestants take turns; a value is the median of the rounds, a ratio
-the median of each round's ratio, its spread from the least to the greatest. TTFT is the time to the first text of an answer,
-waiting and reading the image included.
+Each client asks the next question as soon as it has an answer; every question is about an image of its own, and no features
+of images are kept. One at a time, questions are answered in the order in which they came. Contestants take turns; a value is
+the median of the rounds, a ratio the median of each round's ratio, its spread from the least to the greatest. TTFT is the
+time to the first text of an answer, waiting and reading the image included.
 """
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
+from pages import DOCS, fill
+from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report
 from serving.clients import Ask, Load, batched, directly, in_turn, load
 from serving.models import DEMO, SMOL, exported
 
@@ -22,9 +24,10 @@ from vlmc import runtime
 from vlmc.runtime import Batcher, Message, Options
 from vlmc.toolchain import data
 
-NAME = "serve"
+NAME, PAGE = "serve", DOCS / "runtime.md"
 ONE, THREADS, BATCHER = "one at a time", "threads", "batcher"
 THROUGHPUT, P50, P95 = "throughput", "TTFT, p50", "TTFT, p95"
+CONTESTANTS = (ONE, THREADS, BATCHER)
 CLIENTS = (1, 4, 16, 64)
 
 
@@ -39,7 +42,7 @@ class Work:
     blocks: int = 30
 
 
-FULL = Work(5, {DEMO: 32, SMOL: 16}, {DEMO: 64, SMOL: 16}, {DEMO: 4, SMOL: 1})
+FULL = Work(3, {DEMO: 32, SMOL: 16}, {DEMO: 64, SMOL: 16}, {DEMO: 4, SMOL: 1})
 QUICK = Work(1, {DEMO: 32, SMOL: 4}, {DEMO: 8, SMOL: 2}, {DEMO: 1, SMOL: 1}, 2)
 Loads = dict[tuple[str, int, str], list[Load]]
 """What was seen, by model, number of clients and contestant, round by round."""
@@ -50,24 +53,25 @@ def main(given: Sequence[str]) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--models", nargs="+", choices=(DEMO, SMOL), default=[DEMO, SMOL], help="which models")
     parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS, help="how many clients at once")
+    parser.add_argument("--table", action="store_true", help="measure nothing: fill docs/runtime.md from the results")
     parser.add_argument("--keep", type=Path, help="a folder for the exported models, to use them again")
     chosen = parser.parse_args(given)
     prepare(chosen)
-    with tempfile.TemporaryDirectory() as folder:
-        work = QUICK if chosen.quick else FULL
-        found = run(
-            work, chosen.models, chosen.clients, chosen.keep or Path(folder), chosen.threads or 0, command(NAME, given)
-        )
-    finish(found, NAME, chosen)
+    if not chosen.table:
+        with tempfile.TemporaryDirectory() as scratch:
+            finish(run(chosen, chosen.keep or Path(scratch), command(NAME, given)), NAME, chosen)
+    if chosen.table or not (chosen.quick or chosen.out):
+        fill(PAGE, NAME, table(Report.read(RESULTS / f"{NAME}.json")))
 
 
-def run(work: Work, models: Sequence[str], clients: Sequence[int], folder: Path, threads: int, line: str) -> Report:
+def run(chosen: argparse.Namespace, folder: Path, line: str) -> Report:
     """Measure every model with every number of clients."""
+    work, models, clients = QUICK if chosen.quick else FULL, chosen.models, chosen.clients
     loads: Loads = {}
     for name in models:
         artifact = exported(name, folder, work.blocks)
         with ExitStack() as stack:
-            model = stack.enter_context(runtime.load(artifact, threads=threads, verify=False))
+            model = stack.enter_context(runtime.load(artifact, threads=chosen.threads or 0, verify=False, vision_bytes=0))
             options = Options(max_new_tokens=work.tokens[name])
             batcher = stack.enter_context(Batcher(model, max_queue=max(clients)))
             alone = directly(model, options)
@@ -94,7 +98,7 @@ def _measure(name: str, work: Work, clients: Sequence[int], asks: Mapping[str, A
 
 def _rows(name: str, count: int, loads: Loads) -> list[Row]:
     found = []
-    for contestant in (ONE, THREADS, BATCHER):
+    for contestant in CONTESTANTS:
         for metric, unit in ((THROUGHPUT, "tokens/s"), (P50, "ms"), (P95, "ms")):
             values = [_value(one, metric) for one in loads[name, count, contestant]]
             ratios = _ratios(name, count, contestant, metric, loads)
@@ -135,6 +139,26 @@ def _bars(models: Sequence[str], clients: Sequence[int], loads: Loads) -> list[B
         value = median(_ratios(DEMO, 16, BATCHER, P95, loads))
         bars.append(Bar(f"{DEMO}, 16 clients: p95 TTFT over one at a time", "at most 0.5 x", round(value, 3), value <= 0.5))
     return bars
+
+
+def table(found: Report) -> str:
+    """Return the results in Markdown: every model and number of clients, throughput and TTFT of each contestant."""
+    lines = ["| | " + " | ".join(f"{one}: tokens/s, TTFT p50 / p95" for one in CONTESTANTS) + " | tokens/s, ratio |"]
+    lines.append("|---|" + "---:|" * (len(CONTESTANTS) + 1))
+    labels = dict.fromkeys(row.name.rpartition(": ")[0] for row in found.rows)
+    for label in labels:
+        ratio = found.find(f"{label}: {BATCHER}", THROUGHPUT)
+        cells = [_cell(found, f"{label}: {one}") for one in CONTESTANTS]
+        shown = "" if ratio is None or ratio.ratio is None else f"{ratio.ratio:.2f} ({ratio.spread:.2f})"
+        lines.append(f"| {label} | {' | '.join(cells)} | {shown} |")
+    what = "TTFT in milliseconds; the ratio is the batcher's over one at a time, in brackets its spread over"
+    where = f"Measured on {found.machine}, {found.date}: `{found.command}`."
+    return "\n".join([*lines, "", f"{what} {found.settings['rounds']} rounds. {where}"])
+
+
+def _cell(found: Report, name: str) -> str:
+    throughput, p50, p95 = (found.value(name, metric) or 0 for metric in (THROUGHPUT, P50, P95))
+    return f"{throughput:,.0f}, {p50:,.0f} / {p95:,.0f}"
 
 
 def _counted(clients: int) -> str:

@@ -1,6 +1,7 @@
 """From the turns of a conversation to the text of the model's input, by its own chat template."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -36,7 +37,7 @@ class ChatTemplate:
         if self._form.chat_template is None:
             return self._single(messages)
         turns = [_turn(message, self._controls) for message in messages]
-        rendered = self._render(self._form.chat_template, turns)
+        rendered = self._render(turns)
         _check_whole(rendered, turns)
         images = sum(len(message.images) for message in messages)
         return self._form.slot * images + rendered if self._form.place == "front" else rendered
@@ -47,19 +48,29 @@ class ChatTemplate:
         texts = [part for part in messages[0].parts if isinstance(part, str)]
         return fill_prompt(self._form, " ".join(texts), self._controls, images=len(messages[0].images))
 
-    def _render(self, template: str, turns: list[dict[str, Any]]) -> str:
-        from vlmc.runtime.templates import environment  # Jinja takes its time, and single questions do without
-
+    def _render(self, turns: list[dict[str, Any]]) -> str:
         try:
-            made = environment().from_string(template)
-            text = str(made.render(messages=turns, tools=None, documents=None, add_generation_prompt=True, **self._tokens))
+            text = str(
+                self._compiled.render(messages=turns, tools=None, documents=None, add_generation_prompt=True, **self._tokens)
+            )
         except (MemoryError, InputError):
             raise
         except Exception as error:  # a template is a program and may raise anything
             raise InputError(f"the model's chat template rejects the conversation: {one_line(error)}") from None
-        bos = self._tokens.get("bos_token")
-        adds = bos is not None and self._text.encode("a")[:1] == [self._text.number(bos)]
-        return text.removeprefix(bos) if bos is not None and adds else text
+        return text.removeprefix(self._added)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        """The template, compiled for the first conversation: Jinja takes its time, and single questions do without."""
+        from vlmc.runtime.templates import environment
+
+        return environment().from_string(self._form.chat_template or "")
+
+    @cached_property
+    def _added(self) -> str:
+        """The beginning-of-text token that the tokenizer adds by itself, and a template must not add again."""
+        bos = self._tokens.get("bos_token", "")
+        return bos if bos and self._text.encode("a")[:1] == [self._text.number(bos)] else ""
 
 
 def _check(messages: Sequence[Message]) -> None:

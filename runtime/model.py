@@ -36,13 +36,15 @@ def load(
     path: Path | str,
     *,
     backend: str = ONNX,
-    providers: Sequence[str] = CPU,
+    providers: str | Sequence[str] = CPU,
     threads: int = 0,
     verify: Verify = True,
     vision_bytes: int = KEPT,
 ) -> "Model":
     """Load an artifact's graphs of a backend; `threads` is the number of CPU threads, 0 for one per core.
 
+    `providers` are ONNX Runtime's: `cpu`, `cuda`, `tensorrt`, `openvino`, or its own names, one or several; the first has to
+    run a part of every graph, the others what it cannot.
     The features of the images that were seen last are kept, up to `vision_bytes`: a conversation's next turn finds them.
 
     The files are hashed while the graphs are loaded, those that did not change since they were hashed last are not; the
@@ -50,7 +52,7 @@ def load(
 
     Raises:
         InputError: there is no artifact, it is damaged, it has no such graphs, or the runtime cannot run such a model.
-        EnvironmentLacks: ONNX Runtime lacks the execution provider.
+        EnvironmentLacks: ONNX Runtime lacks an execution provider, or does not use it.
     """
     if backend not in SESSIONS:
         raise InputError(f"the runtime cannot run {backend} graphs: give one of {', '.join(SESSIONS)}")
@@ -95,7 +97,7 @@ class Model:
         root: Path,
         deployment: Deployment,
         graphs: Path,
-        providers: Sequence[str] = CPU,
+        providers: str | Sequence[str] = CPU,
         threads: int = 0,
         *,
         backend: str = ONNX,

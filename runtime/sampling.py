@@ -4,6 +4,7 @@ Shapes: V vocabulary.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -18,8 +19,11 @@ class Sampler:
 
     def __init__(self, options: Options, prompt: Sequence[int] = ()) -> None:
         self._options = options
-        self._random = np.random.default_rng(options.seed)
         self._seen = set(prompt) if options.repetition_penalty != 1 else set()
+
+    @cached_property
+    def _random(self) -> np.random.Generator:
+        return np.random.default_rng(self._options.seed)
 
     def choose(self, logits_V: NDArray[np.floating]) -> int:
         """Return the id of the next token, given its logits (V)."""

@@ -16,6 +16,13 @@ from vlmc.runtime.kernels.native import REMEDY, library
 
 Array = NDArray[Any]
 CPU = ("CPUExecutionProvider",)
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+"""Short names of ONNX Runtime's execution providers; its own names are taken too."""
 PACKED_KEY = "vlmc.cpu_sparse"
 """The metadata entry of a graph whose 2:4 weights are packed; its value is their type."""
 NO_ONNXRUNTIME = "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]' where there is an NVIDIA GPU"
@@ -51,17 +58,19 @@ class OnnxSession(Session):
 
     Raises:
         InputError: ONNX Runtime cannot run the file, or an input or output has a type that numpy lacks.
-        EnvironmentLacks: ONNX Runtime is not installed, or lacks a provider that was asked for; ONNX Runtime itself
-            would fall back without a word.
+        EnvironmentLacks: ONNX Runtime is not installed, or lacks a provider that was asked for, or runs no part of the
+            graph with the first of them; ONNX Runtime itself would fall back without a word.
         CheckFailed: by `run`, the graph cannot be run on these inputs.
         Closed: by `run`, it is closed.
     """
 
-    def __init__(self, path: Path, providers: Sequence[str] = CPU, threads: int = 0) -> None:
+    def __init__(self, path: Path, providers: str | Sequence[str] = CPU, threads: int = 0) -> None:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        providers = [PROVIDERS.get(name, name) for name in ((providers,) if isinstance(providers, str) else providers)]
         _check_providers(providers, onnxruntime.get_available_providers())
         kernels = library()
         if kernels is not None:
@@ -72,6 +81,7 @@ class OnnxSession(Session):
             lacking = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in str(error) else ""
             raise InputError(f"{path} cannot be run: {one_line(error)}{lacking}") from None
         _check_providers(providers, self._session.get_providers())
+        _check_used(path, providers, self._session)
         if kernels is None and PACKED_KEY in self._session.get_modelmeta().custom_metadata_map:
             warnings.warn(f"{path} runs without its 2:4 kernels, several times slower: {REMEDY}", stacklevel=2)
         self._name = path.name
@@ -97,7 +107,7 @@ class OnnxSession(Session):
         self._session = None
 
 
-Opens = Callable[[Path, Sequence[str], int], Session]
+Opens = Callable[[Path, str | Sequence[str], int], Session]
 """Loads a graph's file, given the execution providers and the number of threads."""
 
 SESSIONS: dict[str, tuple[str, Opens]] = {"onnx": (".onnx", OnnxSession)}
@@ -136,4 +146,15 @@ def _check_providers(asked: Sequence[str], present: Sequence[str]) -> None:
             f"ONNX Runtime has no {missing[0]} here, only {', '.join(present)}: "
             "for GPUs 'pip uninstall -y onnxruntime', then 'pip install vlmc[gpu]' with CUDA and cuDNN, "
             "or use CPUExecutionProvider"
+        )
+
+
+def _check_used(path: Path, asked: Sequence[str], session: Any) -> None:
+    """Raise EnvironmentLacks where the first provider got no part of the graph: a later one runs it instead."""
+    assigned = getattr(session, "get_provider_graph_assignment_info", None)  # ONNX Runtime before 1.24 does not tell
+    used = {part.ep_name for part in assigned()} if assigned else set(asked)
+    if asked and asked[0] not in (*used, *CPU):
+        raise EnvironmentLacks(
+            f"{asked[0]} runs no part of {path.name}, only {', '.join(sorted(used))} does: install its driver and "
+            "libraries, or use CPUExecutionProvider"
         )

@@ -64,7 +64,14 @@ def directly(model: Model, options: Options) -> Ask:
     """Ask the model in the client's own thread."""
 
     def ask(question: Message) -> tuple[Answer, float]:
-        return _timed(model.stream_chat([question], max_new_tokens=options.max_new_tokens))
+        began, first = perf_counter(), None
+        pieces = model.stream_chat([question], max_new_tokens=options.max_new_tokens)
+        while True:
+            try:
+                next(pieces)
+                first = first or perf_counter() - began
+            except StopIteration as end:
+                return end.value, first or perf_counter() - began
 
     return ask
 
@@ -120,13 +127,3 @@ class Turns:
                 self._waiting.popleft()
                 if self._waiting:
                     self._waiting[0].release()
-
-
-def _timed(pieces: "Iterator[str]") -> tuple[Answer, float]:
-    began, first = perf_counter(), None
-    while True:
-        try:
-            next(pieces)
-            first = first or perf_counter() - began
-        except StopIteration as end:
-            return end.value, first or perf_counter() - began

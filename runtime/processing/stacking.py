@@ -41,7 +41,11 @@ def stacked(batches: Sequence[Batch]) -> Batch:
 
 def _padded(array: Array, longest: int) -> Array:
     """Return an array (..., S) with zeros after its own tokens."""
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, longest - array.shape[-1])])
+    if array.shape[-1] == longest:
+        return array
+    made = np.zeros((*array.shape[:-1], longest), array.dtype)
+    made[..., : array.shape[-1]] = array
+    return made
 
 
 def _vision(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -1,5 +1,6 @@
 """The runtime answers as transformers does, in pieces or whole, from several threads, and without torch."""
 
+import asyncio
 import io
 import shutil
 import subprocess
@@ -7,13 +8,15 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any
 
 import pytest
 
 from tests import pico
 from tests.artifacts import pruned
 from tests.runtime.conftest import Reference
-from vlmc.runtime import EnvironmentLacks, InputError, Model, load
+from vlmc.runtime import Answer, Closed, EnvironmentLacks, InputError, Model, load
 from vlmc.runtime.artifact import Artifact, extend
 from vlmc.runtime.deployment import FixedProcessor
 from vlmc.runtime.prompts import fill_prompt
@@ -72,6 +75,64 @@ def test_stream_concatenates_to_the_answer(model: Model, temperature: float) -> 
 def test_seed_decides_a_sampled_answer(model: Model) -> None:
     ask = [model.generate(pico.picture(0), "what is it", temperature=2.0, seed=seed).tokens for seed in (1, 1, 2)]
     assert ask[0] == ask[1] != ask[2]
+
+
+def test_stop_strings_end_an_answer(model: Model) -> None:
+    whole = model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=12)
+    word = whole.text.split()[2]
+    cut = model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=12, stop=[word, "never"])
+    assert (cut.text, cut.finish) == (whole.text[: whole.text.index(word)].strip(), "stop")
+    assert cut.tokens == whole.tokens[: len(cut.tokens)]
+
+
+def test_a_penalty_makes_words_new(model: Model) -> None:
+    found = model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=12, repetition_penalty=100.0)
+    assert len(set(found.tokens)) == len(found.tokens)
+
+
+def test_times_are_told(model: Model) -> None:
+    began = perf_counter()
+    timings = model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=4).timings
+    assert 0 < timings.first_token <= timings.total <= perf_counter() - began
+    speed = timings.tokens_per_second
+    assert speed is None or speed == pytest.approx((timings.tokens - 1) / (timings.total - timings.first_token))
+    assert model.generate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=1).timings.tokens_per_second is None
+
+
+def test_answers_may_be_awaited(model: Model) -> None:
+    async def ask() -> list[Answer]:
+        return await asyncio.gather(*(model.agenerate(pico.picture(seed), pico.QUESTIONS[0]) for seed in range(3)))
+
+    assert asyncio.run(ask()) == [model.generate(pico.picture(seed), pico.QUESTIONS[0]) for seed in range(3)]
+
+
+def test_a_task_that_is_cancelled_stops_at_the_next_token(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, before = list[int](), model.engine.step
+
+    def step(*given: Any) -> Any:
+        steps.append(1)
+        sleep(0.05)
+        return before(*given)
+
+    async def ask() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(model.agenerate(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=32), 0.12)
+        await asyncio.sleep(0.12)
+        count = len(steps)
+        await asyncio.sleep(0.12)
+        assert len(steps) == count < 12
+
+    monkeypatch.setattr(model.engine, "step", step)
+    asyncio.run(ask())
+
+
+def test_closing_ends_an_answer_that_is_on_its_way(reference: Reference) -> None:
+    model = load(reference.folder, threads=1)
+    pieces = model.stream(pico.picture(0), pico.QUESTIONS[0], max_new_tokens=16)
+    next(pieces)
+    model.close()
+    with pytest.raises(Closed, match="is closed: load the model again"):
+        list(pieces)
 
 
 def test_path_bytes_and_image_give_one_answer(model: Model, tmp_path: Path) -> None:

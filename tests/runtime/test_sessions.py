@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vlmc.runtime.errors import EnvironmentLacks, InputError
-from vlmc.runtime.sessions import OnnxSession
+from vlmc.runtime.sessions import PROVIDERS, OnnxSession, _check_used
 
 NUMPY = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 
@@ -50,3 +50,30 @@ def test_onnx_runtime_that_is_missing_or_broken_is_told(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
     with pytest.raises(EnvironmentLacks, match=r"cannot be loaded \(.*\): pip uninstall -y onnxruntime"):
         OnnxSession(path)
+
+
+class Assigned:
+    """A session of ONNX Runtime whose parts went to these providers."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def get_provider_graph_assignment_info(self) -> list[types.SimpleNamespace]:
+        return [types.SimpleNamespace(ep_name=name) for name in self.names]
+
+
+def test_a_provider_that_runs_nothing_is_told() -> None:
+    cuda, cpu = PROVIDERS["cuda"], PROVIDERS["cpu"]
+    with pytest.raises(EnvironmentLacks, match=r"CUDAExecutionProvider runs no part of a\.onnx, only CPUExecutionProvider"):
+        _check_used(Path("a.onnx"), [cuda, cpu], Assigned(cpu))
+    for asked, session in (([cuda], Assigned(cpu, cuda)), ([cpu], Assigned()), ([cuda], object())):
+        _check_used(Path("a.onnx"), asked, session)
+
+
+def test_providers_have_short_names(tmp_path: Path) -> None:
+    path = identity(tmp_path / "a.onnx", TensorProto.FLOAT)
+    for name in ("cpu", ["cpu"], "CPUExecutionProvider"):
+        with OnnxSession(path, name) as session:
+            assert session.run({"x": np.array([1.0])})["y"].tolist() == [1.0]
+    with pytest.raises(EnvironmentLacks, match="ONNX Runtime has no TensorrtExecutionProvider here"):
+        OnnxSession(path, ["tensorrt", "cpu"])

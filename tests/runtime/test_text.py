@@ -129,3 +129,40 @@ def test_missing_and_damaged_tokenizers_are_told(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"tokenizer\.json cannot be read"):
         Text(tmp_path)
+
+
+def stopped(text: Text, ids: list[int], *stop: str) -> tuple[str, int, str]:
+    """Return what was shown, after how many tokens the text ended, and the whole text."""
+    stream, shown = text.stream(stop), ""
+    for token in ids:
+        shown += stream.add(token)
+        if stream.stopped:
+            break
+    return shown + stream.end(), len(stream.tokens), stream.text
+
+
+@pytest.mark.parametrize("write", [byte_level, sentence_piece])
+def test_a_text_ends_before_its_first_stop_string(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    text = Text(write(tmp_path))
+    ids = text.encode("ab c\n\nab é d")
+    for stop, expected in (("\n\n", "ab c"), ("é", "ab c\n\nab"), ("b", "a"), ("c\nx", "ab c\n\nab é d")):
+        shown, count, whole = stopped(text, ids, stop, "never")
+        assert shown == whole == expected
+        assert (count < len(ids)) == (expected != "ab c\n\nab é d")
+    assert stopped(text, ids, "d", "b c")[0] == "a"
+
+
+def test_the_beginning_of_a_stop_string_is_held_back(tmp_path: Path) -> None:
+    text = Text(byte_level(tmp_path))
+    stream = text.stream(("END",))
+    pieces = [stream.add(token) for token in text.encode("a E EN E END b")]
+    assert "".join(pieces) == "a E EN E"
+    assert stream.stopped
+    assert all(not "".join(pieces[:count]).endswith("EN") for count in range(4, len(pieces)))
+
+
+def test_a_stop_string_of_bytes_ends_a_text_at_once(tmp_path: Path) -> None:
+    """A tokenizer that writes a line break as a byte would decode it only with the token after it."""
+    text = Text(sentence_piece(tmp_path))
+    ids = [text.number(token) or 0 for token in ("▁a", "<0x0A>", "<0x0A>", "b")]
+    assert stopped(text, ids, "\n") == ("a", 2, "a")
