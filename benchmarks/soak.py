@@ -16,12 +16,13 @@ from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 
-from report import Bar, Report, Row, arguments, command, finish, measured, prepare, report
+from pages import DOCS, fill
+from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
 from storm.clients import CLIENTS, Target
 from storm.server import ServerProcess
 from storm.storming import Tally, learn, storm
 
-NAME = "soak"
+NAME, PAGE = "soak", DOCS / "serve.md"
 PICTURES = 8
 GROWTH = 5.0  # percent of the memory before
 OPTIONS = ("--max-body", "2", "--max-batch", "8", "--max-queue", "32", "--timeout", "60")
@@ -47,10 +48,18 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--minutes", type=float, help="how long the storm lasts [default: 10; 0.3 if --quick]")
     parser.add_argument("--clients", type=int, default=64, help="clients at a time [default: 64]")
     parser.add_argument("--seed", type=int, default=0, help="what clients do [default: 0]")
+    parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
     parser.add_argument("--artifact", type=Path, help="a model with ONNX graphs [default: the demo, pruned by magnitude]")
     chosen = parser.parse_args(given)
     chosen.minutes = chosen.minutes or (0.3 if chosen.quick else 10)
     prepare(chosen)
+    if not chosen.table:
+        _measure(chosen, given)
+    if chosen.table or not (chosen.quick or chosen.out):
+        fill(PAGE, NAME, table(Report.read(RESULTS / f"{NAME}.json")))
+
+
+def _measure(chosen: argparse.Namespace, given: Sequence[str]) -> None:
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         artifact = folder / "artifact"
@@ -164,6 +173,22 @@ def bars(found: Found) -> list[Bar]:
 
 def _none(name: str, value: int) -> Bar:
     return Bar(name, "0", value, value == 0)
+
+
+def table(found: Report) -> str:
+    """Return the page's table: what came of every kind of request, and the targets."""
+    lines = ["| requests | how many | what came of them |", "|---|---:|---|"]
+    for kind in CLIENTS:
+        counts = {
+            row.name.removeprefix(f"{kind}: "): int(row.value or 0)
+            for row in found.rows
+            if row.name.startswith(f"{kind}: ") and row.metric == "requests"
+        }
+        came = ", ".join(f"{status}: {count:,}" for status, count in counts.items())
+        lines.append(f"| {kind} | {sum(counts.values()):,} | {came} |")
+    lines += ["", "| target | goal | measured | reached |", "|---|---|---:|---|"]
+    lines += [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
+    return "\n".join([*lines, "", f"Measured on {found.machine}, {found.date}: `{found.command}`."])
 
 
 if __name__ == "__main__":

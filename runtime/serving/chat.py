@@ -96,6 +96,11 @@ class Chat:
             raise closing() from None
         except InputError as error:
             raise Refused(400, str(error), "invalid_request") from None
+        except Refused:
+            raise
+        except Exception:
+            self._metrics.ended(asked.model, "failed")
+            raise
 
     async def _ask(self, asked: ChatRequest) -> Pending:
         """Read the request's images and put its question into the queue; a thread does so, for it takes a while."""
@@ -140,7 +145,7 @@ async def while_there(client: Request, work: Coroutine[Any, Any, Result]) -> Res
     finally:
         working.cancel()
         leaving.cancel()
-        await asyncio.wait((working, leaving))
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _left(client: Request) -> None:

@@ -12,9 +12,9 @@ from PIL import Image
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.batching import Batcher
 from vlmc.runtime.errors import InputError, shortened
-from vlmc.runtime.model import load
+from vlmc.runtime.model import Model, load
 
-_BLANK = 32  # pixels
+_BLANK = 64  # pixels
 _DENSE = "dense"
 
 
@@ -45,12 +45,18 @@ def opened(
         found = {}
         for name, path in zip(names(artifacts), artifacts, strict=True):
             model = stack.enter_context(load(path, threads=threads))
-            model.generate(Image.new("RGB", (_BLANK, _BLANK), "white"), "?", max_new_tokens=1)
+            _try(model)
             batcher = Batcher(model, max_batch=max_batch, max_queue=max_queue)
             stack.callback(batcher.close, wait=wait)
             artifact = Artifact.open(path, sizes=False)
             found[name] = Served(batcher, sparsity(artifact), artifact.digest, int(path.stat().st_mtime))
         yield found
+
+
+def _try(model: Model) -> None:
+    form = model.deployment.prompt
+    question = "?" if form.question is not None else f"{form.slot}?"
+    model.generate(Image.new("RGB", (_BLANK, _BLANK), "white"), question, max_new_tokens=1)
 
 
 def names(artifacts: Sequence[Path]) -> list[str]:

@@ -28,6 +28,7 @@ VERBS = (
     "eval",
     "sweep",
     "run",
+    "serve",
     "inspect",
     "doctor",
     "demo-data",

@@ -25,7 +25,7 @@ def serve(
     artifact: ArtifactArgument = ARTIFACT,
     beside: Annotated[
         list[Path] | None,
-        typer.Option("--beside", metavar="ARTIFACT", help="Another one to serve, such as the dense twin; may be repeated."),
+        typer.Option("--beside", metavar="ARTIFACT", help="Another one to serve beside it; may be repeated."),
     ] = None,
 ) -> None:
     """Serve exported graphs over HTTP as OpenAI's API, with a page at / to try them on; without torch.
