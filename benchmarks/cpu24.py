@@ -1,4 +1,4 @@
-"""Products with packed 2:4 weights on the CPU, beside dense ones by ONNX Runtime, torch, OpenVINO and the same kernel.
+"""Products and whole decoders with packed 2:4 weights on the CPU, beside ONNX Runtime, torch, OpenVINO and our dense kernel.
 
 Every product is timed with as many weights, one after the other, as leave the cache before they are needed again; a time is
 that of one of them. Times are taken in turns; a ratio is the median of a round's baseline over the contestant, more than 1
@@ -10,21 +10,27 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import product
 from statistics import median
 
+from decoders.reporting import measure
+from decoders.shapes import SHAPES
 from products.contestants import DENSE, OPENVINO, OPENVINO_BF16, ORT, OURS, PACKED, Contestant, contestants
 from products.measuring import Reading, clock, seconds
 from products.subject import COLD, Subject
 from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
+
+from vlmc.runtime.kernels.speed import Speeds, speeds
 
 NAME = "cpu24"
 READING = "memory, read"
 MANY = 16
 """Rows from which computing takes longer than reading: fewer weights do."""
 TIME, SPEED, SHARE = "time of a product", "speed-up", "share of the memory's speed"
+PREDICTED = "predicted speed-up"
+DECODER_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,25 @@ def main(given: Sequence[str]) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--only", nargs="+", metavar="INxOUT", help="which products, such as 4096x11008")
     parser.add_argument("--rows", nargs="+", type=int, help="how many rows of x")
+    parser.add_argument("--rounds", type=int, help="how often each is measured")
+    parser.add_argument("--decoders", nargs="*", choices=list(SHAPES), default=[], help="which whole decoders, too")
     chosen = parser.parse_args(given)
     prepare(chosen)
     threads = chosen.threads or os.cpu_count() or 1
-    finish(run(_work(chosen), threads, command(NAME, given)), NAME, chosen)
+    found = run(_work(chosen), threads, command(NAME, given))
+    if chosen.decoders:
+        rows, bars = measure([SHAPES[name] for name in chosen.decoders], threads, DECODER_ROUNDS)
+        settings = found.settings | {"decoders": chosen.decoders, "decoder_rounds": DECODER_ROUNDS}
+        found = replace(found, rows=[*found.rows, *rows], bars=[*found.bars, *bars], settings=settings)
+    finish(found, NAME, chosen)
 
 
 def _work(chosen: argparse.Namespace) -> Work:
     planned = QUICK if chosen.quick else FULL
     sizes = [tuple(int(part) for part in size.split("x")) for size in chosen.only or []]
-    return Work(tuple(sizes) or planned.sizes, tuple(chosen.rows or planned.rows), planned.rounds, planned.cold)
+    return Work(
+        tuple(sizes) or planned.sizes, tuple(chosen.rows or planned.rows), chosen.rounds or planned.rounds, planned.cold
+    )
 
 
 def run(work: Work, threads: int, line: str) -> Report:
@@ -74,8 +89,10 @@ def run(work: Work, threads: int, line: str) -> Report:
             print(f"{subject.name}, {count} rows", file=sys.stderr)
     if not find_spec("openvino"):
         rows += [Row(f"{name}: not installed", None, TIME, None, "ms", None, None) for name in (OPENVINO, OPENVINO_BF16)]
+    predicted = speeds(threads=threads, now=clock(threads))
+    rows += _predicted_rows(times, predicted)
     settings = {"sizes": work.sizes, "rows": work.rows, "rounds": work.rounds, "threads": threads}
-    return report(line, rows, _bars(times), settings)
+    return report(line, rows, [*_bars(times), *_prediction_bar(times, predicted)], settings)
 
 
 def _calls(subject: Subject, found: Mapping[str, Contestant], rows: int) -> dict[str, Callable[[], object]]:
@@ -101,6 +118,30 @@ def _rows(
     speed = [read / time / 1e9 for time in times[READING]]
     rows.append(Row(f"{sizes}: {READING}", None, "speed", _number(median(speed)), "GB/s", None, None))
     return rows
+
+
+def _predicted_rows(times: Times, predicted: Speeds) -> list[Row]:
+    """Return what `vlmc doctor` would predict for one row, with the measured speed-up as a ratio to it."""
+    rows = []
+    for subject, name, gain, measured in _predictions(times, predicted):
+        title = f"{subject.name}, 1 row: {name}"
+        rows.append(Row(title, ORT, PREDICTED, _number(gain), "x", round(measured / gain, 3), None))
+    return rows
+
+
+def _prediction_bar(times: Times, predicted: Speeds) -> list[Bar]:
+    off = [abs(measured / gain - 1) for _, name, gain, measured in _predictions(times, predicted) if name == PACKED]
+    return [Bar(f"1 row, {PACKED}: prediction", "off by at most 0.2", round(max(off), 3), max(off) <= 0.2)] if off else []
+
+
+def _predictions(times: Times, predicted: Speeds) -> list[tuple[Subject, str, float, float]]:
+    """Return subject, contestant, predicted and measured speed-up, where weights come from memory."""
+    return [
+        (subject, name, predicted.gain(kind, subject.outputs, subject.inputs), median(_gains(taken, ORT, name)))
+        for (subject, count), taken in times.items()
+        for name, kind in OURS.items()
+        if count == 1 and subject.is_cold
+    ]
 
 
 def _gains(times: Mapping[str, list[float]], baseline: str, name: str) -> list[float]:

@@ -1,8 +1,13 @@
 """The benchmark of packed products: every row on tiny products, right answers, and the bars."""
 
+from pathlib import Path
+
 import cpu24
 import numpy as np
 import pytest
+from decoders import measuring
+from decoders.reporting import measure
+from decoders.shapes import Decoder
 from products.contestants import DENSE, OPENVINO_BF16, ORT, OURS, TORCH, contestants
 from products.subject import Subject
 from report import Report
@@ -34,7 +39,30 @@ def test_every_product_has_its_rows_and_bars(found: Report) -> None:
             assert found.value(f"64 to 48, {rows}: {name}", cpu24.TIME)
         assert found.value(f"64 to 48, 1 row: {name}", cpu24.SHARE)
     assert found.value(f"64 to 48, 16 rows: {next(iter(OURS))}", cpu24.SPEED)
-    assert len(found.bars) == 4
+    assert len(found.bars) == 5
+
+
+def test_every_decoder_has_its_rows_and_bars() -> None:
+    tiny = Decoder("tiny", 2, 64, 4, 2, 16, 128, 256)
+    rows, bars = measure([tiny], 1, 1)
+    values = {(row.name, row.metric): row.value for row in rows}
+    for name in (measuring.ORT, measuring.TORCH, measuring.INT4, measuring.INT8, measuring.PACKED, measuring.PACKED_INT8):
+        assert values[f"tiny: {name}", measuring.PREFILL]
+        assert values[f"tiny: {name}", measuring.DECODE]
+    assert len(bars) == 3
+
+
+def test_every_decoder_computes_the_same(tmp_path: Path) -> None:
+    tiny = Decoder("tiny", 2, 64, 4, 2, 16, 128, 256)
+    found = measuring.runners(tiny, tmp_path, 1)
+    answers = {}
+    for name, runner in found.items():
+        runner.prefill(5)
+        runner.step()
+        if isinstance(runner, measuring.Graph):
+            answers[name] = runner.logits.numpy()
+    for name, answer in answers.items():
+        np.testing.assert_allclose(answer, answers[measuring.ORT], atol=0.7 if name == measuring.INT4 else 0.1, err_msg=name)
 
 
 def test_what_is_not_installed_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
