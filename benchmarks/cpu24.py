@@ -1,4 +1,4 @@
-"""Products and whole decoders with packed 2:4 weights on the CPU, beside ONNX Runtime, torch, OpenVINO and our dense kernel.
+"""Products with packed 2:4 weights on the CPU, beside dense ones by ONNX Runtime, torch, OpenVINO and the same kernel.
 
 Every product is timed with as many weights, one after the other, as leave the cache before they are needed again; a time is
 that of one of them. Times are taken in turns; a ratio is the median of a round's baseline over the contestant, more than 1
@@ -10,18 +10,18 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
 from statistics import median
 
-from decoders.reporting import measure
-from decoders.shapes import SHAPES
+from cpu24_table import fill_page
 from products.contestants import DENSE, OPENVINO, OPENVINO_BF16, ORT, OURS, PACKED, Contestant, contestants
 from products.measuring import Reading, clock, seconds
 from products.subject import COLD, Subject
 from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
 
+from vlmc.runtime.kernels.native import instruction_sets
 from vlmc.runtime.kernels.speed import Speeds, speeds
 
 NAME = "cpu24"
@@ -30,7 +30,6 @@ MANY = 16
 """Rows from which computing takes longer than reading: fewer weights do."""
 TIME, SPEED, SHARE = "time of a product", "speed-up", "share of the memory's speed"
 PREDICTED = "predicted speed-up"
-DECODER_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,12 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--only", nargs="+", metavar="INxOUT", help="which products, such as 4096x11008")
     parser.add_argument("--rows", nargs="+", type=int, help="how many rows of x")
     parser.add_argument("--rounds", type=int, help="how often each is measured")
-    parser.add_argument("--decoders", nargs="*", choices=list(SHAPES), default=[], help="which whole decoders, too")
     chosen = parser.parse_args(given)
     prepare(chosen)
     threads = chosen.threads or os.cpu_count() or 1
-    found = run(_work(chosen), threads, command(NAME, given))
-    if chosen.decoders:
-        rows, bars = measure([SHAPES[name] for name in chosen.decoders], threads, DECODER_ROUNDS)
-        settings = found.settings | {"decoders": chosen.decoders, "decoder_rounds": DECODER_ROUNDS}
-        found = replace(found, rows=[*found.rows, *rows], bars=[*found.bars, *bars], settings=settings)
-    finish(found, NAME, chosen)
+    finish(run(_work(chosen), threads, command(NAME, given)), NAME, chosen)
+    if not chosen.quick and chosen.out is None:
+        fill_page()
 
 
 def _work(chosen: argparse.Namespace) -> Work:
@@ -92,6 +87,7 @@ def run(work: Work, threads: int, line: str) -> Report:
     predicted = speeds(threads=threads, now=clock(threads))
     rows += _predicted_rows(times, predicted)
     settings = {"sizes": work.sizes, "rows": work.rows, "rounds": work.rounds, "threads": threads}
+    settings["instruction_set"] = instruction_sets()[0]
     return report(line, rows, [*_bars(times), *_prediction_bar(times, predicted)], settings)
 
 

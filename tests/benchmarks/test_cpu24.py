@@ -1,16 +1,20 @@
 """The benchmark of packed products: every row on tiny products, right answers, and the bars."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cpu24
+import cpu24_table
 import numpy as np
 import pytest
 from decoders import measuring
 from decoders.reporting import measure
-from decoders.shapes import Decoder
+from decoders.shapes import SHAPES, Decoder
+from pages import with_table
 from products.contestants import DENSE, OPENVINO_BF16, ORT, OURS, TORCH, contestants
 from products.subject import Subject
-from report import Report
+from report import RESULTS, Report
 
 from tests.runtime.kernels.material import needs_library
 
@@ -63,6 +67,27 @@ def test_every_decoder_computes_the_same(tmp_path: Path) -> None:
             answers[name] = runner.logits.numpy()
     for name, answer in answers.items():
         np.testing.assert_allclose(answer, answers[measuring.ORT], atol=0.7 if name == measuring.INT4 else 0.1, err_msg=name)
+
+
+@pytest.mark.parametrize(("name", "content"), [("cpu24", cpu24_table.table), ("cpu24_decoders", cpu24_table.decoders)])
+def test_page_is_what_the_results_say(name: str, content: Callable[[Report], str]) -> None:
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        pytest.skip("nothing was measured yet")
+    page = cpu24_table.PAGE.read_text(encoding="utf-8")
+    assert with_table(page, name, content(Report.read(path))) == page, f"run python benchmarks/{name}.py"
+
+
+def test_tables_have_a_line_for_everyone(found: Report) -> None:
+    text = cpu24_table.table(found)
+    assert "| 64 to 48, 1 row |" in text
+    assert "**no**" in text or "| yes |" in text
+    rows, bars = measure(
+        [replace(SHAPES["135M"], layers=1, hidden=64, heads=2, shared_heads=1, inner=64, vocabulary=64)], 1, 1
+    )
+    decoders = replace(found, rows=rows, bars=bars)
+    assert f"| 135 M, SmolLM2: {measuring.INT4} |" in cpu24_table.decoders(decoders)
+    assert cpu24_table.verdict(decoders).startswith("With AVX") or not found.settings["instruction_set"].startswith("avx")
 
 
 def test_what_is_not_installed_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
