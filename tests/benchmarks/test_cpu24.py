@@ -10,16 +10,27 @@ import numpy as np
 import pytest
 from decoders import measuring
 from decoders.reporting import measure
-from decoders.shapes import SHAPES, Decoder
+from decoders.shapes import SHAPES
 from pages import with_table
 from products.contestants import DENSE, OPENVINO_BF16, ORT, OURS, TORCH, contestants
 from products.subject import Subject
-from report import RESULTS, Report
+from report import RESULTS, Bar, Report, Row
 
 from tests.runtime.kernels.material import needs_library
 
 pytestmark = needs_library
 TINY = cpu24.Work(((64, 48),), (1, 16), 1, 1 << 14)
+
+
+TINY_DECODER = replace(SHAPES["135M"], layers=2, hidden=64, heads=4, shared_heads=2, head_size=16, inner=128, vocabulary=256)
+
+
+@pytest.fixture(scope="module")
+def decoded() -> tuple[list[Row], list[Bar]]:
+    with pytest.MonkeyPatch.context() as shorter:
+        shorter.setattr(measuring, "PROMPT", 5)
+        shorter.setattr(measuring, "ANSWER", 2)
+        return measure([TINY_DECODER], 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +57,17 @@ def test_every_product_has_its_rows_and_bars(found: Report) -> None:
     assert len(found.bars) == 5
 
 
-def test_every_decoder_has_its_rows_and_bars() -> None:
-    tiny = Decoder("tiny", 2, 64, 4, 2, 16, 128, 256)
-    rows, bars = measure([tiny], 1, 1)
+def test_every_decoder_has_its_rows_and_bars(decoded: tuple[list[Row], list[Bar]]) -> None:
+    rows, bars = decoded
     values = {(row.name, row.metric): row.value for row in rows}
     for name in (measuring.ORT, measuring.TORCH, measuring.INT4, measuring.INT8, measuring.PACKED, measuring.PACKED_INT8):
-        assert values[f"tiny: {name}", measuring.PREFILL]
-        assert values[f"tiny: {name}", measuring.DECODE]
+        assert values[f"{TINY_DECODER.name}: {name}", measuring.PREFILL]
+        assert values[f"{TINY_DECODER.name}: {name}", measuring.DECODE]
     assert len(bars) == 3
 
 
 def test_every_decoder_computes_the_same(tmp_path: Path) -> None:
-    tiny = Decoder("tiny", 2, 64, 4, 2, 16, 128, 256)
-    found = measuring.runners(tiny, tmp_path, 1)
+    found = measuring.runners(TINY_DECODER, tmp_path, 1)
     answers = {}
     for name, runner in found.items():
         runner.prefill(5)
@@ -78,13 +87,11 @@ def test_page_is_what_the_results_say(name: str, content: Callable[[Report], str
     assert with_table(page, name, content(Report.read(path))) == page, f"run python benchmarks/{name}.py"
 
 
-def test_tables_have_a_line_for_everyone(found: Report) -> None:
+def test_tables_have_a_line_for_everyone(found: Report, decoded: tuple[list[Row], list[Bar]]) -> None:
     text = cpu24_table.table(found)
     assert "| 64 to 48, 1 row |" in text
     assert "**no**" in text or "| yes |" in text
-    rows, bars = measure(
-        [replace(SHAPES["135M"], layers=1, hidden=64, heads=2, shared_heads=1, inner=64, vocabulary=64)], 1, 1
-    )
+    rows, bars = decoded
     decoders = replace(found, rows=rows, bars=bars)
     assert f"| 135 M, SmolLM2: {measuring.INT4} |" in cpu24_table.decoders(decoders)
     assert cpu24_table.verdict(decoders).startswith("With AVX") or not found.settings["instruction_set"].startswith("avx")
