@@ -15,16 +15,21 @@ from importlib.util import find_spec
 from itertools import product
 from statistics import median
 
+from cpu24_table import fill_page
 from products.contestants import DENSE, OPENVINO, OPENVINO_BF16, ORT, OURS, PACKED, Contestant, contestants
 from products.measuring import Reading, clock, seconds
 from products.subject import COLD, Subject
 from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
+
+from vlmc.runtime.kernels.native import instruction_sets
+from vlmc.runtime.kernels.speed import Speeds, speeds
 
 NAME = "cpu24"
 READING = "memory, read"
 MANY = 16
 """Rows from which computing takes longer than reading: fewer weights do."""
 TIME, SPEED, SHARE = "time of a product", "speed-up", "share of the memory's speed"
+PREDICTED = "predicted speed-up"
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,21 @@ def main(given: Sequence[str]) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--only", nargs="+", metavar="INxOUT", help="which products, such as 4096x11008")
     parser.add_argument("--rows", nargs="+", type=int, help="how many rows of x")
+    parser.add_argument("--rounds", type=int, help="how often each is measured")
     chosen = parser.parse_args(given)
     prepare(chosen)
     threads = chosen.threads or os.cpu_count() or 1
     finish(run(_work(chosen), threads, command(NAME, given)), NAME, chosen)
+    if not chosen.quick and chosen.out is None:
+        fill_page()
 
 
 def _work(chosen: argparse.Namespace) -> Work:
     planned = QUICK if chosen.quick else FULL
     sizes = [tuple(int(part) for part in size.split("x")) for size in chosen.only or []]
-    return Work(tuple(sizes) or planned.sizes, tuple(chosen.rows or planned.rows), planned.rounds, planned.cold)
+    return Work(
+        tuple(sizes) or planned.sizes, tuple(chosen.rows or planned.rows), chosen.rounds or planned.rounds, planned.cold
+    )
 
 
 def run(work: Work, threads: int, line: str) -> Report:
@@ -74,8 +84,11 @@ def run(work: Work, threads: int, line: str) -> Report:
             print(f"{subject.name}, {count} rows", file=sys.stderr)
     if not find_spec("openvino"):
         rows += [Row(f"{name}: not installed", None, TIME, None, "ms", None, None) for name in (OPENVINO, OPENVINO_BF16)]
+    predicted = speeds(threads=threads, now=clock(threads))
+    rows += _predicted_rows(times, predicted)
     settings = {"sizes": work.sizes, "rows": work.rows, "rounds": work.rounds, "threads": threads}
-    return report(line, rows, _bars(times), settings)
+    settings["instruction_set"] = instruction_sets()[0]
+    return report(line, rows, [*_bars(times), *_prediction_bar(times, predicted)], settings)
 
 
 def _calls(subject: Subject, found: Mapping[str, Contestant], rows: int) -> dict[str, Callable[[], object]]:
@@ -101,6 +114,30 @@ def _rows(
     speed = [read / time / 1e9 for time in times[READING]]
     rows.append(Row(f"{sizes}: {READING}", None, "speed", _number(median(speed)), "GB/s", None, None))
     return rows
+
+
+def _predicted_rows(times: Times, predicted: Speeds) -> list[Row]:
+    """Return what `vlmc doctor` would predict for one row, with the measured speed-up as a ratio to it."""
+    rows = []
+    for subject, name, gain, measured in _predictions(times, predicted):
+        title = f"{subject.name}, 1 row: {name}"
+        rows.append(Row(title, ORT, PREDICTED, _number(gain), "x", round(measured / gain, 3), None))
+    return rows
+
+
+def _prediction_bar(times: Times, predicted: Speeds) -> list[Bar]:
+    off = [abs(measured / gain - 1) for _, name, gain, measured in _predictions(times, predicted) if name == PACKED]
+    return [Bar(f"1 row, {PACKED}: prediction", "off by at most 0.2", round(max(off), 3), max(off) <= 0.2)] if off else []
+
+
+def _predictions(times: Times, predicted: Speeds) -> list[tuple[Subject, str, float, float]]:
+    """Return subject, contestant, predicted and measured speed-up, where weights come from memory."""
+    return [
+        (subject, name, predicted.gain(kind, subject.outputs, subject.inputs), median(_gains(taken, ORT, name)))
+        for (subject, count), taken in times.items()
+        for name, kind in OURS.items()
+        if count == 1 and subject.is_cold
+    ]
 
 
 def _gains(times: Mapping[str, list[float]], baseline: str, name: str) -> list[float]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cpu24_table
 from labels import ACCURACY, DEFAULTS, DENSE, REMASKED, RESSA, STARTS
 from plot import draw, is_current
 from repair_table import verdict
@@ -145,7 +146,12 @@ def _origin(found: Report) -> str:
     return f"Measured on {found.machine}, {found.date}: `{found.command}`."
 
 
-TABLES: dict[str, Callable[[Report], str]] = {"quality": quality, "repair": verdict, "repair_validation": validation}
+TABLES: dict[str, Callable[[Report], str]] = {
+    "quality": quality,
+    "repair": verdict,
+    "repair_validation": validation,
+    "cpu24_decoders": cpu24_table.verdict,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -66,15 +66,15 @@ def fastest(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Fastest:
     return Fastest(chosen, {kind: round(1e3 * time, 3) for kind, time in times.items()}, threads)
 
 
-def speeds(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Speeds:
-    """Measure what a prediction needs.
+def speeds(seconds: float = 1.0, threads: int = DEFAULT_THREADS, now: Callable[[], float] = perf_counter) -> Speeds:
+    """Measure what a prediction needs, with the clock `now`.
 
     Raises:
         EnvironmentLacks: the kernels were not built.
     """
     outputs, inputs = SMALL[0] * threads, SMALL[1]
-    times = _products((outputs, inputs), threads, seconds / 2)
-    return Speeds(threads, _read(threads, seconds / 2), {kind: outputs * inputs / time for kind, time in times.items()})
+    times = _products((outputs, inputs), threads, seconds / 2, now)
+    return Speeds(threads, _read(threads, seconds / 2, now), {kind: outputs * inputs / time for kind, time in times.items()})
 
 
 def stored_bytes(kind: ValueType, outputs: int, inputs: int) -> float:
@@ -83,7 +83,9 @@ def stored_bytes(kind: ValueType, outputs: int, inputs: int) -> float:
     return outputs * inputs * (size / 2 + 1 / 8 + (4 / SPAN if kind == "int8" else 0))
 
 
-def _products(shape: tuple[int, int], threads: int, seconds: float) -> dict[ValueType, float]:
+def _products(
+    shape: tuple[int, int], threads: int, seconds: float, now: Callable[[], float] = perf_counter
+) -> dict[ValueType, float]:
     """Return the median seconds of a product of one row in each type; inputs and outputs lie in the cache."""
     outputs, inputs = shape
     x, y = np.ones((1, inputs), np.float32), np.empty((1, outputs), np.float32)
@@ -94,10 +96,10 @@ def _products(shape: tuple[int, int], threads: int, seconds: float) -> dict[Valu
             return lambda: list(pool.map(lambda part: run(described, part=part, parts=threads), range(threads)))
 
         weights = {kind: _any(kind, outputs, inputs) for kind in TYPES}  # which must outlive the calls
-        return _in_turns({kind: shared(packed) for kind, packed in weights.items()}, seconds)
+        return _in_turns({kind: shared(packed) for kind, packed in weights.items()}, seconds, now)
 
 
-def _read(threads: int, seconds: float) -> float:
+def _read(threads: int, seconds: float, now: Callable[[], float]) -> float:
     """Return the bytes that threads read in a second, each its share of a buffer that no cache holds."""
     words = np.ones(READ // 8, np.uint64)
     share = len(words) // threads
@@ -105,20 +107,20 @@ def _read(threads: int, seconds: float) -> float:
     with ThreadPoolExecutor(threads) as pool:
         read = loaded().vlmc_read
         time = _in_turns(
-            {"read": lambda: list(pool.map(lambda start: read(ctypes.c_void_p(start), share), starts))}, seconds
+            {"read": lambda: list(pool.map(lambda start: read(ctypes.c_void_p(start), share), starts))}, seconds, now
         )
     return 8 * share * threads / time["read"]
 
 
-def _in_turns(calls: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, float]:
+def _in_turns(calls: Mapping[Name, Callable[[], object]], seconds: float, now: Callable[[], float]) -> dict[Name, float]:
     """Call all in turns until the time is over, at least three rounds after one that does not count; return medians."""
     times: dict[Name, list[float]] = {name: [] for name in calls}
     began = perf_counter()
     while perf_counter() - began < seconds or min(map(len, times.values())) < 4:
         for name, call in calls.items():
-            start = perf_counter()
+            start = now()
             call()
-            times[name].append(perf_counter() - start)
+            times[name].append(now() - start)
     return {name: median(found[1:]) for name, found in times.items()}
 
 

@@ -1,16 +1,36 @@
 """The benchmark of packed products: every row on tiny products, right answers, and the bars."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import cpu24
+import cpu24_table
 import numpy as np
 import pytest
+from decoders import measuring
+from decoders.reporting import measure
+from decoders.shapes import SHAPES
+from pages import with_table
 from products.contestants import DENSE, OPENVINO_BF16, ORT, OURS, TORCH, contestants
 from products.subject import Subject
-from report import Report
+from report import RESULTS, Bar, Report, Row
 
 from tests.runtime.kernels.material import needs_library
 
 pytestmark = needs_library
 TINY = cpu24.Work(((64, 48),), (1, 16), 1, 1 << 14)
+
+
+TINY_DECODER = replace(SHAPES["135M"], layers=2, hidden=64, heads=4, shared_heads=2, head_size=16, inner=128, vocabulary=256)
+
+
+@pytest.fixture(scope="module")
+def decoded() -> tuple[list[Row], list[Bar]]:
+    with pytest.MonkeyPatch.context() as shorter:
+        shorter.setattr(measuring, "PROMPT", 5)
+        shorter.setattr(measuring, "ANSWER", 2)
+        return measure([TINY_DECODER], 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +54,47 @@ def test_every_product_has_its_rows_and_bars(found: Report) -> None:
             assert found.value(f"64 to 48, {rows}: {name}", cpu24.TIME)
         assert found.value(f"64 to 48, 1 row: {name}", cpu24.SHARE)
     assert found.value(f"64 to 48, 16 rows: {next(iter(OURS))}", cpu24.SPEED)
-    assert len(found.bars) == 4
+    assert len(found.bars) == 5
+
+
+def test_every_decoder_has_its_rows_and_bars(decoded: tuple[list[Row], list[Bar]]) -> None:
+    rows, bars = decoded
+    values = {(row.name, row.metric): row.value for row in rows}
+    for name in (measuring.ORT, measuring.TORCH, measuring.INT4, measuring.INT8, measuring.PACKED, measuring.PACKED_INT8):
+        assert values[f"{TINY_DECODER.name}: {name}", measuring.PREFILL]
+        assert values[f"{TINY_DECODER.name}: {name}", measuring.DECODE]
+    assert len(bars) == 3
+
+
+def test_every_decoder_computes_the_same(tmp_path: Path) -> None:
+    found = measuring.runners(TINY_DECODER, tmp_path, 1)
+    answers = {}
+    for name, runner in found.items():
+        runner.prefill(5)
+        runner.step()
+        if isinstance(runner, measuring.Graph):
+            answers[name] = runner.logits.numpy()
+    for name, answer in answers.items():
+        np.testing.assert_allclose(answer, answers[measuring.ORT], atol=0.7 if name == measuring.INT4 else 0.1, err_msg=name)
+
+
+@pytest.mark.parametrize(("name", "content"), [("cpu24", cpu24_table.table), ("cpu24_decoders", cpu24_table.decoders)])
+def test_page_is_what_the_results_say(name: str, content: Callable[[Report], str]) -> None:
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        pytest.skip("nothing was measured yet")
+    page = cpu24_table.PAGE.read_text(encoding="utf-8")
+    assert with_table(page, name, content(Report.read(path))) == page, f"run python benchmarks/{name}.py"
+
+
+def test_tables_have_a_line_for_everyone(found: Report, decoded: tuple[list[Row], list[Bar]]) -> None:
+    text = cpu24_table.table(found)
+    assert "| 64 to 48, 1 row |" in text
+    assert "**no**" in text or "| yes |" in text
+    rows, bars = decoded
+    decoders = replace(found, rows=rows, bars=bars)
+    assert f"| 135 M, SmolLM2: {measuring.INT4} |" in cpu24_table.decoders(decoders)
+    assert cpu24_table.verdict(decoders).startswith("With AVX") or not found.settings["instruction_set"].startswith("avx")
 
 
 def test_what_is_not_installed_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

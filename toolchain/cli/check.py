@@ -1,4 +1,4 @@
-"""The verbs that check and measure: verify-sparsity, eval, sweep, inspect, doctor."""
+"""The verbs that check and measure: verify-sparsity, eval, bench, sweep, inspect, doctor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +7,17 @@ import typer
 
 from vlmc.runtime.errors import CheckFailed
 from vlmc.toolchain.builtin import with_usual_data
-from vlmc.toolchain.cli.arguments import ARTIFACT, DenseOption, DownloadFlag, ModelArgument, RecipeOption, TrustFlag
+from vlmc.toolchain.cli.arguments import (
+    ARTIFACT,
+    ArtifactArgument,
+    DenseOption,
+    DownloadFlag,
+    ModelArgument,
+    RecipeOption,
+    TrustFlag,
+)
 from vlmc.toolchain.cli.options import NO_VALUE, OUTPUT, Terminal, command
-from vlmc.toolchain.settings import EvalSettings, SweepSettings
+from vlmc.toolchain.settings import BenchSettings, EvalSettings, SweepSettings
 
 
 def verify_sparsity(
@@ -62,6 +70,37 @@ def evaluate(
     progress = Progress(quiet=terminal.quiet)
     found = compare(model, beside or [], options, progress, dense=dense, download=download, trust=trust)
     terminal.result(found, lambda: show_accuracies(found))
+
+
+def bench(
+    options: BenchSettings,
+    terminal: Terminal,
+    artifact: ArtifactArgument = ARTIFACT,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", rich_help_panel=OUTPUT, help="Folder to write table and plot to."),
+    ] = Path("bench"),
+    dense: DenseOption = None,
+    download: DownloadFlag = False,
+    trust: TrustFlag = False,
+) -> None:
+    """Time the dense model, the sparse one with an adapter apart, merged and packed: vision, prefill, decode, whole answers.
+
+    All are built from the artifact and the dense model, and take turns in one run.
+    """
+    from vlmc.runtime.artifact import Artifact
+    from vlmc.toolchain.bench.bench import Bench
+    from vlmc.toolchain.bench.showing import show, write
+    from vlmc.toolchain.machine.progress import Progress
+    from vlmc.toolchain.models.origin import find_dense
+    from vlmc.toolchain.study.figures import require
+
+    require()
+    opened = Artifact.open(artifact)
+    twin = find_dense(opened, dense, download=download, trust=trust)
+    found = Bench(opened, twin, options, Progress(quiet=terminal.quiet)).run()
+    write(found, out)
+    terminal.result(found, lambda: show(found, out))
 
 
 def sweep(
@@ -127,5 +166,5 @@ def _tell_of_card(folder: Path, terminal: Terminal) -> None:
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
     looks = (("verify-sparsity", verify_sparsity), ("inspect", inspect), ("doctor", doctor))
-    for name, function in (*looks, ("eval", evaluate), ("sweep", sweep)):
+    for name, function in (*looks, ("eval", evaluate), ("bench", bench), ("sweep", sweep)):
         command(app, name)(function)

@@ -1,4 +1,6 @@
-"""Options of eval and sweep, and of samples that are written as files."""
+"""Options of eval, sweep and bench, and of samples that are written as files."""
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -44,3 +46,20 @@ class WriteSettings(Settings):
     """Split: train, validation or test."""
     count: int | None = Field(default=None, ge=1, le=1_000_000_000)
     """Number of questions. [default: the split's usual number]"""
+
+
+class BenchSettings(Settings):
+    """What to time, and how often."""
+
+    engine: Literal["onnx", "torch"] = "onnx"
+    """What runs the models: ONNX Runtime, or torch with dense products."""
+    rounds: int = Field(default=7, ge=1, le=1000)
+    """Times that everyone answers, in turns."""
+    new_tokens: int = Field(default=32, ge=2, le=100_000)
+    """Tokens of an answer."""
+    packed: str = "bf16,int8"
+    """Types in which 2:4 weights are packed for vlmc's CPU kernels, a row for each; empty: none."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads of ONNX Runtime; 0: one for each core."""
+    device: str | None = None
+    """Device of torch: cpu, cuda or cuda:1. [default: a CUDA GPU if there is one]"""

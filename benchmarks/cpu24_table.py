@@ -1,0 +1,124 @@
+"""What cpu24.json says, in Markdown: products, whole decoders and bars for docs/cpu.md, a sentence for the README."""
+
+from collections.abc import Iterable, Sequence
+
+from decoders.measuring import DECODE, INT4, INT8, ORT, PACKED, PACKED_INT8, PREFILL, TORCH
+from decoders.shapes import SHAPES
+from pages import DOCS, fill
+from products.contestants import DENSE
+from report import RESULTS, Report, Row
+
+PAGE = DOCS / "cpu.md"
+TIME, SPEED, SHARE, PREDICTED = "time of a product", "speed-up", "share of the memory's speed", "predicted speed-up"
+PRODUCTS = (ORT, TORCH, DENSE, PACKED, "2:4 fp16", "2:4 fp32", PACKED_INT8)
+DECODERS = (ORT, TORCH, PACKED, PACKED_INT8, INT8, INT4)
+BYTES, DECODING_SHARE = "bytes of the products' weights", "share of the memory's speed, decoding"
+
+
+def fill_page() -> None:
+    """Bring docs/cpu.md up to date with the results that there are."""
+    for name, content in (("cpu24", table), ("cpu24_decoders", decoders)):
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            fill(PAGE, name, content(Report.read(path)))
+
+
+def table(found: Report) -> str:
+    """Return the page's part on products."""
+    head = (
+        "Milliseconds, medians of interleaved rounds; in brackets how many times as fast as ONNX Runtime fp32, the median "
+        f"of the rounds' ratios. Kernels: {found.settings['instruction_set']}."
+    )
+    return "\n\n".join([head, _products(found), _bars(found), *_left_out(found), _origin(found)])
+
+
+def decoders(found: Report) -> str:
+    """Return the page's part on whole decoders."""
+    head = (
+        "As above. MatMulNBits has int8 activations (`accuracy_level` 4); its weights are dense and rounded to nearest. "
+        f"Kernels: {found.settings['instruction_set']}."
+    )
+    return "\n\n".join([head, _decoders(found), _bars(found), *_left_out(found), _origin(found)])
+
+
+def verdict(found: Report) -> str:
+    """Return the README's sentences, from whole decoders."""
+    said = []
+    for name in _measured_decoders(found):
+        decode, int8, four = (_value(found, name, who, f"speed-up, {DECODE}") for who in (PACKED, PACKED_INT8, INT4))
+        prefill = _value(found, name, PACKED, f"speed-up, {PREFILL}")
+        said.append(
+            f"a decoder of {name} with random 2:4 weights, packed in bf16, decodes {decode} times as fast as dense fp32 in "
+            f"ONNX Runtime, in int8 {int8} times (ONNX Runtime's dense int4: {four} times), and takes a prompt of 600 "
+            f"tokens {prefill} times as fast in bf16"
+        )
+    where = f"With {found.settings['instruction_set'].upper()} kernels and {_threads(found)}, "
+    return f"{where}{'; '.join(said)}. [All of it](docs/cpu.md#measured). {_origin(found)}"
+
+
+def _left_out(found: Report) -> list[str]:
+    names = [row.name for row in found.rows if row.value is None]
+    return [f"Not measured: {'; '.join(names)}."] if names else []
+
+
+def _products(found: Report) -> str:
+    sizes = [(*size, rows) for size in found.settings["sizes"] for rows in found.settings["rows"]]
+    names = [f"{i} to {o}, {rows} {'row' if rows == 1 else 'rows'}" for i, o, rows in sizes]
+    lines = _header(["inputs to outputs", *PRODUCTS, "predicted for 2:4 bf16", "2:4 bf16: share of memory's speed"])
+    for name in names:
+        cells = [_cell(found, f"{name}: {who}", TIME, SPEED) for who in PRODUCTS]
+        packed = f"{name}: {PACKED}"
+        lines.append(_line([name, *cells, _number(found.find(packed, PREDICTED), "x"), _number(found.find(packed, SHARE))]))
+    return "\n".join(lines)
+
+
+def _decoders(found: Report) -> str:
+    lines = _header(["whole decoder", "weights, MB", "prefill of 600", "each of 64 tokens", "share of memory's speed"])
+    for name in _measured_decoders(found):
+        for who in DECODERS:
+            at = f"{name}: {who}"
+            phases = [_cell(found, at, phase, f"speed-up, {phase}") for phase in (PREFILL, DECODE)]
+            ends = [_number(found.find(at, BYTES)), *phases, _number(found.find(at, DECODING_SHARE))]
+            lines.append(_line([at, *ends]))
+    return "\n".join(lines)
+
+
+def _bars(found: Report) -> str:
+    lines = _header(["bar", "goal", "measured", "holds"])
+    lines += [_line([bar.name, bar.goal, f"{bar.value:g}", "yes" if bar.holds else "**no**"]) for bar in found.bars]
+    return "\n".join(lines)
+
+
+def _measured_decoders(found: Report) -> list[str]:
+    names = [shape.name for shape in SHAPES.values()]
+    return [name for name in names if found.find(f"{name}: {PACKED}", DECODE)]
+
+
+def _value(found: Report, decoder: str, who: str, metric: str) -> str:
+    return _number(found.find(f"{decoder}: {who}", metric))
+
+
+def _cell(found: Report, name: str, time: str, gain: str) -> str:
+    gained = found.find(name, gain)
+    return _number(found.find(name, time)) + (f" ({_number(gained)}x)" if gained else "")
+
+
+def _number(row: Row | None, unit: str = "") -> str:
+    return "" if row is None or row.value is None else f"{row.value:g}{unit}"
+
+
+def _header(names: Sequence[str]) -> list[str]:
+    return [_line(names), "|---|" + "---:|" * (len(names) - 1)]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _threads(found: Report) -> str:
+    count = found.settings["threads"]
+    return "one thread" if count == 1 else f"{count} threads"
+
+
+def _origin(found: Report) -> str:
+    return f"Measured on {found.machine}, {found.date}: `{found.command}`."

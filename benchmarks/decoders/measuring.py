@@ -1,0 +1,143 @@
+"""Everyone who runs a whole decoder: a prompt, then token after token, in turns."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from products.measuring import Clock
+
+from decoders.graphs import in_bits, packed, plain, write
+from decoders.shapes import Decoder
+from vlmc.runtime.kernels.native import require_library
+
+PROMPT, ANSWER = 600, 64
+SLOWEST = 30.0
+"""Seconds of a prompt above which a contestant is not measured again."""
+ORT, PACKED, INT8, INT4 = "ONNX Runtime fp32", "2:4 bf16", "ONNX Runtime MatMulNBits 8", "ONNX Runtime MatMulNBits 4"
+PACKED_INT8, TORCH = "2:4 int8", "torch bf16"
+PREFILL, DECODE = "prefill of 600 tokens", "decoding of 64 tokens, each"
+
+
+class Runner(ABC):
+    """A decoder that is ready to run; `nbytes` of products' weights."""
+
+    nbytes: int
+
+    @abstractmethod
+    def prefill(self, tokens: int) -> None:
+        """Run a prompt."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Run one token more."""
+
+
+class Graph(Runner):
+    """A graph in ONNX Runtime; the cache goes from output to input without a copy."""
+
+    def __init__(self, decoder: Decoder, path: Path, threads: int, nbytes: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.register_custom_ops_library(str(require_library()))
+        self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._decoder, self._value, self.nbytes = decoder, onnxruntime.OrtValue.ortvalue_from_numpy, nbytes
+
+    def prefill(self, tokens: int) -> None:
+        shape = (1, self._decoder.shared_heads, 0, self._decoder.head_size)
+        empty = self._value(np.zeros(shape, np.float32))
+        self._past, self._length = [empty] * (2 * self._decoder.layers), 0
+        self._run(tokens)
+
+    def step(self) -> None:
+        self._run(1)
+
+    def _run(self, tokens: int) -> None:
+        binding = self._session.io_binding()
+        self._length += tokens
+        x = np.random.default_rng(tokens).standard_normal((1, tokens, self._decoder.hidden), np.float32)
+        binding.bind_cpu_input("inputs_embeds", x)
+        binding.bind_cpu_input("seqlens_k", np.array([self._length - 1], np.int32))
+        binding.bind_cpu_input("total", np.array(self._length, np.int32))
+        names = [node.name for node in self._session.get_inputs() if node.name.startswith("past.")]
+        for name, value in zip(names, self._past, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        for output in self._session.get_outputs():
+            binding.bind_output(output.name, "cpu")
+        self._session.run_with_iobinding(binding)
+        self.logits, *self._past = binding.get_outputs()
+
+
+class Torch(Runner):
+    """transformers' Llama in torch, bf16."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(
+            hidden_size=decoder.hidden,
+            intermediate_size=decoder.inner,
+            num_hidden_layers=decoder.layers,
+            num_attention_heads=decoder.heads,
+            num_key_value_heads=decoder.shared_heads,
+            head_dim=decoder.head_size,
+            vocab_size=decoder.vocabulary,
+            tie_word_embeddings=True,
+        )
+        self._model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
+        self.nbytes = 2 * sum(weight.numel() for weight in self._model.parameters())
+
+    def prefill(self, tokens: int) -> None:
+        self._cache: Any = None
+        self._run(tokens)
+
+    def step(self) -> None:
+        self._run(1)
+
+    def _run(self, tokens: int) -> None:
+        import torch
+
+        from vlmc.toolchain.deploy.causal import cache_keyword
+
+        keyword = cache_keyword(self._model)
+        with torch.inference_mode():
+            ids, cache = torch.ones(1, tokens, dtype=torch.long), {keyword: self._cache}
+            found = self._model(ids, use_cache=True, logits_to_keep=1, **cache)
+        self._cache = getattr(found, keyword)
+
+
+def runners(decoder: Decoder, folder: Path, threads: int) -> dict[str, Runner]:
+    """Return everyone, ready to run; graphs are written into the folder."""
+    products = {ORT: plain, INT8: in_bits(8), INT4: in_bits(4), PACKED: packed("bf16"), PACKED_INT8: packed("int8")}
+    found: dict[str, Runner] = {}
+    for number, (name, product) in enumerate(products.items()):
+        path = folder / f"{number}.onnx"
+        found[name] = Graph(decoder, path, threads, write(decoder, product, path))
+    return found | {TORCH: Torch(decoder)}
+
+
+def times(found: dict[str, Runner], rounds: int, now: Clock) -> dict[str, dict[str, list[float]]]:
+    """Return seconds by contestant and phase, in turns after a round that does not count: who is slow drops out."""
+    taken: dict[str, dict[str, list[float]]] = {name: {PREFILL: [], DECODE: []} for name in found}
+    for index in range(rounds + 1):
+        for name, runner in list(found.items()):
+            prefill, decode = _once(runner, now)
+            if index:
+                taken[name][PREFILL].append(prefill)
+                taken[name][DECODE].append(decode)
+            elif prefill > SLOWEST:
+                del found[name]
+    return taken
+
+
+def _once(runner: Runner, now: Clock) -> tuple[float, float]:
+    began = now()
+    runner.prefill(PROMPT)
+    between = now()
+    for _ in range(ANSWER):
+        runner.step()
+    return between - began, (now() - between) / ANSWER

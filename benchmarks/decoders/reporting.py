@@ -1,0 +1,85 @@
+"""Whole decoders as rows and bars."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+from products.measuring import Reading, clock
+from report import Bar, Row, at_least
+
+from decoders.measuring import DECODE, INT8, ORT, PACKED, PACKED_INT8, PREFILL, SLOWEST, runners, times
+from decoders.shapes import Decoder
+
+Taken = dict[str, dict[str, list[float]]]
+OTHERS = {"OpenVINO": "openvino", "llama.cpp": "llama_cpp"}
+
+
+def measure(decoders: Sequence[Decoder], threads: int, rounds: int) -> tuple[list[Row], list[Bar]]:
+    """Measure each decoder; return its rows, and bars over all of them."""
+    rows, bars = [], []
+    for decoder in decoders:
+        print(decoder.name, file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="vlmc-cpu24-") as folder:
+            found = runners(decoder, Path(folder), threads)
+            nbytes = {name: one.nbytes for name, one in found.items()}
+            taken = times(found, rounds, clock(threads))
+            read = _read(threads)
+        rows += _rows(decoder, taken, nbytes, read)
+        bars += _bars(decoder, taken)
+    missing = [name for name, package in OTHERS.items() if not find_spec(package)]
+    rows += [Row(f"whole decoders: {name}: not installed", None, DECODE, None, "ms", None, None) for name in missing]
+    return rows, bars
+
+
+def _read(threads: int) -> float:
+    reading, now = Reading(threads, 256 << 20), clock(threads)
+    speeds = []
+    for _ in range(5):
+        began = now()
+        reading()
+        speeds.append(reading.nbytes / (now() - began))
+    return median(speeds)
+
+
+def _rows(decoder: Decoder, taken: Taken, nbytes: dict[str, int], read: float) -> list[Row]:
+    rows = []
+    for name, phases in taken.items():
+        title = f"{decoder.name}: {name}"
+        rows.append(Row(title, None, "bytes of the products' weights", nbytes[name] / 1e6, "MB", None, None))
+        if not phases[PREFILL]:
+            rows.append(Row(f"{title}: a prompt takes over {SLOWEST:g} s", None, PREFILL, None, "ms", None, None))
+            continue
+        for phase, seconds in phases.items():
+            gains = _gains(taken, ORT, name, phase)
+            rows.append(
+                Row(title, None, phase, _number(1e3 * median(seconds)), "ms", None, _spread([1e3 * t for t in seconds]))
+            )
+            if name != ORT:
+                rows.append(Row(title, ORT, f"speed-up, {phase}", _number(median(gains)), "x", None, _spread(gains)))
+        share = nbytes[name] / median(phases[DECODE]) / read
+        rows.append(Row(title, "memory, read", "share of the memory's speed, decoding", _number(share), "", None, None))
+    return rows
+
+
+def _bars(decoder: Decoder, taken: Taken) -> list[Bar]:
+    wanted = ((PACKED, ORT, DECODE, 2.0), (PACKED_INT8, INT8, DECODE, 1.2), (PACKED, ORT, PREFILL, 1.0))
+    return [
+        at_least(f"{decoder.name}: {phase}, {name} over {baseline}", goal, median(gains), "times as fast")
+        for name, baseline, phase, goal in wanted
+        if (gains := _gains(taken, baseline, name, phase))
+    ]
+
+
+def _gains(taken: Taken, baseline: str, name: str, phase: str) -> list[float]:
+    return [other / own for other, own in zip(taken[baseline][phase], taken[name][phase], strict=False)]
+
+
+def _spread(values: Sequence[float]) -> float:
+    return _number(max(values) - min(values))
+
+
+def _number(value: float) -> float:
+    return float(f"{value:.3g}")

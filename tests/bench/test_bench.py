@@ -1,0 +1,94 @@
+"""bench: phases are timed apart, ratios are taken round by round, twins compute what they should."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests import pico
+from tests.artifacts import pruned
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.sessions import Array, Session
+from vlmc.toolchain.bench import bench
+from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, no_lora_latency, packed_types, summary
+from vlmc.toolchain.bench.showing import PICTURE, RECORD, show, write
+from vlmc.toolchain.bench.timing import PHASES, Timed
+from vlmc.toolchain.bench.twins import RANK, leave_adapters_apart, rank_of
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.settings import BenchSettings
+
+
+class Doubling(Session):
+    @property
+    def inputs(self) -> dict[str, tuple[np.dtype[np.float32], tuple[int | str, ...]]]:
+        return {"x": (np.dtype(np.float32), (1,))}
+
+    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:  # type: ignore[override]
+        return {"y": 2 * feeds["x"]}
+
+    def close(self) -> None:
+        pass
+
+
+def rows(merged: float, unmerged: float) -> dict[str, object]:
+    speeds = {DENSE: 1.0, MERGED: merged, UNMERGED: unmerged}
+    return {name: {"of_dense": {"end to end": {"median": speed}}} for name, speed in speeds.items()}
+
+
+def test_every_run_is_noted() -> None:
+    timed = Timed(Doubling())
+    assert timed.run({"x": np.ones(1)})["y"] == 2
+    timed.run({"x": np.ones(1)})
+    assert len(timed.seconds) == 2
+    assert min(timed.seconds) > 0
+    assert timed.inputs == Doubling().inputs
+
+
+def test_twin_with_its_adapter_apart_answers_the_same() -> None:
+    model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4, bias=False))
+    x = torch.randn(3, 8)
+    expected = model(x)
+    leave_adapters_apart(model, ["0", "2"], 2)
+    assert torch.equal(model(x), expected)
+    assert {name for name, _ in model.named_parameters()} >= {"0.lora_a", "0.lora_b", "2.weight"}
+    nn.init.ones_(model[2].lora_b)
+    assert not torch.equal(model(x), expected)
+
+
+def test_no_latency_means_as_quick_as_dense_and_slower_apart() -> None:
+    assert no_lora_latency(rows(0.99, 0.9))["holds"]
+    assert not no_lora_latency(rows(0.97, 0.9))["holds"]
+    assert not no_lora_latency(rows(1.0, 1.1))["holds"]
+    assert summary([3.0, 1.0, 2.0]) == {"median": 2.0, "spread": 2.0}
+
+
+def test_types_to_pack_are_checked() -> None:
+    assert packed_types("int8, bf16") == ["bf16", "int8"]
+    assert packed_types("") == []
+    with pytest.raises(InputError, match="--packed int4: give fp32, bf16, fp16, int8"):
+        packed_types("int4")
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_everyone_takes_part(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dense = pico.save("llava", tmp_path / "dense")
+    artifact = pruned(dense, tmp_path / "artifact")
+    options = BenchSettings(engine=engine, rounds=2, new_tokens=3, packed="bf16", device="cpu")  # type: ignore[arg-type]
+    found = Bench(artifact, SavedModel.find(str(dense)), options, Progress(quiet=True)).run()
+    packed = ["sparse, packed bf16"] if engine == "onnx" and bench.instruction_sets() else []
+    assert list(found["rows"]) == [DENSE, MERGED, *packed, UNMERGED]
+    assert rank_of(artifact.manifest) == RANK
+    for row in found["rows"].values():
+        assert all(row["seconds"][phase]["median"] > 0 for phase in PHASES)
+        assert row["bytes"] > 0
+        assert (row["peak_memory"] or 0) > (1 << 20 if engine == "onnx" else -1)
+    assert found["rows"][UNMERGED]["bytes"] > found["rows"][MERGED]["bytes"]
+    write(found, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / RECORD).read_text()) == found
+    assert (tmp_path / "out" / PICTURE).stat().st_size > 1000
+    show(found, tmp_path / "out")
+    assert "no LoRA latency" in capsys.readouterr().out

@@ -1,0 +1,151 @@
+"""bench: build every contestant from an artifact, time them in turns, and say what was found."""
+
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from torch import nn
+
+from vlmc.exporters.base import Options
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.errors import InputError
+from vlmc.runtime.kernels.native import instruction_sets
+from vlmc.runtime.kernels.packing import ValueType
+from vlmc.runtime.kernels.speed import TYPES
+from vlmc.toolchain.bench.engines import in_onnx, in_torch
+from vlmc.toolchain.bench.memory import peak_bytes
+from vlmc.toolchain.bench.timing import PHASES, Contestant, in_turns
+from vlmc.toolchain.bench.twins import leave_adapters_apart, rank_of
+from vlmc.toolchain.deploy.deployed import Deployed, deploy
+from vlmc.toolchain.deploy.probes import probes
+from vlmc.toolchain.machine.devices import choose_device
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.machine.versions import versions
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.settings import BenchSettings
+
+DENSE, UNMERGED, MERGED = "dense", "sparse, LoRA apart", "sparse, merged"
+PLAIN = Options()
+AS_QUICK = 0.02
+"""How much slower than the dense twin the merged model may be."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What to measure, and how; `dense` is the artifact's dense twin."""
+
+    artifact: Artifact
+    dense: SavedModel
+    options: BenchSettings
+    progress: Progress
+
+    def run(self) -> dict[str, Any]:
+        """Return times, ratios, bytes and memory of every contestant.
+
+        Raises:
+            InputError: the artifact has an adapter that is not merged, or vlmc cannot export such a model.
+            CheckFailed: a graph differs from its model.
+        """
+        if self.artifact.manifest.state == "adapted":
+            raise InputError(f"{self.artifact.root} has an adapter that is not merged: run vlmc merge first")
+        packed_types(self.options.packed)
+        with tempfile.TemporaryDirectory(prefix="vlmc-bench-") as place, ExitStack() as stack:
+            folder, found, memory = Path(place), {}, {}
+            probes(1)[0].load_images()[0].save(folder / "probe.png")
+            with self.progress.task("bench", 3 + len(self._kinds())) as task:
+                for name, contestant in self._contestants(folder):
+                    found[name] = contestant
+                    stack.callback(contestant.model.close)
+                    memory[name] = self._memory(folder, name)
+                    task.advance(name)
+            rounds = in_turns(found, probes(1)[0], self.options.new_tokens, self.options.rounds)
+        return self._said(found, memory, rounds)
+
+    def _contestants(self, folder: Path) -> Iterator[tuple[str, Contestant]]:
+        """Build one after the other, so that one model is loaded in torch at a time, but where torch runs them."""
+        yield DENSE, self._build(folder, DENSE, self.dense, self.dense.load())
+        sparse = SavedModel(str(self.artifact.root), self.artifact.root)
+        model = sparse.load()
+        yield MERGED, self._build(folder, MERGED, sparse, model)
+        for kind in self._kinds():
+            yield _packed(kind), self._build(folder, _packed(kind), sparse, model, Options(cpu_sparse=kind))
+        if self.options.engine == "torch":
+            model = sparse.load()
+        leave_adapters_apart(model, self.artifact.manifest.layers, rank_of(self.artifact.manifest))
+        yield UNMERGED, self._build(folder, UNMERGED, sparse, model)
+
+    def _build(self, folder: Path, name: str, saved: SavedModel, model: nn.Module, options: Options = PLAIN) -> Contestant:
+        described = self._described(saved, model)
+        if self.options.engine == "torch":
+            return in_torch(saved.folder, described, choose_device(self.options.device))
+        return in_onnx(saved.folder, described, folder / name, options, self.options.threads)
+
+    def _described(self, saved: SavedModel, model: nn.Module) -> Deployed:
+        layers = self.artifact.manifest.layers if saved.folder == self.artifact.root else {}
+        return deploy(saved, model, layers)
+
+    def _kinds(self) -> list[ValueType]:
+        """Return the types to pack 2:4 weights in: none where torch runs, or nothing can be packed."""
+        two_four = any(layer.pattern == "2:4" for layer in self.artifact.manifest.layers.values())
+        usable = self.options.engine == "onnx" and two_four and instruction_sets()
+        return packed_types(self.options.packed) if usable else []
+
+    def _memory(self, folder: Path, name: str) -> int | None:
+        if self.options.engine == "torch":
+            return None
+        question, image = probes(1)[0].question, folder / "probe.png"
+        return peak_bytes(self.artifact.root, folder / name, image, question, self.options.new_tokens, self.options.threads)
+
+    def _said(
+        self, found: Mapping[str, Contestant], memory: Mapping[str, int | None], rounds: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        rows = {
+            name: {
+                "bytes": found[name].nbytes,
+                "peak_memory": memory[name],
+                "seconds": {phase: summary([one[name][phase] for one in rounds]) for phase in PHASES},
+                "of_dense": {phase: summary([one[DENSE][phase] / one[name][phase] for one in rounds]) for phase in PHASES},
+            }
+            for name in found
+        }
+        settings = self.options.model_dump()
+        sets = instruction_sets()
+        machine = f"{platform.system()} {platform.machine()}, {sets[0] if sets else 'no kernels'}"
+        when = f"{datetime.now(UTC):%Y-%m-%d}"
+        about = {"artifact": str(self.artifact.root), "machine": machine, "date": when, "versions": versions()}
+        return about | settings | {"rows": rows, "no_lora_latency": no_lora_latency(rows)}
+
+
+def packed_types(text: str) -> list[ValueType]:
+    """Return the types that are named, separated by commas.
+
+    Raises:
+        InputError: there is no such type.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in TYPES:
+            raise InputError(f"--packed {name}: give {', '.join(TYPES)}, or several of them separated by commas")
+    return [kind for kind in TYPES if kind in names]
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Return the median and the spread, from the least to the greatest."""
+    return {"median": median(values), "spread": max(values) - min(values)}
+
+
+def no_lora_latency(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Say whether the merged model is as quick as its dense twin, and the one with its adapter apart slower than it."""
+    merged, unmerged = (rows[name]["of_dense"]["end to end"]["median"] for name in (MERGED, UNMERGED))
+    holds = merged >= 1 - AS_QUICK and unmerged < merged
+    return {"merged_of_dense": merged, "unmerged_of_dense": unmerged, "holds": holds}
+
+
+def _packed(kind: str) -> str:
+    return f"sparse, packed {kind}"

@@ -1,0 +1,77 @@
+"""From a described model to a contestant: graphs in ONNX Runtime, or its modules in torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vlmc import exporters
+from vlmc.exporters.base import Options
+from vlmc.exporters.graphs import GraphSpec
+from vlmc.runtime.deployment import DEPLOYMENT
+from vlmc.runtime.model import Model
+from vlmc.runtime.sessions import Array, OnnxSession, Session
+from vlmc.toolchain.bench.timing import Contestant, Timed
+from vlmc.toolchain.deploy.deployed import Deployed
+
+ENGINES = ("onnx", "torch")
+
+
+def in_onnx(root: Path, deployed: Deployed, folder: Path, options: Options, threads: int) -> Contestant:
+    """Export the graphs, checked as any others, and load them; `root` holds the tokenizer and the processor."""
+    folder.mkdir()
+    endless = _endless(deployed)
+    exporters.find("onnx").export(deployed.specs, folder, options, lambda _: None)
+    (folder / DEPLOYMENT).write_text(endless.deployment.to_json(), encoding="utf-8")
+    nbytes = sum(path.stat().st_size for path in folder.glob("*.onnx*"))
+    return _contestant(root, endless, lambda spec: OnnxSession(folder / f"{spec.name}.onnx", threads=threads), nbytes)
+
+
+def in_torch(root: Path, deployed: Deployed, device: torch.device) -> Contestant:
+    """Take the modules as they are: dense products, in float32 on a CPU and float16 on a GPU."""
+    dtype = torch.float32 if device.type == "cpu" else torch.float16
+    weights = {id(tensor): tensor for spec in deployed.specs for tensor in spec.module.parameters()}
+    size = torch.empty((), dtype=dtype).element_size()
+    nbytes = sum(tensor.numel() for tensor in weights.values()) * size
+    return _contestant(root, _endless(deployed), lambda spec: TorchSession(spec, device, dtype), nbytes)
+
+
+class TorchSession(Session):
+    """A graph's module, run by torch."""
+
+    def __init__(self, spec: GraphSpec, device: torch.device, dtype: torch.dtype) -> None:
+        self._spec, self._device, self._dtype = spec, device, dtype
+        self._module = spec.module.to(device, dtype).eval()
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]:
+        return {name: (tensor.numpy().dtype, self._shape(name)) for name, tensor in self._spec.inputs.items()}
+
+    def _shape(self, name: str) -> tuple[int | str, ...]:
+        axes = self._spec.axes.get(name, {})
+        return tuple(axes[axis].name if axis in axes else size for axis, size in enumerate(self._spec.inputs[name].shape))
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        given = [torch.from_numpy(np.ascontiguousarray(feeds[name])).to(self._device) for name in self._spec.inputs]
+        with torch.inference_mode():
+            answer = self._module(*(one.to(self._dtype) if one.is_floating_point() else one for one in given))
+        answers = answer if isinstance(answer, tuple) else (answer,)
+        return {name: one.float().cpu().numpy() for name, one in zip(self._spec.outputs, answers, strict=True)}
+
+    def close(self) -> None:
+        """Nothing is held that Python does not free."""
+
+
+def _endless(deployed: Deployed) -> Deployed:
+    """Return it with no token that ends an answer: all answers have the same length."""
+    return replace(deployed, deployment=deployed.deployment.model_copy(update={"stop_ids": ()}))
+
+
+def _contestant(root: Path, deployed: Deployed, opens: Callable[[GraphSpec], Session], nbytes: int) -> Contestant:
+    graphs = deployed.deployment.graphs
+    timed = {spec.name: Timed(opens(spec)) for spec in deployed.specs}
+    model = Model.from_sessions(root, deployed.deployment, timed)
+    return Contestant(model, timed[graphs.vision], timed[graphs.embedding], timed[graphs.decoder], nbytes)

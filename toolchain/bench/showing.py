@@ -1,0 +1,67 @@
+"""A bench as a table, as JSON and as a plot."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlmc.runtime.artifact.writing import write_text
+from vlmc.toolchain.bench.timing import PHASES
+from vlmc.toolchain.reporting.tables import megabytes, show_table
+from vlmc.toolchain.study.figures import DARK, DPI, LINES, require
+
+RECORD, PICTURE = "bench.json", "bench.png"
+
+
+def write(found: Mapping[str, Any], folder: Path) -> None:
+    """Write both files into the folder, which is made if it is not there.
+
+    Raises:
+        EnvironmentLacks: matplotlib is not installed.
+    """
+    require()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / RECORD, json.dumps(found, indent=2) + "\n")
+    _draw(found, folder / PICTURE)
+
+
+def show(found: Mapping[str, Any], folder: Path) -> None:
+    """Print a row for each contestant: milliseconds and their spread, tokens a second, how many times as fast as dense."""
+    rows = [_row(name, row) for name, row in found["rows"].items()]
+    header = (f"{found['engine']}, {found['new_tokens']} tokens, {found['rounds']} rounds", *PHASES)
+    show_table((*header, "tokens/s", "decode of dense", "end to end of dense", "graphs", "peak memory"), rows)
+    print("milliseconds, in brackets from the least to the greatest; of dense: more than 1 is faster")
+    latency = found["no_lora_latency"]
+    print(
+        f"no LoRA latency: merged {latency['merged_of_dense']:.2f} of the dense twin's speed, adapter apart "
+        f"{latency['unmerged_of_dense']:.2f}: {'holds' if latency['holds'] else 'does not hold in this run'}"
+    )
+    print(f"written: {folder / RECORD}, {folder / PICTURE}")
+
+
+def _row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    times = (f"{1e3 * one['median']:.2f} ({1e3 * one['spread']:.2f})" for one in (row["seconds"][phase] for phase in PHASES))
+    ratios = (f"{row['of_dense'][phase]['median']:.2f}x" for phase in ("decode", "end to end"))
+    memory = "-" if row["peak_memory"] is None else megabytes(row["peak_memory"])
+    return (name, *times, f"{1 / row['seconds']['decode']['median']:.1f}", *ratios, megabytes(row["bytes"]), memory)
+
+
+def _draw(found: Mapping[str, Any], path: Path) -> None:
+    """Draw how many times as fast as the dense twin everyone is, phase by phase, with the spread."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.2, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / len(found["rows"])
+    for number, (name, row) in enumerate(found["rows"].items()):
+        places = [phase + (number - (len(found["rows"]) - 1) / 2) * width for phase in range(len(PHASES))]
+        ratios = [row["of_dense"][phase] for phase in PHASES]
+        heights, spreads = [one["median"] for one in ratios], [one["spread"] / 2 for one in ratios]
+        axes.bar(places, heights, width * 0.92, yerr=spreads, color=LINES[number % len(LINES)][0], ecolor=DARK, label=name)
+    axes.axhline(1, color=DARK, linewidth=1, linestyle="--")
+    axes.set_xticks(range(len(PHASES)), PHASES)
+    axes.set_ylabel("times as fast as the dense twin")
+    axes.set_title(f"{found['engine']} on {found['machine']}, {found['date']}", fontsize=10)
+    axes.legend(fontsize=8, ncols=3, loc="upper left", frameon=False)
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
+    figure.savefig(path, format="png", dpi=DPI)

@@ -1,0 +1,66 @@
+"""One question answered again and again by every contestant in turns, and what each phase took."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter, sleep
+from typing import Any
+
+import numpy as np
+
+from vlmc.runtime.model import Model
+from vlmc.runtime.sessions import Array, Session
+from vlmc.toolchain.data.sample import Sample
+
+PHASES = ("vision", "prefill", "decode", "end to end")
+"""Seconds of the vision encoder, of the decoder over the prompt, of one token after it, and of the whole answer."""
+REST = 0.05
+"""Seconds until the threads of whoever ran before have stopped waiting for more work."""
+
+
+class Timed(Session):
+    """A session that notes how long each run took."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.seconds: list[float] = []
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]:
+        return self._session.inputs
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        began = perf_counter()
+        found = self._session.run(feeds)
+        self.seconds.append(perf_counter() - began)
+        return found
+
+    def close(self) -> None:
+        self._session.close()
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model whose graphs are timed: its sessions for vision, embedding and decoder, and the bytes of its weights."""
+
+    model: Model
+    vision: Timed
+    embedding: Timed
+    decoder: Timed
+    nbytes: int
+
+    def answer(self, sample: Sample, tokens: int) -> dict[str, float]:
+        """Answer with so many tokens; return the seconds of each phase."""
+        for session in (self.vision, self.embedding, self.decoder):
+            session.seconds.clear()
+        sleep(REST)
+        began = perf_counter()
+        found = self.model.generate(sample.load_images(), sample.question, max_new_tokens=tokens)
+        total, steps = perf_counter() - began, len(found.tokens) - 1
+        decode = sum(self.decoder.seconds[1:]) + sum(self.embedding.seconds[1:])
+        return dict(zip(PHASES, (sum(self.vision.seconds), self.decoder.seconds[0], decode / steps, total), strict=True))
+
+
+def in_turns(contestants: Mapping[str, Contestant], sample: Sample, tokens: int, rounds: int) -> list[dict[str, Any]]:
+    """Return the phases' seconds by contestant for each round; a first round does not count."""
+    found = [{name: one.answer(sample, tokens) for name, one in contestants.items()} for _ in range(rounds + 1)]
+    return found[1:]

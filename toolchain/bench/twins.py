@@ -1,0 +1,47 @@
+"""The twins of an artifact's model: the dense model, and the sparse one with an adapter that was not merged.
+
+Shapes: O out features, I in features, R the adapter's rank.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmc.runtime.artifact import Manifest
+
+RANK = 16
+"""Of the adapter, where the artifact was never repaired."""
+
+
+def leave_adapters_apart(model: nn.Module, layers: Iterable[str], rank: int) -> None:
+    """Give these Linear layers an adapter of their own that the merged weight already holds: it adds zeros, in LoRA's time.
+
+    RESSA's own adapter is masked, and would take longer unmerged: it has to form the product B A.
+    """
+    for name in layers:
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, Apart(model.get_submodule(name), rank))
+
+
+def rank_of(manifest: Manifest) -> int:
+    """Return the rank that the model was repaired with."""
+    ranks = [step.config["rank"] for step in manifest.history if "rank" in step.config]
+    return int(ranks[-1]) if ranks else RANK
+
+
+class Apart(nn.Linear):
+    """y = x W^T + bias + (x A^T) B^T, with A (R, I) and B (O, R)."""
+
+    def __init__(self, linear: nn.Module, rank: int) -> None:
+        assert isinstance(linear, nn.Linear)
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        draw = torch.Generator().manual_seed(0)
+        self.lora_a = nn.Parameter(torch.randn(rank, self.in_features, generator=draw) / self.in_features**0.5)
+        self.lora_b = nn.Parameter(torch.zeros(self.out_features, rank))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias) + F.linear(F.linear(input, self.lora_a), self.lora_b)
