@@ -28,7 +28,7 @@ def verbs() -> dict[str, set[str]]:
     """Every verb of `vlmc` with its flags, of an option that is on or off both."""
     group = typer.main.get_command(app)
     return {
-        name: {flag for option in verb.params for flag in (*option.opts, *option.secondary_opts)}
+        name: {"--help", *(flag for option in verb.params for flag in (*option.opts, *option.secondary_opts))}
         for name, verb in group.commands.items()  # type: ignore[attr-defined]
     }
 
