@@ -34,6 +34,9 @@ class Slots:
 
     def fill(self, new: State, rows: Sequence[int]) -> list[int]:
         """Put some rows of another state, padded on the right, into free slots; return which."""
+        if not self.taken and len(rows) == len(new.next_B) == 1:
+            self.state, self.taken = new, [True]
+            return [0]
         free, length = [slot for slot, taken in enumerate(self.taken) if not taken], int(new.mask_BT[rows].sum(1).max())
         more = max(0, len(rows) - len(free))
         if more or length > self._columns:
