@@ -86,10 +86,11 @@ def _check(messages: Sequence[Message]) -> None:
 def _turn(message: Message, controls: Controls) -> dict[str, Any]:
     """Return a turn as templates read it: without white space around it, and with no control token in its texts."""
     parts = [controls.as_text(part) if isinstance(part, str) else None for part in message.parts]
-    if parts and parts[0] is not None:
-        parts[0] = parts[0].lstrip()
-    if parts and parts[-1] is not None:
-        parts[-1] = parts[-1].rstrip()
+    texts = [index for index, part in enumerate(parts) if part is not None]
+    for index in texts:
+        part = str(parts[index])
+        part = part.lstrip() if index == texts[0] else part
+        parts[index] = part.rstrip() if index == texts[-1] else part
     content = [{"type": "image"} if part is None else {"type": "text", "text": part} for part in parts if part != ""]
     return {"role": message.role, "content": content}
 

@@ -35,6 +35,9 @@ class Slots:
 
     def fill(self, new: State, rows: Sequence[int]) -> list[int]:
         """Put some rows of another state, padded on the right, into free slots; return which."""
+        if not self.taken and len(rows) == len(new.next_B) == 1:
+            self.state, self.taken = new, [True]
+            return [0]
         free, sizes = [slot for slot, taken in enumerate(self.taken) if not taken], _lengths(new, rows)
         more = max(0, len(rows) - len(free))
         if more or any(size > had for size, had in zip(sizes, _columns(self.state), strict=True)):
