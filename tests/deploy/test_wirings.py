@@ -3,6 +3,9 @@
 They run in torch here, which takes a moment; tests/runtime/test_families.py asks the graphs themselves.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,9 @@ import pytest
 from tests import pico
 from tests.deploy.sessions import TorchSession
 from vlmc.runtime import processing
+from vlmc.runtime.batching.states import Slots
 from vlmc.runtime.engine import Engine
-from vlmc.runtime.processing import Request
+from vlmc.runtime.processing import Processing, Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.deploy.agreement import greedy
@@ -26,14 +30,57 @@ TOKENS = 8
 SHAPES = [(90, 40), (36, 70), (32, 32)]
 
 
-@pytest.mark.parametrize("family", pico.DEPLOYABLE)
-def test_a_padded_batch_answers_as_transformers_does(family: str, tmp_path: Path) -> None:
-    """Rows of unlike lengths, shapes and numbers of images."""
+@pytest.fixture(params=pico.DEPLOYABLE)
+def wired(request: pytest.FixtureRequest, tmp_path: Path) -> Wired:
+    return wire(str(request.param), tmp_path)
+
+
+def test_a_padded_batch_answers_as_transformers_does(wired: Wired) -> None:
+    """Rows of unlike lengths, shapes and numbers of images; then the same rows where each joins a running batch."""
+    batch = wired.process(wired.requests)
+    assert len(set(batch.lengths_B.tolist())) > 1
+    logits_BV, state = wired.engine.prefill(batch)
+    tokens = [logits_BV.argmax(-1)]
+    for _ in range(TOKENS - 1):
+        logits_BV, state = wired.engine.step(tokens[-1], state)
+        tokens.append(logits_BV.argmax(-1))
+    assert np.stack(tokens, 1).tolist() == wired.expected
+    assert joining(wired) == wired.expected
+
+
+def joining(wired: Wired) -> list[list[int]]:
+    """Answer the questions in a running batch that each joins a token after the one before it."""
+    answers: list[list[int]] = []
+    slots: Slots | None = None
+    while any(len(answer) < TOKENS for answer in answers) or len(answers) < len(wired.requests):
+        if len(answers) < len(wired.requests):
+            logits_BV, state = wired.engine.prefill(wired.process(wired.requests[len(answers) :][:1]))
+            slots = slots or Slots(state)
+            assert slots.fill(state, [0]) == [len(answers)]
+            answers.append([int(logits_BV[0].argmax())])
+        assert slots is not None
+        last = np.array([answer[-1] for answer in answers])
+        logits_BV, slots.state = wired.engine.step(last, slots.state)
+        for answer, logits_V in zip(answers, logits_BV, strict=True):
+            answer.append(int(logits_V.argmax()))
+    return [answer[:TOKENS] for answer in answers]
+
+
+@dataclass(frozen=True)
+class Wired:
+    """A family's engine in torch, questions for it, and transformers' answers to them."""
+
+    engine: Engine
+    process: Processing
+    requests: list[Request]
+    expected: list[list[int]]
+
+
+def wire(family: str, folder: Path) -> Wired:
     try:
-        folder = pico.save(family, tmp_path / family)
+        source = SavedModel.find(str(pico.save(family, folder / family)))
     except ImportError as error:  # transformers 5.17 has no image processor for Idefics3 that does without torchvision
         pytest.skip(str(error).strip().splitlines()[0])
-    source = SavedModel.find(str(folder))
     model = source.load()
     deployed = deploy(source, model, {})
     deployment, several = deployed.deployment, deployed.deployment.max_images != 1
@@ -46,15 +93,7 @@ def test_a_padded_batch_answers_as_transformers_does(family: str, tmp_path: Path
     requests = [
         Request(fill_prompt(deployment.prompt, question, images=len(some)), tuple(some)) for some, question in questions
     ]
-    batch = processing.find(source.folder, deployment)(requests)
-    assert len(set(batch.lengths_B.tolist())) > 1
     engine = Engine(deployment, {spec.name: TorchSession(spec) for spec in deployed.specs})
-    logits_BV, state = engine.prefill(batch)
-    tokens = [logits_BV.argmax(-1)]
-    for _ in range(TOKENS - 1):
-        logits_BV, state = engine.step(tokens[-1], state)
-        tokens.append(logits_BV.argmax(-1))
-    found = np.stack(tokens, 1).tolist()
     encoder = Encoder(source.load_processor(), source.family, model)
     expected = [greedy(model, encoder, asked("", text, *some), TOKENS, stop=False)[0] for some, text in questions]
-    assert found == expected
+    return Wired(engine, processing.find(source.folder, deployment), requests, expected)
