@@ -15,8 +15,7 @@ from vlmc.runtime.serving.application import Application
 from vlmc.runtime.serving.connections import Connection
 
 BACKLOG: Final = 512
-_LAST: Final = 5  # seconds in which connections close, once everything is answered
-_ASIDE: Final = 0.5  # seconds in which requests of the last connections are refused
+_LAST = 5  # seconds in which connections close, once everything is answered; as long as idle ones are kept
 _LOG: Final[Mapping[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -69,7 +68,10 @@ class Server(uvicorn.Server):
                 await self._gate.empty()
         for listening in self.servers:
             listening.close()
-        await asyncio.sleep(_ASIDE)  # who was connected before that is told that the server ends
+        with suppress(TimeoutError):  # who was connected before that and asks now is told that the server ends
+            async with asyncio.timeout(_LAST):
+                while self.server_state.connections:
+                    await asyncio.sleep(0.05)
         self.should_exit = True
 
 

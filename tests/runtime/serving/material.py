@@ -108,3 +108,9 @@ def received(connection: socket.socket, awaited: bytes) -> bytes:
     while awaited not in content:
         content += connection.recv(65536)
     return content
+
+
+def connected(server: Running) -> socket.socket:
+    """Return a connection to a server, over which nothing was sent."""
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=SOON)

@@ -17,9 +17,10 @@ import httpx2
 import pytest
 
 from tests.runtime.serving.conftest import Held
-from tests.runtime.serving.material import SOON, Slow, answer, asked, running, until
+from tests.runtime.serving.material import SOON, Slow, answer, asked, connected, running, until
 from vlmc.runtime.errors import Closed
 from vlmc.runtime.serving import Served, bind
+from vlmc.runtime.serving import running as ending
 from vlmc.runtime.serving.served import names
 from vlmc.toolchain.cli.main import run
 
@@ -99,7 +100,20 @@ def test_a_second_signal_ends_it_at_once(held: Held) -> None:
         assert asking.result(SOON).status_code == 503
 
 
-def test_it_does_not_wait_for_ever() -> None:
+def test_who_was_connected_before_the_end_is_told_of_it(held: Held) -> None:
+    with ThreadPoolExecutor(1) as pool, connected(held) as connection:
+        asking = pool.submit(post, held.url)
+        until(lambda: len(held.batcher.asked) == 1)
+        held.server.handle_exit(signal.SIGTERM, None)
+        held.batcher.asked[0].end(answer())
+        assert asking.result(SOON).status_code == 200
+        time.sleep(1)
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 503")
+
+
+def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_LAST", 0.1)
     with running({"pico": Served(Slow())}) as server, ThreadPoolExecutor(1) as pool:
         server.server._seconds, server.server.config.timeout_graceful_shutdown = 0.2, 0
         asking = pool.submit(post, server.url)

@@ -1,6 +1,5 @@
 """The key, the number of requests, the size of a body and the time that it takes to arrive."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +10,19 @@ import pytest
 
 from tests import pico
 from tests.runtime.serving.conftest import Held
-from tests.runtime.serving.material import SOON, Running, Slow, answer, asked, data_url, received, running, shown, until
+from tests.runtime.serving.material import (
+    SOON,
+    Running,
+    Slow,
+    answer,
+    asked,
+    connected,
+    data_url,
+    received,
+    running,
+    shown,
+    until,
+)
 from vlmc.runtime.serving import Limits, Served, connections
 
 MESSAGES = shown(data_url(pico.picture(0)))
@@ -101,8 +112,3 @@ def test_what_is_no_http_is_refused(small: Running) -> None:
     with connected(small) as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400")
-
-
-def connected(server: Running) -> socket.socket:
-    host, port = server.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=SOON)
