@@ -23,11 +23,12 @@ def main(given: Sequence[str]) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--decoders", nargs="+", choices=list(SHAPES), help="which [default: all; 135M if --quick]")
     parser.add_argument("--rounds", type=int, help="how often each is measured [default: 3]")
+    parser.add_argument("--no-torch", action="store_true", help="leave torch out: where the CPU lacks bf16 it takes longest")
     chosen = parser.parse_args(given)
     prepare(chosen)
     threads, names = chosen.threads or os.cpu_count() or 1, chosen.decoders or list(SHAPES)[: 1 if chosen.quick else None]
     rounds = chosen.rounds or (1 if chosen.quick else 3)
-    rows, bars = measure([SHAPES[name] for name in names], threads, rounds)
+    rows, bars = measure([SHAPES[name] for name in names], threads, rounds, torch=not chosen.no_torch)
     settings = {"decoders": names, "rounds": rounds, "threads": threads, "instruction_set": instruction_sets()[0]}
     finish(report(command(NAME, given), rows, bars, settings), NAME, chosen)
     if not chosen.quick and chosen.out is None:

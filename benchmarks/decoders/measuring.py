@@ -110,14 +110,14 @@ class Torch(Runner):
         self._cache = getattr(found, keyword)
 
 
-def runners(decoder: Decoder, folder: Path, threads: int) -> dict[str, Runner]:
+def runners(decoder: Decoder, folder: Path, threads: int, *, torch: bool = True) -> dict[str, Runner]:
     """Return everyone, ready to run; graphs are written into the folder."""
     products = {ORT: plain, INT8: in_bits(8), INT4: in_bits(4), PACKED: packed("bf16"), PACKED_INT8: packed("int8")}
     found: dict[str, Runner] = {}
     for number, (name, product) in enumerate(products.items()):
         path = folder / f"{number}.onnx"
         found[name] = Graph(decoder, path, threads, write(decoder, product, path))
-    return found | {TORCH: Torch(decoder)}
+    return found | ({TORCH: Torch(decoder)} if torch else {})
 
 
 def times(found: dict[str, Runner], rounds: int, now: Clock) -> dict[str, dict[str, list[float]]]:

@@ -10,20 +10,20 @@ from statistics import median
 from products.measuring import Reading, clock
 from report import Bar, Row, at_least
 
-from decoders.measuring import DECODE, INT8, ORT, PACKED, PACKED_INT8, PREFILL, SLOWEST, runners, times
+from decoders.measuring import DECODE, INT8, ORT, PACKED, PACKED_INT8, PREFILL, SLOWEST, TORCH, runners, times
 from decoders.shapes import Decoder
 
 Taken = dict[str, dict[str, list[float]]]
 OTHERS = {"OpenVINO": "openvino", "llama.cpp": "llama_cpp"}
 
 
-def measure(decoders: Sequence[Decoder], threads: int, rounds: int) -> tuple[list[Row], list[Bar]]:
+def measure(decoders: Sequence[Decoder], threads: int, rounds: int, *, torch: bool = True) -> tuple[list[Row], list[Bar]]:
     """Measure each decoder; return its rows, and bars over all of them."""
     rows, bars = [], []
     for decoder in decoders:
         print(decoder.name, file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="vlmc-cpu24-") as folder:
-            found = runners(decoder, Path(folder), threads)
+            found = runners(decoder, Path(folder), threads, torch=torch)
             nbytes = {name: one.nbytes for name, one in found.items()}
             taken = times(found, rounds, clock(threads))
             read = _read(threads)
@@ -31,6 +31,8 @@ def measure(decoders: Sequence[Decoder], threads: int, rounds: int) -> tuple[lis
         bars += _bars(decoder, taken)
     missing = [name for name, package in OTHERS.items() if not find_spec(package)]
     rows += [Row(f"whole decoders: {name}: not installed", None, DECODE, None, "ms", None, None) for name in missing]
+    if not torch:
+        rows.append(Row(f"whole decoders: {TORCH}: left out by --no-torch", None, DECODE, None, "ms", None, None))
     return rows, bars
 
 

@@ -21,6 +21,7 @@ AS_GOOD = 1.05
 LARGE, SMALL = (2048, 28672), (512, 512)
 """Weights (outputs, inputs): of 64 MiB in packed bf16, more than a cache holds, and one that a core's own cache holds."""
 READ = 256 << 20  # bytes
+REPEATS = 64  # of a small product, so that waking the threads takes no share of its time
 DEFAULT_THREADS = os.cpu_count() or 1
 Name = TypeVar("Name")
 
@@ -73,7 +74,7 @@ def speeds(seconds: float = 1.0, threads: int = DEFAULT_THREADS, now: Callable[[
         EnvironmentLacks: the kernels were not built.
     """
     outputs, inputs = SMALL[0] * threads, SMALL[1]
-    times = _products((outputs, inputs), threads, seconds / 2, now)
+    times = _products((outputs, inputs), threads, seconds / 2, now, REPEATS)
     return Speeds(threads, _read(threads, seconds / 2, now), {kind: outputs * inputs / time for kind, time in times.items()})
 
 
@@ -84,7 +85,11 @@ def stored_bytes(kind: ValueType, outputs: int, inputs: int) -> float:
 
 
 def _products(
-    shape: tuple[int, int], threads: int, seconds: float, now: Callable[[], float] = perf_counter
+    shape: tuple[int, int],
+    threads: int,
+    seconds: float,
+    now: Callable[[], float] = perf_counter,
+    repeats: int = 1,
 ) -> dict[ValueType, float]:
     """Return the median seconds of a product of one row in each type; inputs and outputs lie in the cache."""
     outputs, inputs = shape
@@ -93,10 +98,16 @@ def _products(
 
         def shared(packed: Packed) -> Callable[[], object]:
             described = product(x, packed, None, y)
-            return lambda: list(pool.map(lambda part: run(described, part=part, parts=threads), range(threads)))
+
+            def part(number: int) -> None:
+                for _ in range(repeats):
+                    run(described, part=number, parts=threads)
+
+            return lambda: list(pool.map(part, range(threads)))
 
         weights = {kind: _any(kind, outputs, inputs) for kind in TYPES}  # which must outlive the calls
-        return _in_turns({kind: shared(packed) for kind, packed in weights.items()}, seconds, now)
+        times = _in_turns({kind: shared(packed) for kind, packed in weights.items()}, seconds, now)
+    return {kind: time / repeats for kind, time in times.items()}
 
 
 def _read(threads: int, seconds: float, now: Callable[[], float]) -> float:
