@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vlmc.runtime.deployment import Patches, Tiles
-from vlmc.runtime.processing.positions import patch_places
+from vlmc.runtime.processing.patches import patch_places
 from vlmc.runtime.sessions import Array, Session
 from vlmc.runtime.vision import Remembered
 
