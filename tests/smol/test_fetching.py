@@ -100,6 +100,7 @@ def test_the_language_model_is_that_of_the_file(cache: Path, trained: Path, whee
             assert torch.equal(joined[name.replace("model.", "model.text_model.", 1)], weight.half())
 
 
+@pytest.mark.slow
 def test_smol_and_what_is_pruned_from_it_are_asked_their_own_questions(
     cache: Path, trained: Path, wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,7 @@ def test_rows_are_filled_and_never_longer_than_planned(tokenizer: Any) -> None:
         assert any(label != IGNORE for label in row.labels)
 
 
+@pytest.mark.slow
 def test_training_moves_vision_alone_and_goes_on_where_it_stopped(gguf_path: Path, tokenizer: Any) -> None:
     def training() -> Training:
         torch.manual_seed(0)

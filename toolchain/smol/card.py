@@ -96,7 +96,7 @@ stretched and slanted a little. It took {hours:.1f} hours on {threads} CPU threa
 
 ## Accuracy
 
-Exact match of the greedy answer on the first {count:,} questions of the test split (of validation: at most 1,000), fp16
+Exact match of the greedy answer on the first {count:,} questions of each split (of validation at most 1,000), fp16
 weights computed in fp32. Half of these questions are worded in ways that training never showed; the two splits have unseen
 wordings of their own.
 

@@ -33,14 +33,14 @@ class Plan:
     vision_steps: int = 1_000
     vision_scenes: int = 32
     vision_rate: float = 1.2e-3
-    alignment_steps: int = 120
+    alignment_steps: int = 1_000
     scenes: int = 5
     seen: int = 48
     tokens: int = 128
-    connector_rate: float = 8e-3
+    connector_rate: float = 4e-3
     encoder_rate: float = 6e-4
     warm: int = 10
-    fall: float = 0.4
+    fall: float = 1.0
     decay: float = 0.05
     variants: int = 16
     prepared: int = 600
