@@ -215,6 +215,7 @@ def report() -> Report:
     return Report("a processor", {}, "2026-01-01", "line", values, prune.bars_of(values, ""), {})
 
 
+@pytest.mark.slow
 def test_the_page_and_the_picture_are_made_from_the_results(tmp_path: Path) -> None:
     page = pages.filled("a\n<!-- table: prune -->\nold\n<!-- end -->\nb\n", report())
     assert page.startswith("a\n<!-- table: prune -->\n\n| |")

@@ -54,6 +54,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_every_kind_of_client_gets_what_it_should(target: Target, kind: str) -> None:
     for seed in range(4):

@@ -43,6 +43,7 @@ def vlm() -> VLM:
     return VLM(TINY.size)
 
 
+@pytest.mark.slow
 def test_every_method_has_every_row(found: Report) -> None:
     names = {f"{subject}: {method}" for subject in SOME for method in METHODS}
     for metric in (STEP, CHECKPOINTED, PEAK, KEPT, *COSINES):

@@ -65,6 +65,7 @@ def prune(family: str, folder: Path, out: str) -> Artifact:
     return Prune(PruneSettings(calibration=3)).run(source, folder / out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "shortened"),
     [("llava", 1), ("blip-2-t5", 2), ("qwen3_vl", 0)],  # Qwen3-VL takes features from all over its tower

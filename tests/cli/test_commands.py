@@ -89,8 +89,9 @@ def interrupt_all(process: "subprocess.Popen[str]") -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stop", [pytest.param(subprocess.Popen.terminate, marks=pytest.mark.slow), interrupt_all])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("stop", [subprocess.Popen.terminate, interrupt_all])
 def test_stopped_in_the_middle_it_says_so_in_one_line(
     tmp_path: Path, stop: Callable[["subprocess.Popen[str]"], None], workers: str
 ) -> None:
@@ -177,6 +178,7 @@ def test_the_chain_by_recipe_and_flags(
     assert "| overall |" in Path("artifact/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_sweep_prints_what_it_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

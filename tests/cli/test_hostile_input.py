@@ -92,13 +92,14 @@ def test_messages_are_safe_to_print() -> None:
 PRINTS = "from vlmc.toolchain.cli.main import main; main(['doctor'])"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "code", "told"),
     [
         ("{} > /dev/full", 3, "vlmc: the result cannot be printed: No space left on device\n"),
-        pytest.param("{} >&-", 3, "vlmc: the result cannot be printed: standard output is closed\n", marks=pytest.mark.slow),
+        ("{} >&-", 3, "vlmc: the result cannot be printed: standard output is closed\n"),
         ("{{ sleep 0.1; exec {}; }} > >(exec true)", 141, ""),
-        pytest.param("{} > /dev/null 2>&-", 0, "", marks=pytest.mark.slow),
+        ("{} > /dev/null 2>&-", 0, ""),
     ],
     ids=["full", "closed", "broken pipe", "no stderr"],
 )

@@ -10,6 +10,7 @@ from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
 
+@pytest.mark.slow
 def test_bad_images_do_not_change_a_run_that_goes_on(tmp_path: Path) -> None:
     asked = material.samples(12)
     for number, one in enumerate(asked):

@@ -79,6 +79,7 @@ def test_batches_are_the_same_for_the_same_seed() -> None:
     assert torch.equal(one.pixels_BCHW, other.pixels_BCHW)
 
 
+@pytest.mark.slow
 def test_make_writes_a_whole_folder_twice_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     short = replace(DEMOS[name], hyper=replace(DEMOS[name].hyper, steps=4, warm=2, variants=1))

@@ -65,6 +65,7 @@ def test_the_dense_twin_must_be_the_same_model(tmp_path: Path, monkeypatch: pyte
         compare("small", [], EvalSettings(count=2), QUIET)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_is_not_merged_is_measured_where_it_sits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pico.save("llava", Path("pico"))

@@ -42,6 +42,7 @@ def asked() -> GraphSpec:
     return small(name="asked", module=Asked().eval(), inputs={"ids": ids}, cases=cases, sparse={}, axes={"ids": axes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALLER)
 def test_head_and_table_are_stored_in_the_same_type(kind: ValueType, tmp_path: Path) -> None:
     path = tmp_path / "asked.onnx"
@@ -56,6 +57,7 @@ def test_head_and_table_are_stored_in_the_same_type(kind: ValueType, tmp_path: P
     assert large == {getattr(onnx.TensorProto, {"bf16": "BFLOAT16", "fp16": "FLOAT16", "int8": "INT8"}[kind])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALLER)
 def test_any_runtime_computes_the_same(kind: ValueType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, ids = tmp_path / "asked.onnx", {"ids": np.array([[3, 89, 0, 1]])}

@@ -44,6 +44,7 @@ def test_small_module_is_packed_and_checked(kind: ValueType, tmp_path: Path) -> 
     assert not any(tensor.name == "rows.weight" for tensor in model.graph.initializer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 def test_graph_runs_in_a_stock_onnx_runtime(kind: ValueType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export(small(), tmp_path / "small.onnx", Options(cpu_sparse=kind))

@@ -167,6 +167,7 @@ def test_batches_answer_as_single_questions_do(built: Built, monkeypatch: pytest
     assert not any("digit ?" in text for text in together), "the prompt must not be in the answer"
 
 
+@pytest.mark.slow
 def test_passes_in_bfloat16_choose_nearly_the_same_masks(built: Built, artifact: Artifact, tmp_path: Path) -> None:
     """Random weights amplify rounding from block to block, T5's unscaled attention the most."""
     narrow = Prune(PruneSettings(method="wanda", calibration=2, precision="bf16")).run(built.source, tmp_path / "narrow")

@@ -28,6 +28,7 @@ def texts(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.rglob("*") if path.suffix in {".md", ".json", ".csv"})
 
 
+@pytest.mark.slow
 def test_the_whole_chain_by_absolute_paths_leaves_none_in_the_artifact(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ class Reference:
     deployment: Deployment
 
 
-@pytest.fixture(scope="session", params=["llava", "blip-2", "qwen2_5_vl"])
+@pytest.fixture(scope="session", params=["llava", "blip-2", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)])
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """One with images before the text, one with images in it, one that is asked through its own processor."""
     return refer(request.param, tmp_path_factory.getbasetemp())

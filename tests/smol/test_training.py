@@ -127,6 +127,7 @@ def test_words_stand_in_the_cells_that_they_are_about(model: Any, tokenizer: Any
     assert changed_I.any()
 
 
+@pytest.mark.slow
 def test_make_writes_a_trained_part_from_which_another_training_starts(
     gguf_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_method_that_is_kept_apart_stops_before_merging(tmp_path: Path) -> Non
     Compress(options, progress=KilledAt(1)).run(source, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     source = dense(tmp_path)
     Compress(OPTIONS).run(source, tmp_path / "unbroken")
@@ -73,6 +74,7 @@ def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_other_options_do_not_overwrite(tmp_path: Path) -> None:
     source, other = dense(tmp_path), OPTIONS.model_copy(update={"lr": 5e-4})
     old = Compress(OPTIONS).run(source, tmp_path / "out")
@@ -87,6 +89,7 @@ def test_options_that_leave_the_result_alone_are_no_part_of_what_a_run_is() -> N
     assert [one.settings() for one in Compress(other).stages] == [one.settings() for one in Compress(OPTIONS).stages]
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_not_continued_with_other_options(tmp_path: Path) -> None:
     source, other = dense(tmp_path), OPTIONS.model_copy(update={"lr": 5e-4})
     with pytest.raises(Killed):

@@ -54,6 +54,7 @@ def rewritten(source: SavedModel, folder: Path, path: str, content: bytes) -> Sa
     return SavedModel.find(str(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "method"), [("llava", "magnitude"), ("blip-2", "sparsegpt")])
 def test_the_merged_model_is_base_and_adapter(family: str, method: PruneMethod, adapt: Adapt, tmp_path: Path) -> None:
     source = adapt(family, method)
@@ -215,6 +216,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[SavedModel]:
     return [SavedModel.find(str(folder / name)) for name in ("0", "1")]
 
 
+@pytest.mark.slow
 def test_several_adapters_are_added_up_each_with_its_own_scale(two: list[SavedModel], tmp_path: Path) -> None:
     one, other = two
     result = Merge(others=[other.folder]).run(one, tmp_path / "merged")

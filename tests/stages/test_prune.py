@@ -249,6 +249,7 @@ def test_the_vision_tower_uses_all_its_tokens(tmp_path: Path, family: str, metho
         assert [torch.equal(first, other) for other in others] == [layer.part is Part.VISION] * 2, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_that_do_not_divide_stay_dense_where_that_is_allowed(tmp_path: Path, family: str) -> None:
     source = dense(family, tmp_path)

@@ -55,6 +55,7 @@ def same_bytes(one: Path, other: Path) -> bool:
     return files[0] == files[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "blocks"), [("llava", 0), ("llava", 4), ("blip-2", 1), ("blip-2", 3)])
 def test_stopped_at_any_block_it_ends_in_the_same_bytes(
     family: str, blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -118,6 +119,7 @@ def test_a_damaged_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         prune(source, tmp_path / "out", resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_activations_on_disk_change_nothing(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = dense(family, tmp_path)
@@ -193,6 +195,7 @@ def test_tied_weights_are_pruned_once(tmp_path: Path, monkeypatch: pytest.Monkey
 SHARDS = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sharded_checkpoints_keep_their_shards(family: str, tmp_path: Path) -> None:
     import json

@@ -31,6 +31,7 @@ def zeros(artifact: Artifact, part: Part) -> float:
     return sum(int((~mask).sum()) for mask in chosen) / sum(mask.numel() for mask in chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratios", ["owl", "ecoflap"])
 def test_ratios_share_out_each_towers_percentage(ratios: str, tmp_path: Path) -> None:
     artifact = prune(
@@ -45,6 +46,7 @@ def test_ratios_share_out_each_towers_percentage(ratios: str, tmp_path: Path) ->
     assert all(report.violation is None for report in verify_artifact(artifact))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_keeps_its_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = dense(tmp_path)
     whole = prune(source, tmp_path / "whole", ratios="owl", target="50%")
@@ -60,6 +62,7 @@ def interrupted(*given: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["magnitude", "sparsegpt"])
 @pytest.mark.parametrize("spill", [False, True])
 def test_reconstruction_lowers_the_blocks_errors_and_keeps_the_masks(method: str, spill: bool, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_the_result_is_the_source_and_an_adapter(source: SavedModel, tmp_path: P
     assert not list(tmp_path.glob("adapted.*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(source: SavedModel, tmp_path: Path) -> None:
     unbroken = repair(source, tmp_path / "unbroken")
     broken = Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(13))
@@ -92,6 +93,7 @@ def test_a_killed_run_ends_in_the_same_bytes(source: SavedModel, tmp_path: Path)
     assert not (tmp_path / "resumed.checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_ends_in_the_same_bytes(llava: SavedModel, tmp_path: Path) -> None:
     """Killed with some, and resumed with others; more passes a step give other bytes, with workers as without."""
     changes = {"accumulate": 2, "steps": 6, "checkpoint_every": 3}
@@ -200,6 +202,7 @@ def test_files_are_copied_where_they_cannot_be_linked(
     assert (copied.root / weights).stat().st_ino != (llava.folder / weights).stat().st_ino
 
 
+@pytest.mark.slow
 def test_a_sparsegpt_model_is_repaired(tmp_path: Path) -> None:
     """SparseGPT moves the kept weights too: the teacher cannot be the pruned model without its adapters."""
     source = material.pruned(material.dense("blip-2", tmp_path / "dense"), tmp_path / "pruned", "sparsegpt")
@@ -208,6 +211,7 @@ def test_a_sparsegpt_model_is_repaired(tmp_path: Path) -> None:
     assert measures["last_loss"] < measures["first_loss"]
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_in_the_best_and_a_killed_run_in_the_same_bytes(llava: SavedModel, tmp_path: Path) -> None:
     """At a rate far too high the loss on other questions rises soon."""
     options = material.OPTIONS.model_copy(

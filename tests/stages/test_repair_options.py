@@ -85,6 +85,7 @@ def test_every_option_is_one_or_the_other() -> None:
     RepairSettings(**changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOT_DECIDING)
 def test_what_does_not_decide_the_result_leaves_the_same_bytes(
     name: str, llava: SavedModel, plain: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

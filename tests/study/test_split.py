@@ -69,6 +69,7 @@ def test_every_variant_is_measured_once_and_has_its_rows(source: SavedModel, tmp
     assert sorted(contents(tmp_path / "out")) == FILES
 
 
+@pytest.mark.slow
 def test_killed_after_any_variant_it_goes_on_and_ends_in_the_same_bytes(
     source: SavedModel, tmp_path: Path, asked: Asked
 ) -> None:
@@ -215,6 +216,7 @@ def test_a_variant_that_fails_leaves_what_was_done(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
+@pytest.mark.slow
 def test_rows_are_what_the_steps_alone_come_to(source: SavedModel, tmp_path: Path) -> None:
     study = SplitStudy(real(source, tmp_path))
     found = study.run(source, tmp_path / "out")

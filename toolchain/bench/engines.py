@@ -73,5 +73,5 @@ def _endless(deployed: Deployed) -> Deployed:
 def _contestant(root: Path, deployed: Deployed, opens: Callable[[GraphSpec], Session], nbytes: int) -> Contestant:
     graphs = deployed.deployment.graphs
     timed = {spec.name: Timed(opens(spec)) for spec in deployed.specs}
-    model = Model.from_sessions(root, deployed.deployment, timed)
+    model = Model.from_sessions(root, deployed.deployment, timed, vision_bytes=0)  # every round looks at its image anew
     return Contestant(model, timed[graphs.vision], timed[graphs.embedding], timed[graphs.decoder], nbytes)

@@ -117,6 +117,7 @@ def test_a_picture_that_cannot_be_read_is_never_replaced_by_one_of_the_other_par
     assert not {sample.images for sample in parts.train} & {sample.images for sample in parts.validation}
 
 
+@pytest.mark.slow
 def test_repair_holds_own_data_out_by_itself_and_the_history_says_so(tmp_path: Path) -> None:
     source = material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned")
     path = written(tmp_path, 80, each=2)

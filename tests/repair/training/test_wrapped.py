@@ -101,6 +101,7 @@ def test_a_vlm_compiled_by_inductor_has_the_same_gradients(tmp_path: Path) -> No
     assert furthest(found, true) < 1e-4
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_backward_does_not_grow_under_compile() -> None:
     """The partitioner may keep any tensor of the graph; W_hat is none of them, for the operators hide it."""
     adapters = adapted()

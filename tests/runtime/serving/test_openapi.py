@@ -38,6 +38,7 @@ def described(server: Running) -> schemathesis.BaseSchema:
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
+@pytest.mark.slow
 def test_every_operation_is_tried(described: schemathesis.BaseSchema) -> None:
     found = [result.ok() for result in described.get_all_operations()]
     assert [(operation.path, operation.method.upper()) for operation in found] == OPERATIONS

@@ -177,6 +177,7 @@ def test_what_goes_wrong_is_told(browser: Chrome, models: dict[str, Served], tmp
         until(lambda: any("is not an image that can be read" in said for said in page.texts(".answer.wrong")))
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [360, 1100])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
