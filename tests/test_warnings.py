@@ -22,6 +22,7 @@ def test_listed(): warnings.warn_explicit("__array__ x", DeprecationWarning, "a.
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "failing"),
     [

@@ -73,6 +73,7 @@ def test_types_to_pack_are_checked() -> None:
         packed_types("int4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_everyone_takes_part(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dense = pico.save("llava", tmp_path / "dense")

@@ -54,6 +54,7 @@ def test_every_method_has_every_row(found: Report) -> None:
     json.dumps([bar.value for bar in found.bars], allow_nan=False)
 
 
+@pytest.mark.slow
 def test_ours_has_the_true_gradient_and_lors_has_not(found: Report) -> None:
     for row in found.rows:
         if row.metric in COSINES and row.value is not None:

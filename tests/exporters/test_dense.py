@@ -70,6 +70,7 @@ def test_any_runtime_computes_the_same(kind: ValueType, tmp_path: Path, monkeypa
     np.testing.assert_allclose(stock.run(ids)["y"], ours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_full_precision_stays_as_it_is(tmp_path: Path) -> None:
     report = export(asked(), tmp_path / "asked.onnx", Options(cpu_sparse="fp32"))
     assert (report.packed, report.dense) == (0, 0)

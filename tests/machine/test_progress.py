@@ -28,6 +28,7 @@ def test_count_and_time_left_are_there_at_any_width(width: int) -> None:
     assert "\N{HORIZONTAL ELLIPSIS}" not in line
 
 
+@pytest.mark.slow
 def test_what_matters_least_gives_way_first() -> None:
     order = ["teacher shared", "185 samples/s", "kl 0.210", "0:00:00 eta", "loss 0.412", "\N{BOX DRAWINGS HEAVY HORIZONTAL}"]
     shown = [[part in drawn(width, *NOTES) for part in order] for width in range(120, 25, -1)]

@@ -117,6 +117,7 @@ def test_masked_full_trains_every_kept_weight_and_no_other() -> None:
     assert torch.equal(gradient != 0, MASK_OI)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MERGED)
 def test_repaired_and_merged_it_keeps_its_mask(name: RepairMethod, pruned: SavedModel, tmp_path: Path) -> None:
     """Both stages prove what they promise: the pattern holds, base + adapter and merged model give the same logits."""

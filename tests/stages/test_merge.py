@@ -236,6 +236,7 @@ def test_several_adapters_are_added_up_each_with_its_own_scale(two: list[SavedMo
     assert Merge(others=[two[1].folder / "adapter"]).settings() == step.config
 
 
+@pytest.mark.slow
 def test_adapters_alone_are_merged_into_the_pruned_model(two: list[SavedModel], tmp_path: Path) -> None:
     pruned = SavedModel.find(str(two[0].folder.parent / "pruned"))
     whole = Merge(others=[two[1].folder]).run(two[0], tmp_path / "whole")

@@ -187,6 +187,7 @@ def chosen(policy: str, visual_T: Tensor, before_TD: Tensor, after_TD: Tensor) -
     return [token in most or not visual for token, visual in enumerate(visual_T.tolist())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [0, 1])
 @pytest.mark.parametrize("policy", ["text", "atv"])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -238,6 +239,7 @@ def test_the_family_says_which_tokens_are_visual(tmp_path: Path, family: str) ->
     assert torch.equal((changed[0] != changed[1]).any(-1), visual_BT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sparsegpt", pytest.param("admm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_vision_tower_uses_all_its_tokens(tmp_path: Path, family: str, method: str) -> None:

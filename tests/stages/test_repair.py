@@ -106,6 +106,7 @@ def test_any_number_of_workers_ends_in_the_same_bytes(llava: SavedModel, tmp_pat
     assert files(resumed.root) == files(whole.root)
 
 
+@pytest.mark.slow
 def test_resuming_does_not_train_again_what_was_trained(llava: SavedModel, tmp_path: Path) -> None:
     with pytest.raises(material.Killed):
         Repair(material.OPTIONS, samples=material.samples(), progress=material.KilledAt(13)).run(llava, tmp_path / "out")

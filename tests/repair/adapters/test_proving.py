@@ -48,6 +48,7 @@ def test_a_sum_that_lacks_a_part_is_noticed() -> None:
         check_update("it", both, one.merged())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [48, pytest.param(4096, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rank", [16, 64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -37,6 +37,7 @@ def test_less_is_kept(tmp_path: Path) -> None:
     assert kept(source, thrifty) < 0.5 * kept(source, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", [name if name in pico.USUAL else pytest.param(name, marks=pytest.mark.slow) for name in pico.FAMILIES]
 )

@@ -111,6 +111,7 @@ def blow_up_gradients(some: Trainer) -> None:
     next(iter(some.parameters)).register_hook(lambda gradient: gradient * float("inf"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [spoil_teacher, blow_up_gradients])
 def test_ten_skipped_steps_in_a_row_end_the_run_at_its_last_good_checkpoint(
     spoil: Callable[[Trainer], None], llava: SavedModel, tmp_path: Path

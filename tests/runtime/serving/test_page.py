@@ -203,6 +203,7 @@ def test_it_fits_on_a_phone_and_a_desk_in_light_and_dark(browser: Chrome, image:
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_from_elsewhere(server: Running) -> None:
     for path, kind in (("/", "text/html"), ("/playground.css", "text/css"), ("/playground.js", "text/javascript")):
         response = httpx2.get(server.url + path)
