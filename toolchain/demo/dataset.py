@@ -1,11 +1,11 @@
 """The demo's data set: `samples(split)` draws it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from random import Random
-from typing import overload
 
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.fingerprint import Fingerprinted, digest_of, fingerprint
+from vlmc.toolchain.data.drawn import DrawnSamples
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.demo.glyphs import SPLITS, Split
 from vlmc.toolchain.demo.questions import CAPTION, KINDS, Asked, ask
@@ -16,40 +16,6 @@ COUNTS: dict[Split, int] = {"train": 20_000, "validation": 1_000, "test": 2_000}
 
 MOST = 1_000_000
 _DRAWN = 8  # samples to draw for a digest: all others are drawn in the same way
-
-
-class DemoSamples(Sequence[Sample], Fingerprinted):
-    """Samples that are drawn when they are accessed; an index gives the same sample for any count."""
-
-    def __init__(self, split: Split, length: int, kinds: tuple[str, ...]) -> None:
-        self.split = split
-        self.length = length
-        self.kinds = kinds
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self._draw(index) for index in range(self.length))
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self._draw(one) for one in range(self.length)[index]]
-        return self._draw(range(self.length)[index])
-
-    def digest(self) -> str:
-        drawn = [self._draw(index) for index in range(min(_DRAWN, self.length))]
-        return digest_of([self.split, str(self.length), *self.kinds, fingerprint(drawn)])
-
-    def _draw(self, index: int) -> Sample:
-        number, place = divmod(index, len(self.kinds))
-        kind = self.kinds[place]
-        scene, (question, answer) = draw_asked(self.split, kind, number)
-        return Sample(f"{self.split}-{kind}-{number:05d}", (render(scene),), question, answer, kind)
 
 
 def samples(split: Split = "test", count: int | None = None, kinds: Sequence[str] | None = None) -> Sequence[Sample]:
@@ -69,7 +35,13 @@ def samples(split: Split = "test", count: int | None = None, kinds: Sequence[str
         raise InputError(f"the demo has no kind {', '.join(unknown) or '(none given)'}: use {', '.join((*KINDS, CAPTION))}")
     if count is not None and not 0 <= count <= MOST:
         raise InputError(f"the demo cannot draw {count} samples: give a count of 0 or more, and at most {MOST:,}")
-    return DemoSamples(split, COUNTS[split] if count is None else count, chosen)
+    length = COUNTS[split] if count is None else count
+    return DrawnSamples(split, length, chosen, partial(_draw, split), _DRAWN)
+
+
+def _draw(split: Split, kind: str, number: int) -> Sample:
+    scene, (question, answer) = draw_asked(split, kind, number)
+    return Sample(f"{split}-{kind}-{number:05d}", (render(scene),), question, answer, kind)
 
 
 def draw_asked(split: Split, kind: str, number: int) -> tuple[Scene, Asked]:
