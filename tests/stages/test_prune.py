@@ -251,21 +251,6 @@ def test_the_vision_tower_uses_all_its_tokens(tmp_path: Path, family: str, metho
         assert [torch.equal(first, other) for other in others] == [layer.part is Part.VISION] * 2, name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_layers_that_do_not_divide_stay_dense_where_that_is_allowed(tmp_path: Path, family: str) -> None:
-    source = dense(family, tmp_path)
-    artifact = prune(source, tmp_path / "out", target="32:64", allow_dense=True)  # inputs are 32 or 64 wide
-    before, after = source.load(), SavedModel.find(str(artifact.root)).load()
-    widths = {name: int(str(before.get_submodule(name).in_features)) for name in source.family.prunable(before)}
-    assert artifact.manifest.history[0].measures["left_dense"] == {name: 32 for name, width in widths.items() if width == 32}
-    assert set(artifact.manifest.layers) == {name for name, width in widths.items() if width == 64}
-    for name, width in widths.items():
-        weights = [model.get_parameter(f"{name}.weight") for model in (before, after)]
-        assert torch.equal(*weights) == (width == 32)
-    assert all(report.violation is None for report in verify_artifact(artifact))
-
-
 def test_nothing_is_noted_where_nothing_is_left_dense_or_raised(tmp_path: Path) -> None:
     artifact = prune(dense("llava", tmp_path), tmp_path / "out", method="sparsegpt", allow_dense=True)
     assert set(artifact.manifest.history[0].measures) == {"layers", "sparsity", "precision", "data"}

@@ -107,3 +107,18 @@ def test_a_target_that_prunes_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"0\.001% prunes nothing: it is less than one weight of a row.*at least \d.*%"):
         prune(dense(tmp_path), tmp_path / "out", target="0.001%", method="magnitude")
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(pico.USUAL))
+def test_layers_that_do_not_divide_stay_dense_where_that_is_allowed(tmp_path: Path, family: str) -> None:
+    source = dense(tmp_path, family)
+    artifact = prune(source, tmp_path / "out", target="32:64", allow_dense=True)  # inputs are 32 or 64 wide
+    before, after = source.load(), SavedModel.find(str(artifact.root)).load()
+    widths = {name: int(str(before.get_submodule(name).in_features)) for name in source.family.prunable(before)}
+    assert artifact.manifest.history[0].measures["left_dense"] == {name: 32 for name, width in widths.items() if width == 32}
+    assert set(artifact.manifest.layers) == {name for name, width in widths.items() if width == 64}
+    for name, width in widths.items():
+        weights = [model.get_parameter(f"{name}.weight") for model in (before, after)]
+        assert torch.equal(*weights) == (width == 32)
+    assert all(report.violation is None for report in verify_artifact(artifact))
