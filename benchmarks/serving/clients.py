@@ -51,8 +51,8 @@ def load(ask: Ask, questions: Sequence[Message], clients: int) -> Load:
     threads = [Thread(target=client) for _ in range(clients)]
     for thread in threads:
         thread.start()
-    barrier.wait()
     began = perf_counter()
+    barrier.wait()
     for thread in threads:
         thread.join()
     seconds = perf_counter() - began
