@@ -7,19 +7,25 @@ OLDEST := requirements/oldest.txt
 COMPILE := $(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--default-index https://pypi.org/simple --no-config --no-annotate --quiet --custom-compile-command 'make lock'
 
+WITHOUT_SLOW := 'not slow and not gpu and not fuzz'
+
 SECONDS ?= 600
 COUNT ?= 100
 SEED ?= 0
 
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of tests start a process, and each would compile all modules again
 
-.PHONY: demo test test-slow check test-fuzz fuzz kills test-latest test-oldest lock sanitize check-arm clean
+.PHONY: demo test test-integration test-slow check test-fuzz fuzz kills test-latest test-oldest lock sanitize check-arm clean
 
 demo: .venv/all
 	sh examples/demo.sh $(BIN)/vlmc demo-output
 
 test: .venv/dev
 	$(BIN)/pytest -n auto $(ARGS)
+
+# Whole stages, graphs, checkpoints and processes on small models: as many minutes again.
+test-integration: .venv/dev
+	$(BIN)/pytest -n auto -m 'integration and not slow and not gpu and not fuzz' $(ARGS)
 
 # The tests that take longer: every family's graphs, several processes, compiled models, large layers. Minutes on two cores.
 test-slow: .venv/dev
@@ -59,14 +65,14 @@ test-latest:
 	$(PYTHON) -m venv --clear .venv-latest
 	.venv-latest/bin/python -m pip install -qq --upgrade pip
 	.venv-latest/bin/python -m pip install -qq -e '.[dev]'
-	.venv-latest/bin/pytest -n auto $(ARGS)
+	.venv-latest/bin/pytest -n auto -m $(WITHOUT_SLOW) $(ARGS)
 
 # The oldest ones, but torch: the newest that it allows, or the one that TORCH names, as in `make test-oldest TORCH=2.11.0`.
 test-oldest:
 	$(PYTHON) -m venv --clear .venv-oldest
 	.venv-oldest/bin/python -m pip install -qq -c $(OLDEST) pip setuptools
 	.venv-oldest/bin/python -m pip install -qq -c $(OLDEST) --no-build-isolation -e '.[dev]' $(addprefix torch==,$(TORCH))
-	.venv-oldest/bin/pytest -n auto $(ARGS)
+	.venv-oldest/bin/pytest -n auto -m $(WITHOUT_SLOW) $(ARGS)
 
 lock: .venv/dev
 	$(COMPILE) --upgrade -o $(LOCK)

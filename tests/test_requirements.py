@@ -82,6 +82,7 @@ def needs(name: str, lock: dict[str, Version]) -> Iterator[Requirement]:
         yield from (one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""}))
 
 
+@pytest.mark.integration
 def test_the_lock_is_whole() -> None:
     """What a locked package needs is locked too, in a version that it can work with."""
     lock = pins("lock.txt")

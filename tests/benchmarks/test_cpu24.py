@@ -48,6 +48,7 @@ def test_every_contestant_multiplies() -> None:
         one.prepared(x)()
 
 
+@pytest.mark.integration
 def test_every_product_has_its_rows_and_bars(found: Report) -> None:
     for name in (ORT, TORCH, DENSE, *OURS):
         for rows in ("1 row", "16 rows"):
@@ -57,6 +58,7 @@ def test_every_product_has_its_rows_and_bars(found: Report) -> None:
     assert len(found.bars) == 5
 
 
+@pytest.mark.integration
 def test_every_decoder_has_its_rows_and_bars(decoded: tuple[list[Row], list[Bar]]) -> None:
     rows, bars = decoded
     values = {(row.name, row.metric): row.value for row in rows}
@@ -84,6 +86,7 @@ def test_page_is_what_the_results_say(name: str, content: Callable[[Report], str
     assert with_table(page, name, content(Report.read(RESULTS / f"{name}.json"))) == page, f"run python benchmarks/{name}.py"
 
 
+@pytest.mark.integration
 def test_tables_have_a_line_for_everyone(found: Report, decoded: tuple[list[Row], list[Bar]]) -> None:
     text = cpu24_table.table(found)
     assert "| 64 to 48, 1 row |" in text
@@ -94,6 +97,7 @@ def test_tables_have_a_line_for_everyone(found: Report, decoded: tuple[list[Row]
     assert cpu24_table.verdict(decoders).startswith("With AVX") or not found.settings["instruction_set"].startswith("avx")
 
 
+@pytest.mark.integration
 def test_what_is_not_installed_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu24, "find_spec", lambda name: None)
     report = cpu24.run(cpu24.Work((), (), 1, 1 << 14), 1, "line")

@@ -161,6 +161,7 @@ def tiny(folder: Path) -> Arena:
     return Arena(work, folder, 1, folder / "none", install=False)
 
 
+@pytest.mark.integration
 def test_the_first_blocks_masks_are_the_textbooks(made: tuple[SavedModel, dict[str, Path]]) -> None:
     _, found = made
     assert judging.mask_agreement(found["ours"], found["textbook"]) > 95
@@ -170,6 +171,7 @@ def test_the_first_blocks_masks_are_the_textbooks(made: tuple[SavedModel, dict[s
     assert all(torch.equal(theirs[tensor], mine[tensor]) for tensor in vision)
 
 
+@pytest.mark.integration
 @torch.no_grad()
 def test_layer_errors_are_relative_to_the_dense_output(made: tuple[SavedModel, dict[str, Path]]) -> None:
     model, found = made

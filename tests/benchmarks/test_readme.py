@@ -39,6 +39,7 @@ def test_the_readme_is_what_the_results_say() -> None:
     assert readme.main(["--check"]) == 0
 
 
+@pytest.mark.integration
 def test_a_stale_readme_is_noticed_and_mended(root: Path) -> None:
     assert run(root, "--check") == 1
     assert run(root) == 0
@@ -52,6 +53,7 @@ def test_a_stale_readme_is_noticed_and_mended(root: Path) -> None:
     assert (root / "README.md").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.integration
 def test_new_results_make_readme_and_picture_stale(root: Path) -> None:
     run(root)
     changed = replace(results(), date="2026-01-02")
@@ -64,6 +66,7 @@ def test_new_results_make_readme_and_picture_stale(root: Path) -> None:
     assert run(root, "--check") == 0
 
 
+@pytest.mark.integration
 def test_a_missed_target_is_stated(root: Path) -> None:
     bars = [*results().bars, Bar("demo: lead", "above 0 points", -0.4, False)]
     replace(results(), bars=bars).write(root / "benchmarks" / "results" / "quality.json")

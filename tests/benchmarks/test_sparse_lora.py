@@ -62,6 +62,7 @@ def test_ours_has_the_true_gradient_and_lors_has_not(found: Report) -> None:
             assert row.value < 0.95 or row.value > 0.999999
 
 
+@pytest.mark.integration
 def test_autograd_alone_keeps_the_masked_weight(found: Report, vlm: VLM) -> None:
     rows, columns = layers.SHAPES["1024"]
     assert found.value(f"1024: {AUTOGRAD}", KEPT) == pytest.approx(rows * columns * 4 / 2**20, rel=1e-2)
@@ -102,6 +103,7 @@ def test_methods_share_weights_and_begin_alike(vlm: VLM) -> None:
         assert sum(one.requires_grad for one in model.parameters()) == 2 * len(pairs) == 2 * (2 * 7 + 2 * 6 + 2)
 
 
+@pytest.mark.integration
 def test_checkpointing_runs_each_block_twice_and_changes_no_gradient(vlm: VLM) -> None:
     one, runs = contestants(vlm, vlm.draw(4))[OURS], []
     for module in one.model.modules():
@@ -138,6 +140,7 @@ def test_bars_are_what_the_issue_asks_of_layers_and_vlm() -> None:
     assert [bar.value for bar in sparse_lora.bars_of([*good, *slow])] == [1.05, 1.51, 1.35, 0.99995]
 
 
+@pytest.mark.integration
 def test_the_table_has_a_line_a_method(found: Report) -> None:
     text = sparse_lora.table(found)
     lines = [line for line in text.splitlines() if line.startswith("|")]

@@ -19,6 +19,7 @@ from vlmc.toolchain.stages.prune import Prune
 TINY = Size(hidden=64, inner=96, blocks=1, vision_blocks=1, rows=100)
 
 
+@pytest.mark.integration
 def test_the_large_model_is_sharded_and_can_be_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("large.SHARD", 100_000)
     total = write_llava(tmp_path / "dense", TINY)

@@ -100,6 +100,7 @@ def calibration(folder: Path, *, labels: bool = False) -> tuple[Calibration, lis
     return Calibration(model, family, inputs, group), blocks, source
 
 
+@pytest.mark.integration
 @torch.no_grad()
 def test_a_block_sees_what_the_loop_made_of_the_blocks_before_it(tmp_path: Path) -> None:
     some, (*vision, first, second), source = calibration(tmp_path)
@@ -129,6 +130,7 @@ def test_where_nothing_is_needed_no_sample_runs(tmp_path: Path, monkeypatch: pyt
     assert [(block.name, block.statistics) for block in some.walk(blocks, Need.NOTHING)] == [(name, {}) for name in blocks]
 
 
+@pytest.mark.integration
 def test_gradients_of_a_block_and_of_the_loss_can_be_had_on_the_walk(tmp_path: Path) -> None:
     some, (first, *_, last), source = calibration(tmp_path, labels=True)
     dense = source.load()

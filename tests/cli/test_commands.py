@@ -50,6 +50,7 @@ def test_help_shows_a_default_of_zero_and_one_in_brackets(capsys: pytest.Capture
     assert "[default: adapted]" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom vlmc.toolchain.cli.main import run\nrun(['--help'])\n"
@@ -145,6 +146,7 @@ def test_options_stand_under_their_headings_and_rare_ones_last(
     assert {"--out", "--json", "--help"} <= set(panels["Output"])
 
 
+@pytest.mark.integration
 def test_a_flag_takes_back_what_the_recipe_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +157,7 @@ def test_a_flag_takes_back_what_the_recipe_gives(
     assert json.loads(capsys.readouterr().out)["history"][0]["refit"] is False
 
 
+@pytest.mark.integration
 def test_the_chain_by_recipe_and_flags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +201,7 @@ def test_sweep_prints_what_it_wrote(
     assert "eta" in err
 
 
+@pytest.mark.integration
 def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlmc.toolchain.machine.doctor.version_of", lambda name: None)
     monkeypatch.setattr("vlmc.toolchain.machine.doctor.packages_distributions", dict)
@@ -210,6 +214,7 @@ def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[st
     assert "missing: tensorrt-rtx; get it with: pip install 'vlmc[tensorrt-rtx]'" in out
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("installed", [["onnxruntime"], ["onnxruntime-gpu"], ["onnxruntime-gpu", "onnxruntime"]])
 def test_doctor_names_the_onnx_runtime_that_is_installed_and_warns_of_two(
     installed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -226,6 +231,7 @@ def test_doctor_names_the_onnx_runtime_that_is_installed_and_warns_of_two(
     assert (both in out) == (len(installed) == 2)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("verb", ["export", "run"])
 def test_without_onnx_runtime_the_extras_are_named(
     verb: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,7 @@ def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
             read_recipe(path)
 
 
+@pytest.mark.integration
 def test_what_a_shell_makes_of_a_command_is_read() -> None:
     code = "import sys; from pathlib import Path; from vlmc.toolchain.cli.recipes import read_recipe as read"
     line = f"{sys.executable} -c '{code}; print(read(Path(sys.argv[1])))' <(echo target: 2:4)"

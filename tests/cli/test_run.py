@@ -11,6 +11,8 @@ from tests.artifacts import exported
 from vlmc.runtime import Message, load
 from vlmc.toolchain.cli.main import run
 
+pytestmark = pytest.mark.integration
+
 QUESTIONS = ("what is it ?", "how many digits are there ?")
 
 

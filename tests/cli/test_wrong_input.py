@@ -18,6 +18,8 @@ from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.runtime.images import open_image
 from vlmc.toolchain.cli.main import explain, run
 
+pytestmark = pytest.mark.integration
+
 Result = tuple[int, str, str]
 
 

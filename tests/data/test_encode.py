@@ -22,6 +22,7 @@ def encode(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return Encoder(saved.load_processor(), saved.family, saved.load())
 
 
+@pytest.mark.integration
 def test_padding_is_masked_and_unlabelled(encode: Encoder) -> None:
     items = [encode.answered(sample) for sample in samples(4)]
     batch = encode.collate(items)

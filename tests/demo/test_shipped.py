@@ -79,6 +79,7 @@ def test_the_card_states_every_kind_and_the_floor(name: str) -> None:
     assert name != "demo" or min(stated.values()) >= 0.80
 
 
+@pytest.mark.integration
 def test_plain_transformers_answers_validation_questions(name: str) -> None:
     """Generation through AutoProcessor and AutoModel agrees with the one-pass score, question by question."""
     processor = AutoProcessor.from_pretrained(locate(name))
@@ -109,6 +110,7 @@ def test_the_prompt_ends_without_eos(name: str) -> None:
     assert processor.tokenizer.unk_token_id not in ids
 
 
+@pytest.mark.integration
 def test_every_word_is_in_the_vocabulary(name: str) -> None:
     tokenizer = AutoProcessor.from_pretrained(locate(name)).tokenizer
     for sample in samples("train", 550):

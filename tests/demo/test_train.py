@@ -26,6 +26,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.integration
 def test_packed_questions_do_not_see_each_other(name: str) -> None:
     """Each question's hidden states in a packed row are those that it has alone."""
     demo = DEMOS[name]

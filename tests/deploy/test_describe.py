@@ -34,6 +34,7 @@ def described(family: str, folder: Path, **changes: Any) -> tuple[SavedModel, De
     return saved, describe(saved.family, wiring, model, saved.load_processor())
 
 
+@pytest.mark.integration
 def test_families_with_one_size_need_no_transformers(tmp_path: Path) -> None:
     llava, blip2 = (described(family, tmp_path / family)[1] for family in ("llava", "blip-2"))
     assert isinstance(llava.processor, FixedProcessor)
@@ -62,6 +63,7 @@ def test_tiles_that_fill_up_a_batch_are_known(tmp_path: Path) -> None:
     assert (smol.vision, smol.positions) == (Tiles(padded=True), "sequential")
 
 
+@pytest.mark.integration
 def test_image_processor_that_numpy_cannot_repeat_is_run_by_transformers(tmp_path: Path) -> None:
     padding = LlavaImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, do_pad=True)
     saved, deployment = described("llava", tmp_path, image_processor=padding)

@@ -24,6 +24,8 @@ from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.deploy.probes import asked
 from vlmc.toolchain.models.saved import SavedModel
 
+pytestmark = pytest.mark.integration
+
 TOKENS = 8
 
 

@@ -18,6 +18,8 @@ from vlmc.toolchain.settings import EvalSettings, RepairSettings
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
 
+pytestmark = pytest.mark.integration
+
 QUIET = Progress(quiet=True)
 
 

@@ -22,6 +22,8 @@ from vlmc.toolchain.reporting.tables import show_export
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.export import Export
 
+pytestmark = pytest.mark.integration
+
 PAPER = Backend(
     name="paper",
     title="paper graphs",

@@ -35,6 +35,7 @@ def own_bytes() -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
+@pytest.mark.integration
 def test_sessions_hold_no_copy(tmp_path: Path) -> None:
     path = tmp_path / "products.onnx"
     write(path)

@@ -16,6 +16,7 @@ from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sessions import OnnxSession
 
 
+@pytest.mark.integration
 def test_weights_have_their_modules_names(traced: Path) -> None:
     names = [tensor.name for tensor in onnx.load(traced).graph.initializer]
     assert {"rows.weight", "rows.bias", "sequence.weight"} <= set(names)
@@ -32,6 +33,7 @@ def test_a_file_that_is_not_valid_is_refused(tmp_path: Path) -> None:
         check_graph(tmp_path / "a.onnx")
 
 
+@pytest.mark.integration
 def test_bf16_is_checked_but_not_run(tmp_path: Path) -> None:
     report = export(small(), tmp_path / "small.onnx", Options("bf16"))
     assert (report.max_error, report.note) == (None, NOT_RUN)

@@ -24,6 +24,8 @@ from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.deploy.deployed import deploy
 from vlmc.toolchain.models.saved import SavedModel
 
+pytestmark = pytest.mark.integration
+
 SEEN = {
     "llava_next": ["feature_places"],
     "instructblip": ["qformer_input_ids", "qformer_attention_mask"],

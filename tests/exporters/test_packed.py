@@ -22,7 +22,7 @@ from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.sessions import OnnxSession
 from vlmc.runtime.sparsity import SparsityPattern
 
-pytestmark = needs_library
+pytestmark = [pytest.mark.integration, needs_library]
 TYPES: tuple[ValueType, ...] = ("fp32", "bf16", "fp16", "int8")
 
 

@@ -124,6 +124,7 @@ def test_tensorrt_builds_for_the_gpu_at_hand_and_refuses_others(monkeypatch: pyt
         binding.targets(["sm86"])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_small_module_is_built_for_each_gpu(
     rtx: Binding, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +156,7 @@ class Sum(nn.Module):
         return x + y
 
 
+@pytest.mark.integration
 def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -> None:
     from vlmc.exporters.onnx.tracing import trace
 

@@ -52,6 +52,7 @@ def stacks(built: Built) -> Iterator[nn.ModuleList]:
             yield module
 
 
+@pytest.mark.integration
 def test_every_linear_of_the_towers_holds_and_nothing_else_changed(
     built: Built, artifact: Artifact, reloaded: nn.Module
 ) -> None:
@@ -69,6 +70,7 @@ def test_every_linear_of_the_towers_holds_and_nothing_else_changed(
     assert all(report.violation is None for report in reports)
 
 
+@pytest.mark.integration
 def test_plain_transformers_gives_the_pruned_models_logits(built: Built, artifact: Artifact, reloaded: nn.Module) -> None:
     """Wanda keeps the weights that it keeps as they were, so the pruned model is the dense one under the masks."""
     masked = deepcopy(built.model)
@@ -81,6 +83,7 @@ def test_plain_transformers_gives_the_pruned_models_logits(built: Built, artifac
     assert not torch.allclose(pruned, dense, atol=1e-2), "the test needs a model that pruning changes"
 
 
+@pytest.mark.integration
 @torch.no_grad()
 def test_every_block_is_calibrated_on_what_the_pruned_ones_before_it_give_out(built: Built, artifact: Artifact) -> None:
     """A block's masks are Wanda's on the inputs that it has in the pruned model, run by transformers itself."""
@@ -135,6 +138,7 @@ def test_families_that_are_not_deployed_are_refused(built: Built, artifact: Arti
             Export(ExportSettings(), "onnx", Progress(quiet=True)).run(artifact)
 
 
+@pytest.mark.integration
 def test_token_policies_leave_the_decoder_of_an_encoder_decoder_alone(tmp_path: Path) -> None:
     """Its input holds no visual token, and fewer tokens than the policy knows of."""
     source = SavedModel.find(str(pico.save("blip-2-t5", tmp_path / "dense")))
@@ -155,6 +159,7 @@ def test_repaired_and_merged(built: Built, artifact: Artifact, tmp_path: Path) -
     assert AutoModelForImageTextToText.from_pretrained(merged.root)
 
 
+@pytest.mark.integration
 def test_batches_answer_as_single_questions_do(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions of unlike lengths share a batch: pico models have little room, so answers are kept short."""
     monkeypatch.setattr("vlmc.toolchain.evaluate.batching.MAX_NEW_TOKENS", 6)

@@ -37,6 +37,7 @@ def test_what_is_found_is_what_the_family_would_say(built: Built, monkeypatch: p
     assert f"does not know '{known.model_type}': it prunes the Linear layers of 2 stacks" in found.notice
 
 
+@pytest.mark.integration
 def test_the_notice_is_shown_and_the_model_pruned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_package_that_its_parts_need_is_named(tmp_path: Path, monkeypatch: pyt
         find(source.config, "here")
 
 
+@pytest.mark.integration
 def test_without_a_chat_template_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forget(monkeypatch, "paligemma")
     source = SavedModel.find(str(pico.save("paligemma", tmp_path / "dense")))

@@ -119,6 +119,7 @@ def together(built: Built, some: list[Sample]) -> Tensor:
         return answer_logits(built.model, find_answers(encoded, apart=built.source.family.encoder_decoder))
 
 
+@pytest.mark.integration
 def test_a_batch_gives_the_logits_of_its_samples_alone(built: Built) -> None:
     some = samples()
     alone = [logits_alone(built, sample) for sample in some]

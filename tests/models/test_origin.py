@@ -56,6 +56,7 @@ def test_the_whole_chain_by_absolute_paths_leaves_none_in_the_artifact(
     assert manifest.history[1].measures["pruned_accuracy"]["data"] == "train.csv"
 
 
+@pytest.mark.integration
 def test_it_is_found_where_it_lay_beside_the_artifact_or_by_name(tmp_path: Path, cache: Path) -> None:
     artifact = pruned(pico.save("llava", tmp_path / "models" / "dense"), tmp_path / "out" / "small")
     assert find_dense(artifact).folder == tmp_path / "models" / "dense"
@@ -70,6 +71,7 @@ def test_it_is_found_where_it_lay_beside_the_artifact_or_by_name(tmp_path: Path,
     assert find_dense(artifact).folder == tmp_path / "moved", "what the user named once is known"
 
 
+@pytest.mark.integration
 def test_another_model_by_the_same_name_is_passed_over(tmp_path: Path, cache: Path) -> None:
     artifact = pruned(pico.save("llava", tmp_path / "models" / "dense"), tmp_path / "small")
     pico.save("llava", tmp_path / "dense", seed=1)
@@ -79,6 +81,7 @@ def test_another_model_by_the_same_name_is_passed_over(tmp_path: Path, cache: Pa
         find_dense(artifact)
 
 
+@pytest.mark.integration
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, cache: Path) -> None:
     cache.write_text("a file")
     artifact = pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "small")

@@ -59,6 +59,7 @@ def with_code(folder: Path, mark: Path) -> Path:
     return folder
 
 
+@pytest.mark.integration
 def test_a_models_own_code_runs_only_where_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda *_: "y")  # what a user on a terminal may answer without reading
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
@@ -87,6 +88,7 @@ def test_so_does_a_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.integration
 def test_only_a_model_that_the_user_names_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, bool]] = []
 

@@ -57,6 +57,7 @@ def test_auto_is_the_models_own_type_where_the_device_is_fast_in_it(
     assert precision.choose_precision("fp16", source.folder, CPU) == "fp16"
 
 
+@pytest.mark.integration
 def test_narrow_passes_leave_the_weights_that_stay_as_they_were(tmp_path: Path) -> None:
     source = dense(tmp_path, torch.float32)
     artifact = prune(source, tmp_path / "out", precision="bf16")
@@ -68,6 +69,7 @@ def test_narrow_passes_leave_the_weights_that_stay_as_they_were(tmp_path: Path) 
         assert torch.equal(weights[0][kept], weights[1][kept]), name
 
 
+@pytest.mark.integration
 def test_a_run_goes_on_in_the_type_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = dense(tmp_path, torch.bfloat16)
 
@@ -83,6 +85,7 @@ def test_a_run_goes_on_in_the_type_that_it_began_with(tmp_path: Path, monkeypatc
         prune(source, tmp_path / "out", resume=True)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("chosen", "wide"), [(torch.float16, True), (torch.bfloat16, False)])
 def test_what_transformers_keeps_in_float32_stays_so(chosen: torch.dtype, wide: bool, tmp_path: Path) -> None:
     model = dense(tmp_path, family="blip-2-t5").stream(CPU, chosen)
@@ -92,6 +95,7 @@ def test_what_transformers_keeps_in_float32_stays_so(chosen: torch.dtype, wide: 
     assert set(types.values()) <= {torch.float32, chosen}
 
 
+@pytest.mark.integration
 def test_ecoflap_takes_its_losses_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, seen = dense(tmp_path), []
     from vlmc.toolchain.prune.ratios import blocks

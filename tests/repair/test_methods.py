@@ -134,6 +134,7 @@ def test_repaired_and_merged_it_keeps_its_mask(name: RepairMethod, pruned: Saved
     assert merged.manifest.history[1].config["method"] == name
 
 
+@pytest.mark.integration
 def test_lora_is_kept_apart_and_says_so(pruned: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"method": "lora", "steps": 2})
     adapted = Repair(options, samples=material.samples()).run(pruned, tmp_path / "adapted")
@@ -143,6 +144,7 @@ def test_lora_is_kept_apart_and_says_so(pruned: SavedModel, tmp_path: Path) -> N
         Merge().run(SavedModel.find(str(adapted.root)), tmp_path / "merged")
 
 
+@pytest.mark.integration
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks for it
 def test_peft_reads_lora_as_what_was_trained(pruned: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"method": "lora", "steps": 3})
@@ -156,6 +158,7 @@ def test_peft_reads_lora_as_what_was_trained(pruned: SavedModel, tmp_path: Path)
     assert not torch.allclose(before, model(**feed).logits)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["spp", "masked-full"])
 def test_peft_refuses_what_is_no_lora(name: RepairMethod, pruned: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"method": name, "steps": 1})

@@ -15,6 +15,8 @@ from vlmc.toolchain.evaluate.compare import record
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.reporting.card import PRUNED, card
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Artifact:

@@ -15,6 +15,7 @@ from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.reporting.dense_model import describe
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("family", ["llava", "qwen3_vl"])
 def test_it_counts_what_pruning_takes(family: str, tmp_path: Path) -> None:
     source = SavedModel.find(str(pico.save(family, tmp_path / "dense")))
@@ -30,6 +31,7 @@ def test_it_counts_what_pruning_takes(family: str, tmp_path: Path) -> None:
     assert (found["exported"], found["odd"]) == (family in pico.DEPLOYABLE, 0)
 
 
+@pytest.mark.integration
 def test_the_command_says_what_to_do_next(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

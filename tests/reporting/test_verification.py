@@ -19,6 +19,8 @@ from vlmc.runtime.tensors import TensorFile
 from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.reporting.verification import damages, ensure_sparsity, not_finite, verify_artifact, verify_path
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Artifact:

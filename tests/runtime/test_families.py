@@ -21,6 +21,8 @@ from vlmc.runtime.sessions import OnnxSession
 from vlmc.toolchain.deploy.agreement import greedy
 from vlmc.toolchain.deploy.probes import asked
 
+pytestmark = pytest.mark.integration
+
 SHAPES = ((32, 32), (90, 40), (36, 70), (20, 110))
 """Widths and heights of images that make unlike numbers of tiles and patches."""
 

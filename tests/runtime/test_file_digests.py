@@ -72,6 +72,7 @@ def test_two_at_once_keep_what_both_found(tmp_path: Path, read: list[Path]) -> N
     assert sorted(read) == paths
 
 
+@pytest.mark.integration
 def test_two_processes_at_once(tmp_path: Path, read: list[Path]) -> None:
     paths = [make(tmp_path / str(number), b"x" * number) for number in range(60)]
     code = (

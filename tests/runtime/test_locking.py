@@ -25,6 +25,7 @@ def holder(place: Path) -> "subprocess.Popen[str]":
     return process
 
 
+@pytest.mark.integration
 def test_the_second_process_gets_one_line_and_a_killed_one_holds_nobody_up(tmp_path: Path) -> None:
     with holder(tmp_path / "new" / "a") as process:
         with (

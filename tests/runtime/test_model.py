@@ -33,6 +33,7 @@ def model(reference: Reference) -> Iterator[Model]:
         yield loaded
 
 
+@pytest.mark.integration
 def test_greedy_tokens_and_text_are_those_of_transformers(reference: Reference, model: Model) -> None:
     for seed, question in ASKED:
         image = pico.picture(seed, 30 + 7 * seed, 50 - 3 * seed)
@@ -55,6 +56,7 @@ def test_both_ways_to_end_are_told(reference: Reference, model: Model) -> None:
     assert (stopped.finish, stopped.tokens) == ("stop", answer.tokens[: answer.tokens.index(answer.tokens[1]) + 1])
 
 
+@pytest.mark.integration
 def test_answer_ends_where_positions_end(reference: Reference) -> None:
     endless = reference.deployment.model_copy(update={"stop_ids": ()})
     with Model.from_graphs(reference.folder, endless, reference.folder / "onnx") as other:
@@ -143,6 +145,7 @@ def test_path_bytes_and_image_give_one_answer(model: Model, tmp_path: Path) -> N
     assert len({model.generate(form, pico.QUESTIONS[1]).tokens for form in forms}) == 1
 
 
+@pytest.mark.integration
 def test_threads_share_a_model(model: Model) -> None:
     def ask(asked: tuple[int, str]) -> tuple[int, ...]:
         return model.generate(pico.picture(asked[0]), asked[1]).tokens
@@ -179,6 +182,7 @@ def test_wrong_inputs_are_one_line(model: Model, tmp_path: Path) -> None:
         model.stream(image, "what", temperature=-1)
 
 
+@pytest.mark.integration
 def test_missing_graphs_and_providers_are_told(reference: Reference, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLacks, match="no CUDAExecutionProvider here"):
         load(reference.folder, providers=["CUDAExecutionProvider"])
@@ -224,6 +228,7 @@ if {fixed}:
 WITHOUT = "sys.modules['torch'] = sys.modules['torchvision'] = None"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("absent", [True, False])
 def test_torch_is_neither_needed_nor_imported(reference: Reference, model: Model, absent: bool, tmp_path: Path) -> None:
     """Nor is transformers, but for a family's own processor, which takes torch where it finds it."""

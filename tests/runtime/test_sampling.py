@@ -42,6 +42,7 @@ def test_a_penalty_counts_for_greedy_and_for_what_was_chosen() -> None:
     assert [sampler.choose(flat) for _ in range(3)] == [0, 1, 0]
 
 
+@pytest.mark.integration
 def test_draws_follow_the_probabilities() -> None:
     sampler = Sampler(Options(temperature=1.0, top_p=0.9, seed=1))
     counts = np.bincount([sampler.choose(LOGITS) for _ in range(4000)], minlength=50) / 4000

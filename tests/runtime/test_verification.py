@@ -14,6 +14,8 @@ from vlmc.runtime.artifact import Artifact, file_digests
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.verification import Verification, read_files
 
+pytestmark = pytest.mark.integration
+
 IMAGE, PROMPT = Image.new("RGB", (40, 30), (200, 30, 30)), "what is shown"
 CHANGED = "is not the file that the manifest lists"
 

@@ -115,6 +115,7 @@ def test_no_split_gets_the_wordings_of_another() -> None:
     assert 30 < held_out < 70
 
 
+@pytest.mark.integration
 def test_answers_are_balanced() -> None:
     for kind in KINDS:
         counted = Counter(draw_asked("test", kind, number)[1][1].split(",")[0] for number in range(100))

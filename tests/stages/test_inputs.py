@@ -62,6 +62,7 @@ def test_a_row_that_is_broken_is_found_before_the_training(pruned: SavedModel, t
     assert [one.name for one in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.integration
 def test_a_stopped_repair_goes_on_with_the_same_data_only_wherever_it_lies(pruned: SavedModel, tmp_path: Path) -> None:
     path, moved = builtin.data_sets()["demo"].write(tmp_path / "data", "train", 6), tmp_path / "moved"
     with pytest.raises(material.Killed):

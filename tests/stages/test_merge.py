@@ -26,6 +26,8 @@ from vlmc.toolchain.settings import DataSettings, PruneMethod
 from vlmc.toolchain.stages.merge import Merge
 from vlmc.toolchain.stages.repair import Repair
 
+pytestmark = pytest.mark.integration
+
 Adapt = Callable[..., SavedModel]
 
 

@@ -18,6 +18,8 @@ from vlmc.toolchain.repair.adapters import attach, save_adapter
 from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.stages.merge import Merge
 
+pytestmark = pytest.mark.integration
+
 SLOW = pytest.mark.slow
 SIZES = [
     (torch.bfloat16, 1e-4),

@@ -32,6 +32,7 @@ def test_prune_leaves_folders_of_the_user(tmp_path: Path, name: str, resume: boo
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["dense", name])
 
 
+@pytest.mark.integration
 def test_prune_does_not_know_of_previous_folders(tmp_path: Path) -> None:
     pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "p")
     kept = stands(tmp_path / "p.previous")
@@ -39,6 +40,7 @@ def test_prune_does_not_know_of_previous_folders(tmp_path: Path) -> None:
     assert kept.read_text() == "years of work"
 
 
+@pytest.mark.integration
 def test_repair_leaves_folders_of_the_user(tmp_path: Path) -> None:
     source = SavedModel.find(str(pruned(pico.save("llava", tmp_path / "dense"), tmp_path / "p").root))
     kept = stands(tmp_path / "r.checkpoints")

@@ -19,6 +19,8 @@ from vlmc.toolchain.reporting.verification import verify_artifact
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
 
+pytestmark = pytest.mark.integration
+
 FAMILIES = sorted(pico.USUAL)
 
 

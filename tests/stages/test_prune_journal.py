@@ -21,6 +21,8 @@ from vlmc.toolchain.prune.journal import Journal
 from vlmc.toolchain.settings import PruneSettings
 from vlmc.toolchain.stages.prune import Prune
 
+pytestmark = pytest.mark.integration
+
 FAMILIES = (*pico.USUAL, "gemma3")
 
 

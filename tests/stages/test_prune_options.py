@@ -80,6 +80,7 @@ def test_reconstruction_lowers_the_blocks_errors_and_keeps_the_masks(method: str
     assert all(report.violation is None for report in verify_artifact(trained))
 
 
+@pytest.mark.integration
 def test_swaps_change_the_mask(tmp_path: Path) -> None:
     source = dense(tmp_path)
     plain, swapped = (prune(source, tmp_path / str(dsnot), dsnot=dsnot) for dsnot in (False, True))

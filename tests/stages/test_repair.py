@@ -20,6 +20,8 @@ from vlmc.toolchain.repair.training import Trainer
 from vlmc.toolchain.settings import RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
+pytestmark = pytest.mark.integration
+
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -68,6 +68,7 @@ def test_bars_are_dense_then_three_a_target() -> None:
     assert shown == pytest.approx(sorted(round(height, 1) for _, height, _ in bars))
 
 
+@pytest.mark.integration
 def test_they_are_small_pngs_that_name_their_source(tmp_path: Path) -> None:
     found = record(OPTIONS)
     found.write(tmp_path)

@@ -55,6 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.integration
 def test_every_variant_is_measured_once_and_has_its_rows(source: SavedModel, tmp_path: Path, asked: Asked) -> None:
     found = SplitStudy(OPTIONS).run(source, tmp_path / "out")
     assert asked == TOWERS
@@ -85,6 +86,7 @@ def test_killed_after_any_variant_it_goes_on_and_ends_in_the_same_bytes(
     assert contents(tmp_path / "out") == contents(tmp_path / "unbroken")
 
 
+@pytest.mark.integration
 def test_a_finished_study_only_draws_again(source: SavedModel, tmp_path: Path, asked: Asked) -> None:
     SplitStudy(OPTIONS).run(source, tmp_path / "out")
     before = contents(tmp_path / "out")
@@ -107,6 +109,7 @@ def other_model(source: SavedModel, folder: Path) -> tuple[SplitStudy, SavedMode
     return SplitStudy(OPTIONS), SavedModel(source.name, pico.save("llava", folder / "other", seed=1))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("other", [other_options, other_seed, other_model])
 def test_another_study_is_refused_unless_forced(
     source: SavedModel,
@@ -136,6 +139,7 @@ def test_other_versions_are_another_study(
         SplitStudy(OPTIONS).run(source, tmp_path / "out")
 
 
+@pytest.mark.integration
 def test_the_same_model_under_another_name_is_the_same_study(source: SavedModel, tmp_path: Path, asked: Asked) -> None:
     SplitStudy(OPTIONS).run(source, tmp_path / "out")
     asked.clear()
@@ -143,6 +147,7 @@ def test_the_same_model_under_another_name_is_the_same_study(source: SavedModel,
     assert not asked
 
 
+@pytest.mark.integration
 def test_a_folder_of_something_else_is_left_alone(source: SavedModel, tmp_path: Path, asked: Asked) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
@@ -203,6 +208,7 @@ def test_what_would_stop_it_halfway_stops_it_at_once(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.integration
 def test_a_variant_that_fails_leaves_what_was_done(
     source: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Joining the parts of `smol`: SmolLM2 from its GGUF file, with a trained vision encoder and connector."""
+"""Joining the parts of `smol`: SmolLM2 from its GGUF file and what was trained."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,12 @@ from transformers import Idefics3ForConditionalGeneration
 
 from vlmc.toolchain.smol.architecture import build, configure, processor
 from vlmc.toolchain.smol.language import read_tokenizer, read_weights
+from vlmc.toolchain.smol.tuning import merge
 
 WEIGHTS = "vision.safetensors"
+LANGUAGE = "language.safetensors"
+"""What the language model has learned, as adapters; missing where it has not learned anything."""
+
 CARD = "README.md"
 
 
@@ -21,6 +25,8 @@ def join(gguf_path: Path, vision: Path, folder: Path) -> None:
     if trained.keys() != expected:
         raise ValueError(f"{vision / WEIGHTS} does not fit: {sorted(trained.keys() ^ expected)[0]}")
     model.load_state_dict(trained, strict=False)
+    if (vision / LANGUAGE).is_file():
+        merge(model, load_file(vision / LANGUAGE))
     model.half().save_pretrained(folder)
     processor(read_tokenizer(gguf_path)).save_pretrained(folder)
     (folder / CARD).write_bytes((vision / CARD).read_bytes())

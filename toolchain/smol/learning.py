@@ -1,4 +1,4 @@
-"""Training of `smol`: the vision encoder alone, then its alignment with a language model that stays as it is.
+"""Training of `smol`: the vision encoder alone, its alignment with a frozen language model, then all of it together.
 
 Shapes: B scenes, T tokens, I image tokens, L width of the language model.
 """
@@ -18,6 +18,7 @@ from vlmc.toolchain.smol.looks import Look, training_look
 from vlmc.toolchain.smol.packed import IGNORE, Packed
 from vlmc.toolchain.smol.packing import Packer
 from vlmc.toolchain.smol.scenes import Scene
+from vlmc.toolchain.smol.tuning import adapt, fill
 from vlmc.toolchain.smol.vision import Naming, Vision, whiten
 from vlmc.toolchain.smol.words import Words
 
@@ -26,19 +27,24 @@ from vlmc.toolchain.smol.words import Words
 class Plan:
     """How long and how fast each stage takes; the rate falls to zero over the last share `fall` of a stage's steps.
 
-    In alignment `scenes` of the `seen` ones are asked about, in rows of at most `tokens`; `emphasis` weighs the kinds of
-    questions. `prepared` scenes decide how patch embedding and connector start.
+    After the first stage `scenes` of the `seen` ones are asked about, in rows of at most `tokens`; `emphasis` weighs the
+    kinds of questions. `prepared` scenes decide how patch embedding and connector start. In the last stage adapters of rank
+    `rank` on the language model learn as well.
     """
 
     vision_steps: int = 1_000
     vision_scenes: int = 32
     vision_rate: float = 1.2e-3
-    alignment_steps: int = 1_000
+    alignment_steps: int = 400
+    joint_steps: int = 600
     scenes: int = 5
     seen: int = 48
     tokens: int = 128
     connector_rate: float = 4e-3
     encoder_rate: float = 6e-4
+    language_rate: float = 1e-3
+    joint_share: float = 0.5
+    rank: int = 8
     warm: int = 10
     fall: float = 1.0
     decay: float = 0.05
@@ -48,12 +54,12 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """All steps of both stages."""
-        return self.vision_steps + self.alignment_steps
+        """All steps of the three stages."""
+        return self.vision_steps + self.alignment_steps + self.joint_steps
 
 
 class Training:
-    """Everything that training changes, and how far it is: `step` counts over both stages.
+    """Everything that training changes, and how far it is: `step` counts over all stages.
 
     `taught` says that the connector knows some words already.
     """
@@ -63,7 +69,9 @@ class Training:
         self.packer, self.vision = Packer(tokenizer), Vision(model)
         self.naming = Naming(self.vision.width)
         self.words = Words(model.get_input_embeddings().weight.detach(), tokenizer)
-        freeze(model)
+        attend_plainly(model)
+        self.language = adapt(model, plan.rank, seed)
+        self.vision.requires_grad_(True)
         self._coverage_VNHW = warped(seed, plan.variants)
         self._optimizers = self._fresh_optimizers()
 
@@ -74,6 +82,7 @@ class Training:
         while self.step < self.plan.steps:
             if self.step == self.plan.vision_steps and not self.taught:
                 self.start_alignment()
+            self._let_language_learn(self.step >= self.plan.vision_steps + self.plan.alignment_steps)
             loss = self._one_step()
             self.step += 1
             report(self, loss)
@@ -92,6 +101,7 @@ class Training:
             "seed": self.seed,
             "vision": self.vision.state_dict(),
             "naming": self.naming.state_dict(),
+            "language": self.language.parameters(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
 
@@ -100,44 +110,51 @@ class Training:
         self.step = state["step"]
         self.vision.load_state_dict(state["vision"])
         self.naming.load_state_dict(state["naming"])
+        fill(self.language, state["language"])
         for optimizer, stored in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
 
     def _fresh_optimizers(self) -> tuple[torch.optim.Optimizer, ...]:
-        """Muon for the connector, which must learn rare words as fast as frequent ones, and AdamW for the rest."""
+        """AdamW, but Muon for the connector, which must learn rare words as fast as frequent ones."""
         seeing = [*self.vision.encoder.parameters(), *self.naming.parameters()]
         return (
             torch.optim.AdamW(seeing, betas=(0.9, 0.98), weight_decay=self.plan.decay),
             torch.optim.Muon(self.vision.connector.parameters(), momentum=0.95, weight_decay=0.0, ns_steps=4),
+            torch.optim.AdamW(self.language.parameters().values(), betas=(0.9, 0.98), weight_decay=0.0),
         )
 
+    def _let_language_learn(self, learns: bool) -> None:
+        for parameter in self.language.parameters().values():
+            parameter.requires_grad_(learns)
+
     def _one_step(self) -> float:
-        aligning = self.step >= self.plan.vision_steps
-        self._set_rates(aligning)
-        loss, told = self._alignment_loss() if aligning else self._vision_loss()
+        rates = self._set_rates()
+        loss, told = self._vision_loss() if self.step < self.plan.vision_steps else self._answer_loss()
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_([*self.vision.encoder.parameters(), *self.naming.parameters()], 1.0)
-        for optimizer in self._optimizers[: 2 if aligning else 1]:
-            optimizer.step()
+        nn.utils.clip_grad_norm_(self.language.parameters().values(), 1.0)
+        for optimizer, rate in zip(self._optimizers, rates, strict=True):
+            if rate > 0:
+                optimizer.step()
         return told
 
-    def _set_rates(self, aligning: bool) -> None:
-        """The rates rise, stay, and fall, in each stage anew."""
+    def _set_rates(self) -> tuple[float, float, float]:
+        """Set and return the peak rates of this stage's optimizers; they rise, stay, and fall, in each stage anew."""
         plan = self.plan
-        if aligning:
-            done, steps, rates = (
-                self.step - plan.vision_steps,
-                plan.alignment_steps,
-                (plan.encoder_rate, plan.connector_rate),
-            )
-        else:
-            done, steps, rates = self.step, plan.vision_steps, (plan.vision_rate, 0.0)
+        done, steps, rates = self.step, plan.vision_steps, (plan.vision_rate, 0.0, 0.0)
+        if done >= steps:
+            done, steps, rates = done - steps, plan.alignment_steps, (plan.encoder_rate, plan.connector_rate, 0.0)
+            if done >= steps:
+                share = plan.joint_share
+                rates = (share * plan.encoder_rate, share * plan.connector_rate, plan.language_rate)
+                done, steps = done - steps, plan.joint_steps
         share = min(1.0, (done + 1) / plan.warm, (steps - done) / (plan.fall * steps))
         for optimizer, rate in zip(self._optimizers, rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
+        return rates
 
     def look(self, what: str, scenes: int) -> tuple[Look, list[Scene]]:
         """Draw training scenes for some purpose; which they are is decided by the seed and the number of the step alone."""
@@ -148,7 +165,7 @@ class Training:
         loss: Tensor = self.naming(self.vision.seen(look.pixels_BCHW), look)
         return loss, loss.item()
 
-    def _alignment_loss(self) -> tuple[Tensor, float]:
+    def _answer_loss(self) -> tuple[Tensor, float]:
         """Return the loss of the answers, and that of naming, so that the encoder goes on learning to tell things apart."""
         plan, random = self.plan, Random(f"vlmc smol asking {self.seed} {self.step}")
         look, scenes = self.look("speaking", plan.seen)
@@ -159,10 +176,8 @@ class Training:
         return task + self.naming(seen_BID, look), task.item()
 
 
-def freeze(model: Any) -> None:
-    """Fix the language model, and let it attend by plain products: quicker than the fused ones through short rows."""
-    for parameter in (*model.model.text_model.parameters(), *model.lm_head.parameters()):
-        parameter.requires_grad_(False)
+def attend_plainly(model: Any) -> None:
+    """Let a model attend by plain products: quicker than the fused ones through short rows."""
     for part in (model.model.text_model, model.model.vision_model):
         part.config._attn_implementation = "eager"
 

@@ -14,10 +14,11 @@ from vlmc.toolchain.demo.glyphs import Split
 from vlmc.toolchain.demo.shipped import verify, write_sums
 from vlmc.toolchain.smol.card import card
 from vlmc.toolchain.smol.dataset import samples
-from vlmc.toolchain.smol.joining import CARD, WEIGHTS, join, trained_part
+from vlmc.toolchain.smol.joining import CARD, LANGUAGE, WEIGHTS, join, trained_part
 from vlmc.toolchain.smol.learning import Plan, Training
 from vlmc.toolchain.smol.packing import Packer
 from vlmc.toolchain.smol.scoring import score
+from vlmc.toolchain.smol.tuning import fill
 
 NAMING = "naming.safetensors"
 """The linear readings of the first stage, with which training goes on; the joined model has no use for them."""
@@ -43,6 +44,8 @@ def publish(training: Training, gguf_path: Path, run: Run, out: Path) -> None:
         fresh.mkdir()
         _save(trained_part(training.model), fresh / WEIGHTS)
         _save(training.naming.state_dict(), fresh / NAMING)
+        if run.plan.joint_steps:
+            _save(training.language.parameters(), fresh / LANGUAGE)
         (fresh / CARD).touch()
         join(gguf_path, fresh, whole)
         (fresh / CARD).write_text(card(training.model, run, _measure(whole, training.packer, run.count)), encoding="utf-8")
@@ -53,7 +56,7 @@ def publish(training: Training, gguf_path: Path, run: Run, out: Path) -> None:
 
 
 def begin(training: Training, folder: Path) -> None:
-    """Start the second stage of a training from a folder that `publish` wrote.
+    """Start with the second stage from a folder that `publish` wrote; with the third one, where its language has learned.
 
     Raises:
         InputError: a file of the folder is damaged.
@@ -62,6 +65,9 @@ def begin(training: Training, folder: Path) -> None:
     training.model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     training.naming.load_state_dict(load_file(folder / NAMING))
     training.step, training.taught = training.plan.vision_steps, True
+    if (folder / LANGUAGE).is_file():
+        fill(training.language, load_file(folder / LANGUAGE))
+        training.step += training.plan.alignment_steps
 
 
 def _save(weights: dict[str, Any], path: Path) -> None:

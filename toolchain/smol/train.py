@@ -51,10 +51,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="the shipped weights were trained with the default")
     parser.add_argument("--vision-steps", type=int, default=plan.vision_steps, help="steps of the vision encoder alone")
-    parser.add_argument("--alignment-steps", type=int, default=plan.alignment_steps, help="steps with the language model")
+    parser.add_argument("--alignment-steps", type=int, default=plan.alignment_steps, help="steps with the frozen language model")
+    parser.add_argument("--joint-steps", type=int, default=plan.joint_steps, help="steps in which the language model learns too")
     parser.add_argument("--count", type=int, default=2_000, help="how many questions of each split to measure it on")
     chosen = parser.parse_args()
     plan = replace(plan, vision_steps=chosen.vision_steps, alignment_steps=chosen.alignment_steps)
+    plan = replace(plan, joint_steps=chosen.joint_steps)
     try:
         make(chosen.work, chosen.out, Run(plan, chosen.seed, chosen.threads, chosen.count, chosen.start))
     except (EnvironmentLacks, InputError) as error:

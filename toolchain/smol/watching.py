@@ -51,8 +51,9 @@ class Watch:
         return self.before + time.monotonic() - self.started
 
     def __call__(self, training: Training, loss: float) -> None:
-        first = training.step <= training.plan.vision_steps
-        ends_stage = training.step in (training.plan.vision_steps, training.plan.steps)
+        plan = training.plan
+        first = training.step <= plan.vision_steps
+        ends_stage = training.step in (plan.vision_steps, plan.vision_steps + plan.alignment_steps, plan.steps)
         self.shown = 0.9 * self.shown + 0.1 * loss if self.shown else loss
         if training.step % (25 if first else 5) == 0:
             self._say(f"step {training.step}: loss {self.shown:.4f}, {self.seconds():.0f} s")

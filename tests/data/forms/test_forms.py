@@ -22,6 +22,7 @@ def test_every_form_gives_the_same_samples(tmp_path: Path, asked: list[Asked], f
     assert len({one.id for one in found}) == 6
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("form", FORMS)
 def test_a_count_takes_the_first(tmp_path: Path, asked: list[Asked], form: str) -> None:
     source = str(FORMS[form](tmp_path / "d", asked))

@@ -12,6 +12,8 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.models.saved import SavedModel
 
+pytestmark = pytest.mark.integration
+
 CPU = torch.device("cpu")
 FAMILIES = (*pico.USUAL, "blip-2-t5")
 

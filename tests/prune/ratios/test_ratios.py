@@ -138,6 +138,7 @@ class Quadratic(nn.Module):
         return {"one": [self.one.weight], "two": [self.two.weight], "both": [self.one.weight, self.two.weight]}
 
 
+@pytest.mark.integration
 def test_the_estimate_converges_to_the_gradients_norm() -> None:
     model = Quadratic()
     found = zeroth_order(model.blocks(), model.loss, batches=2, seed=0, draws=400)

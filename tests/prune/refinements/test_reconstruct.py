@@ -62,6 +62,7 @@ def trained(
     return sparse, masks, reconstruct(sparse, masks, objective(sparse, dense, inputs(32, 1, dtype)), epochs, seed)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_error_falls_and_the_masks_hold(dtype: torch.dtype) -> None:
     sparse, masks, found = trained(dtype=dtype)
@@ -81,6 +82,7 @@ def test_the_error_falls_and_the_masks_hold(dtype: torch.dtype) -> None:
         assert not torch.equal(weight_OI, start.get_parameter(f"{name}.weight"))
 
 
+@pytest.mark.integration
 def test_nothing_else_changes() -> None:
     sparse, _, _ = trained()
     start, _ = pruned(Block())
@@ -123,6 +125,7 @@ def test_flags_of_parameters_come_back_though_the_block_fails() -> None:
     assert [parameter.requires_grad for parameter in sparse.parameters()] == flags
 
 
+@pytest.mark.integration
 def test_the_seed_decides() -> None:
     one, again, other = (trained(seed, epochs=2)[0].up.weight for seed in (0, 0, 1))
     assert torch.equal(one, again)

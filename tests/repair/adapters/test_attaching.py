@@ -103,6 +103,7 @@ def test_a_plan_that_does_not_fit_is_refused(plan: dict[str, AdapterSpec], messa
         attach(nn.Sequential(nn.Linear(16, 8), nn.ReLU()), plan)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("family", pico.USUAL)
 def test_off_and_detach_give_the_model_as_it_was(family: str, tmp_path: Path) -> None:
     source = material.dense(family, tmp_path / "dense")

@@ -28,6 +28,7 @@ def small() -> nn.Module:
     return nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 8))
 
 
+@pytest.mark.integration
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft asks for it
 @pytest.mark.parametrize("family", pico.USUAL)
 def test_peft_reads_the_interface_as_what_was_trained(family: str, tmp_path: Path) -> None:

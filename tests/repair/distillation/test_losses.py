@@ -80,6 +80,7 @@ def test_drawn_words_are_unbiased_and_so_is_their_gradient() -> None:
         drawn.divergence(student_NV, "reverse", 1.0)
 
 
+@pytest.mark.integration
 def test_hidden_states_are_those_of_the_answers_in_the_blocks_asked_for(tmp_path: Path) -> None:
     source = material.dense("llava", tmp_path / "dense")
     model, encoder = source.load(), material.encoder(source)
@@ -94,6 +95,7 @@ def test_hidden_states_are_those_of_the_answers_in_the_blocks_asked_for(tmp_path
     torch.testing.assert_close(seen.logits_NV, answer_logits(model, batch))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("family", pico.USUAL)
 def test_only_answers_count(family: str, tmp_path: Path) -> None:
     source = material.dense(family, tmp_path / "dense")

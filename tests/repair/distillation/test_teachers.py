@@ -24,6 +24,8 @@ from vlmc.toolchain.repair.methods import METHODS
 from vlmc.toolchain.settings import CacheKind, RepairSettings
 from vlmc.toolchain.stages.repair import Repair
 
+pytestmark = pytest.mark.integration
+
 QUIET = Progress(quiet=True)
 
 

@@ -134,6 +134,7 @@ def test_repair_holds_own_data_out_by_itself_and_the_history_says_so(tmp_path: P
     assert "best_validation" in measures(validation=str(path), validation_count=3)
 
 
+@pytest.mark.integration
 def test_the_demo_is_not_split(tmp_path: Path) -> None:
     source: SavedModel = material.pruned(material.dense("llava", tmp_path / "dense"), tmp_path / "pruned")
     options = material.OPTIONS.model_copy(update={"steps": 1})

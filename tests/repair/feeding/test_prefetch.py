@@ -84,6 +84,7 @@ def uneven(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "answered", slow)
 
 
+@pytest.mark.integration
 def test_a_step_is_split_among_processes_and_passes(source: SavedModel) -> None:
     plain = batches(source)
     for rank, places in enumerate((slice(2), slice(2, 5))):
@@ -143,6 +144,7 @@ def bad_images(folder: Path, *bad: int) -> Path:
     return path
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("limit", ["3", "2"])
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_bad_images_are_counted_over_all_threads(
@@ -213,6 +215,7 @@ def test_a_pass_stops_at_the_next_sample(source: SavedModel, monkeypatch: pytest
     assert encoded == ["s0"]
 
 
+@pytest.mark.integration
 def test_a_run_that_fails_leaves_no_thread(source: SavedModel) -> None:
     some = trainer(source, material.OPTIONS.model_copy(update={"workers": 2}))
     spoil_teacher(some)
@@ -221,6 +224,7 @@ def test_a_run_that_fails_leaves_no_thread(source: SavedModel) -> None:
     assert not encoders()
 
 
+@pytest.mark.integration
 def test_an_interrupted_run_leaves_no_thread(source: SavedModel) -> None:
     some = trainer(source, material.OPTIONS.model_copy(update={"workers": 2}))
     with pytest.raises(material.Killed):
@@ -228,6 +232,7 @@ def test_an_interrupted_run_leaves_no_thread(source: SavedModel) -> None:
     assert not encoders()
 
 
+@pytest.mark.integration
 def test_training_draws_no_random_numbers(source: SavedModel) -> None:
     some = trainer(source, material.OPTIONS.model_copy(update={"workers": 1, "steps": 2}))
     before = torch.random.get_rng_state()
@@ -235,6 +240,7 @@ def test_training_draws_no_random_numbers(source: SavedModel) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("wrong", ["images", "answer"])
 def test_wrong_data_is_the_same_line(
     wrong: str, source: SavedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -64,6 +64,7 @@ def test_tiles_begin_at_whole_bytes_and_are_never_narrow(monkeypatch: pytest.Mon
     assert list(tiled._tiles(40, 13)) == list(tiled._tiles(40, 0)) == [slice(0, 16), slice(16, 32), slice(32, 40)]
 
 
+@pytest.mark.integration
 def test_gradcheck_in_float64_with_weight_and_bias_trained_too() -> None:
     case = Case(19, 13, torch.float64)
     packed_OP = pack(case.mask_OI)

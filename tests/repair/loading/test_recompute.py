@@ -29,6 +29,7 @@ def kept(source: SavedModel, model: nn.Module) -> int:
     return sum(size for place, size in found.items() if place not in held)
 
 
+@pytest.mark.integration
 def test_less_is_kept(tmp_path: Path) -> None:
     source = material.dense("llava", tmp_path / "dense")
     plain, thrifty = source.load(), source.load()

@@ -97,6 +97,7 @@ def repair(llava: SavedModel, out: Path, **options: object) -> None:
     stage.run(llava, out)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("options", "message"),
     [

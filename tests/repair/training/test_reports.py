@@ -40,6 +40,7 @@ def test_the_summary_leaves_skipped_steps_out_and_counts_them() -> None:
     assert summary(RECORDS[-1:], {}) == {"steps_done": 1, "skipped": 1}
 
 
+@pytest.mark.integration
 def test_the_plot_is_drawn_where_matplotlib_is_and_is_the_same_every_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +63,7 @@ def test_curves_are_smoothed_over_the_steps_before_and_skipped_steps_are_left_ou
     assert all(abs(value - 0.5) < 0.03 for value in smoothed(noisy, 20)[50:])
 
 
+@pytest.mark.integration
 def test_the_plot_has_smoothed_and_raw_losses_the_learning_rate_and_the_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +101,7 @@ class Writer:
         self.points.append((name, value, step))
 
 
+@pytest.mark.integration
 def test_tensorboard_gets_every_curve_and_the_run_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake: Any = ModuleType("tensorboard")
     fake.SummaryWriter = Writer

@@ -54,6 +54,7 @@ def furthest(found: dict[str, Tensor], true: dict[str, Tensor]) -> float:
     return max(float((found[name] - one).norm() / one.norm()) for name, one in true.items())
 
 
+@pytest.mark.integration
 def test_the_operators_keep_what_torch_asks_of_operators() -> None:
     draw = torch.Generator().manual_seed(0)
     weight_OI, x_LI, grad_LO = (torch.randn(shape, generator=draw) for shape in ((16, 24), (5, 24), (5, 16)))

@@ -95,6 +95,7 @@ def at_random(model: Model, seed: int, count: int, chunk: int) -> None:
         assert (state.queued, state.failed, state.refused) == (0, 0, 0)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("chunk", [6, 60])
 def test_answers_are_those_of_the_model_alone(deployed: Reference, endless: Model, chunk: int) -> None:
     at_random(endless, 0, 10, chunk)
@@ -106,6 +107,7 @@ def test_answers_are_those_of_the_model_alone_again(deployed: Reference, endless
     at_random(endless, seed, 40, int(np.random.default_rng(seed).integers(3, 120)))
 
 
+@pytest.mark.integration
 def test_sampled_answers_and_those_with_penalties_too(llava: Model) -> None:
     options = [Options(12, 1.0 + n, 5 * n, 0.9, 1.0 + n / 4, seed=n) for n in range(4)]
     with Batcher(llava) as batcher:

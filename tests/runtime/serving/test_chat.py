@@ -21,6 +21,7 @@ def model(artifact: Path) -> Iterator[Model]:
         yield loaded
 
 
+@pytest.mark.integration
 def test_an_answer_is_the_models_own(server: Running, model: Model) -> None:
     for picture in PICTURES:
         expected = model.generate(picture, QUESTION, max_new_tokens=12)
@@ -66,6 +67,7 @@ def test_without_being_asked_a_stream_has_no_numbers(server: Running) -> None:
     assert all(piece.usage is None for piece in pieces)
 
 
+@pytest.mark.integration
 def test_many_clients_in_an_event_loop_each_get_their_own_answer(server: Running, model: Model) -> None:
     async def ask(client: AsyncOpenAI, index: int) -> str:
         messages = shown(data_url(PICTURES[index % 4]))
@@ -83,6 +85,7 @@ def test_many_clients_in_an_event_loop_each_get_their_own_answer(server: Running
     assert asyncio.run(ask_all()) == alone * 6
 
 
+@pytest.mark.integration
 def test_threads_share_a_client(server: Running, model: Model) -> None:
     client = server.client()
 

@@ -157,6 +157,7 @@ def test_names_tell_artifacts_apart() -> None:
     assert names(paths) == ["a/artifact", "b/artifact", "b/other"]
 
 
+@pytest.mark.integration
 def test_embedding_the_runtime_imports_nothing_of_the_server(artifact: Path) -> None:
     code = (
         "import sys\nfrom vlmc.runtime import load, Batcher\n"
@@ -167,6 +168,7 @@ def test_embedding_the_runtime_imports_nothing_of_the_server(artifact: Path) -> 
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.integration
 def test_serving_imports_no_torch(artifact: Path) -> None:
     code = (
         "import sys\nsys.modules['torch'] = sys.modules['transformers'] = None\nfrom pathlib import Path\n"
@@ -177,6 +179,7 @@ def test_serving_imports_no_torch(artifact: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.integration
 def test_a_package_that_is_missing_is_named(artifact: Path) -> None:
     code = "import sys\nsys.modules['prometheus_client'] = None\nfrom vlmc.toolchain.cli import main\nmain(sys.argv[1:])"
     command = [sys.executable, "-c", code, "serve", str(artifact), "--port", "0"]

@@ -29,6 +29,7 @@ MESSAGES = shown(data_url(pico.picture(0)))
 CHAT = "/v1/chat/completions"
 
 
+@pytest.mark.integration
 def test_only_who_knows_the_key_is_let_in(models: dict[str, Served]) -> None:
     with running(models, key="secret") as server:
         assert server.client("secret").chat.completions.create(model="pico", messages=MESSAGES).choices

@@ -102,6 +102,7 @@ def screen(width: int, height: int = 800) -> dict[str, object]:
     return {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": False}
 
 
+@pytest.mark.integration
 @needs_browser
 def test_an_answer_comes_with_its_numbers(browser: Chrome, server: Running, artifact: Path, image: Path) -> None:
     page = Page(browser, server)
@@ -134,6 +135,7 @@ def test_an_image_is_dropped_and_taken_away(browser: Chrome, server: Running, im
     until(lambda: page.text("#problem") == "a.txt is not an image")
 
 
+@pytest.mark.integration
 @needs_browser
 def test_two_models_answer_side_by_side_one_after_the_other(browser: Chrome, image: Path) -> None:
     sparse, dense = Slow(), Slow()
@@ -163,6 +165,7 @@ def test_two_models_answer_side_by_side_one_after_the_other(browser: Chrome, ima
         assert len(dense.asked) == 1
 
 
+@pytest.mark.integration
 @needs_browser
 def test_what_goes_wrong_is_told(browser: Chrome, models: dict[str, Served], tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"nothing")
