@@ -1,4 +1,4 @@
-"""The third stage of training `smol`: LoRA (arXiv 2106.09685) on the language model, merged into it when the parts are joined.
+"""The third stage of training `smol`: LoRA (arXiv 2106.09685) on the language model, merged into it by `join`.
 
 Shapes: O out features, I in features, R rank.
 """
