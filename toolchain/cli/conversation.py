@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, final
+from unicodedata import bidirectional, category
 
 import typer
 
@@ -16,6 +17,8 @@ from vlmc.toolchain.settings import RunSettings
 
 Pieces = Generator[str, None, Answer]
 _PROMPT = "> "
+_DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Characters of Unicode that reorder those after them."""
 
 
 def described(answer: Answer) -> dict[str, Any]:
@@ -122,7 +125,13 @@ def _show(pieces: Pieces) -> None:
 
 
 def _print(piece: str) -> None:
-    print(piece, end="", flush=True)
+    print("".join(map(_harmless, piece)), end="", flush=True)
+
+
+def _harmless(character: str) -> str:
+    """Escape what a terminal would obey: control characters other than newline and tab, and changes of direction."""
+    obeyed = category(character) == "Cc" or bidirectional(character) in _DIRECTIONS
+    return character.encode("unicode_escape").decode("ascii") if obeyed and character not in "\n\t" else character
 
 
 def _tell(answer: Answer) -> None:

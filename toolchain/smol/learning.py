@@ -37,8 +37,8 @@ class Plan:
     vision_rate: float = 1.2e-3
     alignment_steps: int = 400
     joint_steps: int = 600
-    scenes: int = 5
-    seen: int = 48
+    scenes: int = 3
+    seen: int = 20
     tokens: int = 128
     connector_rate: float = 4e-3
     encoder_rate: float = 6e-4
