@@ -7,12 +7,16 @@ import resource
 import signal
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.fuzz.commands import MIB, Command, Limits
 from tests.fuzz.watching import Watch
 from vlmc.runtime.errors import VlmcError
+from vlmc.runtime.serving import start
 
 REPORT, STDOUT, STDERR = "report.json", "stdout", "stderr"
 CACHE = ".cache"
@@ -107,7 +111,27 @@ def _answer(command: Command) -> int:
 def _run(argv: tuple[str, ...]) -> int:
     from vlmc.toolchain.cli.main import run
 
+    if argv[:1] == ("serve",):
+        _end_what_serves()
     return run(list(argv))
+
+
+def _end_what_serves() -> None:
+    """Send this process SIGTERM once the server has its own handler for it: what serves for ever would count as a hang."""
+
+    def end(before: Any) -> None:
+        while signal.getsignal(signal.SIGTERM) is before:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def serve(*args: Any, tell: Callable[..., None], **options: Any) -> None:
+        def told(*said: Any) -> None:
+            tell(*said)
+            threading.Thread(target=end, args=(signal.getsignal(signal.SIGTERM),), daemon=True).start()
+
+        serves(*args, tell=told, **options)
+
+    serves, start.serve = start.serve, serve
 
 
 def _call(command: Command) -> int:

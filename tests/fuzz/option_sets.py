@@ -20,6 +20,9 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("run", "model", "--image", "p.png", "--prompt", "what is the largest digit ?", "--max-new-tokens", "3"),
     ("demo-data", "questions", "--count", "3"),
     ("sweep", "dense", "--calibration", "2", "--count", "2", "--method", "magnitude", "--sums", "100", "--shares", "50:50"),
+    ("serve", "model", "--port", "0"),
+    ("serve", "model", "--port", "0", "--beside", "model"),
+    ("bench", "model", "--rounds", "1", "--new-tokens", "2", "--engine", "torch"),
     ("doctor",),
 )
 _ODD = (
@@ -63,8 +66,10 @@ _ODD = (
     "demo=1e400",
     "demo=nan,demo=1",
 )
-_EFFORT = {"--steps", "--reconstruct-epochs", "--workers", "--max-new-tokens"}
+_EFFORT = {"--rounds", "--new-tokens", "--steps", "--reconstruct-epochs", "--workers", "--max-new-tokens"}
 """Options of which a large number is a lot of work that was asked for, and no defect."""
+_LEFT = {"--debug", "--host"}
+"""Options that are left alone: one asks for a traceback, one for the resolution of a name."""
 _LARGE = {"1e20", "18446744073709551616", "9223372036854775807", "4294967296"}
 _ENVIRONMENTS = (
     {},
@@ -111,14 +116,14 @@ def _spoil(random: Random, argv: list[str]) -> None:
 
 @cache
 def _options() -> dict[str, list[tuple[str, bool]]]:
-    """Return each verb's options and whether they take a value; --debug apart, which asks for a traceback."""
+    """Return each verb's options and whether they take a value."""
     import typer
 
     from vlmc.toolchain.cli.app import app
 
     group: Any = typer.main.get_command(app)
     return {
-        name: [(flag, takes) for flag, takes in map(_flag, command.params) if flag.startswith("--") and flag != "--debug"]
+        name: [(flag, takes) for flag, takes in map(_flag, command.params) if flag.startswith("--") and flag not in _LEFT]
         for name, command in group.commands.items()
     }
 

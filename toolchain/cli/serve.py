@@ -35,12 +35,12 @@ def serve(
     from vlmc.runtime.serving import Limits, start
 
     def tell(url: str, models: "Mapping[str, Served]") -> None:
+        if key is None and options.host not in _LOOPBACK:
+            print(f"vlmc: warning: whoever reaches {options.host} may ask: set --api-key", file=sys.stderr)
         listed = {name: served.sparsity for name, served in models.items()}
         terminal.result({"url": url, "models": listed}, lambda: _show(url, listed))
 
     key = options.api_key or os.environ.get(_KEY)
-    if key is None and options.host not in _LOOPBACK:
-        print(f"vlmc: warning: whoever reaches {options.host} may ask: set --api-key", file=sys.stderr)
     start.serve(
         [artifact, *(beside or [])],
         limits=Limits(options.max_tokens, options.timeout, body=int(options.max_body * 1e6)),
