@@ -4,7 +4,8 @@ import asyncio
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from selectors import EVENT_READ, DefaultSelector
 from types import FrameType
 from typing import Any, Final, final
 
@@ -16,6 +17,7 @@ from vlmc.runtime.serving.connections import Connection
 
 BACKLOG: Final = 512
 _LAST = 5  # seconds in which connections close, once everything is answered; as long as idle ones are kept
+_TICK = 0.05  # seconds between two looks
 _LOG: Final[Mapping[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -49,12 +51,18 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._gate, self._seconds = application.gate, seconds
         self._ending: asyncio.Task[None] | None = None
+        self._listening: list[socket.socket] = []
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; at the second signal, end."""
         if self._gate.closed:
             self.should_exit = self.force_exit = True
         self._gate.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections."""
+        self._listening = sockets or []
+        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Look ten times a second whether to end."""
@@ -66,13 +74,34 @@ class Server(uvicorn.Server):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._seconds):
                 await self._gate.empty()
-        for listening in self.servers:
-            listening.close()
-        with suppress(TimeoutError):  # who was connected before that and asks now is told that the server ends
+        with suppress(TimeoutError):  # who was connected before the end and asks now is told of it
             async with asyncio.timeout(_LAST):
+                await self._close_listening()
                 while self.server_state.connections:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(_TICK)
+        self._stop_listening()
         self.should_exit = True
+
+    async def _close_listening(self) -> None:
+        """Take no more connections.
+
+        Those that wait to be taken would be cut off, and asyncio drops those that it has taken and not yet set up: so it is
+        done at a moment at which there are none of either.
+        """
+        with ExitStack() as stack, DefaultSelector() as waiting:
+            for listening in self._listening:
+                own = stack.enter_context(listening.dup())
+                own.listen(0)  # who comes now is not answered by the system, tries again in a second, and is refused
+                waiting.register(own, EVENT_READ)
+            await asyncio.sleep(_TICK)
+            while waiting.select(0):
+                await asyncio.sleep(_TICK)
+            self._stop_listening()
+        await asyncio.sleep(_TICK)  # a connection that was set up counts a moment later
+
+    def _stop_listening(self) -> None:
+        for server in self.servers:
+            server.close()
 
 
 def bind(host: str, port: int, seconds: float) -> socket.socket:

@@ -1,13 +1,15 @@
 """`vlmc serve`: started, asked, and ended by a signal, with everything answered that was asked before."""
 
+import asyncio
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +112,29 @@ def test_who_was_connected_before_the_end_is_told_of_it(held: Held) -> None:
         time.sleep(1)
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         assert connection.recv(65536).startswith(b"HTTP/1.1 503")
+
+
+def test_who_waits_to_be_connected_when_the_server_ends_is_told_of_it(held: Held) -> None:
+    connections: list[socket.socket] = []
+
+    def end_with_a_backlog() -> None:
+        connections.extend(connected(held) for _ in range(20))
+        for connection in connections:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        held.server.handle_exit(signal.SIGTERM, None)
+        held.server._ending = asyncio.get_running_loop().create_task(held.server._end())
+
+    asyncio.run_coroutine_threadsafe(_run(end_with_a_backlog), held.server.servers[0].get_loop()).result(SOON)
+    for connection in connections:
+        with connection:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 503")
+    until(lambda: held.server.should_exit)
+    with pytest.raises(ConnectionRefusedError):
+        connected(held)
+
+
+async def _run(work: Callable[[], None]) -> None:
+    work()
 
 
 def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
