@@ -1,11 +1,13 @@
 """From an image to the pixel values that a vision tower reads: transformers' PIL image processors, in numpy and Pillow.
 
-Shapes: H height, W width, C channels (3); in between an image is `pixels_HWC`, the result is `pixels_NCHW` with N = 1.
+Shapes: H height, W width, C channels (3), L levels (256); in between an image is `pixels_HWC`, the result is `values_NCHW`
+with N = 1.
 """
 
 import math
 import struct
 import zlib
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -48,25 +50,30 @@ _DAMAGED = (
 """What Pillow's readers raise on damaged files."""
 
 
-def preprocess(given: ImageInput, pipeline: ImagePipeline) -> NDArray[np.float32]:
-    """Return the pixel values (1, 3, H, W) that transformers' processor gives for the image.
-
-    Raises:
-        InputError: it is not an image, or cannot be read.
-    """
-    image = open_image(given)
+def preprocess(image: Image.Image, pipeline: ImagePipeline) -> NDArray[np.float32]:
+    """Return the pixel values (1, 3, H, W) that transformers' processor gives for an image in RGB."""
     if pipeline.resize is not None:
         height, width = target_size(image.height, image.width, pipeline.resize)
         image = image.resize((width, height), resample=Image.Resampling(pipeline.resample))
     pixels_HWC: NDArray[Any] = np.asarray(image)
     if pipeline.crop is not None:
         pixels_HWC = center_crop(pixels_HWC, *pipeline.crop)
+    values_NCHW = np.empty((1, 3, *pixels_HWC.shape[:2]), np.float32)
+    for channel, values_L in enumerate(_of_levels(pipeline)):
+        values_L.take(pixels_HWC[..., channel], out=values_NCHW[0, channel], mode="clip")
+    return values_NCHW
+
+
+@lru_cache
+def _of_levels(pipeline: ImagePipeline) -> NDArray[np.float32]:
+    """Return what becomes of each of the 256 levels of the channels, (3, 256): a pixel is looked up, not computed."""
+    levels_LC: NDArray[Any] = np.arange(256)[:, None].repeat(3, 1)
     if pipeline.rescale is not None:
-        pixels_HWC = (pixels_HWC.astype(np.float64) * pipeline.rescale).astype(np.float32)
-    pixels_HWC = pixels_HWC.astype(np.float32)
+        levels_LC = levels_LC * pipeline.rescale
+    levels_LC = levels_LC.astype(np.float32)
     if pipeline.mean is not None and pipeline.std is not None:
-        pixels_HWC = (pixels_HWC - np.array(pipeline.mean, np.float32)) / np.array(pipeline.std, np.float32)
-    return np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)[None])
+        levels_LC = (levels_LC - np.array(pipeline.mean, np.float32)) / np.array(pipeline.std, np.float32)
+    return np.ascontiguousarray(levels_LC.T)
 
 
 def open_image(given: ImageInput) -> Image.Image:

@@ -29,9 +29,15 @@ class Reply:
         """The token that was chosen last."""
         return self._stream.tokens[-1]
 
-    def take(self, logits_V: Array) -> str:
-        """Choose the next token from its logits (V); return the text that is settled now, the rest after the last token."""
-        token = self._sampler.choose(logits_V.astype(np.float32, copy=False))
+    def take(self, logits_V: Array, likeliest: int | None = None) -> str:
+        """Choose the next token from its logits (V); return the text that is settled now, the rest after the last token.
+
+        `likeliest` is the token of the greatest logit, where that is known already.
+        """
+        if likeliest is not None and self._sampler.takes_likeliest:
+            token = likeliest
+        else:
+            token = self._sampler.choose(logits_V.astype(np.float32, copy=False))
         piece = self._stream.add(token)
         self._last = perf_counter()
         if len(self._stream.tokens) == 1:

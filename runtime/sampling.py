@@ -25,6 +25,11 @@ class Sampler:
     def _random(self) -> np.random.Generator:
         return np.random.default_rng(self._options.seed)
 
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether the next token is that of the greatest logit."""
+        return self._options.temperature == 0 and self._options.repetition_penalty == 1
+
     def choose(self, logits_V: NDArray[np.floating]) -> int:
         """Return the id of the next token, given its logits (V)."""
         logits_V = self._penalised(logits_V)

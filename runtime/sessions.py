@@ -27,6 +27,9 @@ PACKED_KEY = "vlmc.cpu_sparse"
 """The metadata entry of a graph whose 2:4 weights are packed; its value is their type."""
 NO_ONNXRUNTIME = "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]' where there is an NVIDIA GPU"
 _NO_KERNEL = "there is no kernel for the type of the graph's weights (bf16 has none on a CPU): export it as fp32 or fp16"
+_SPIN = "50"
+"""Microseconds for which ONNX Runtime's threads stay awake for the next operator. By its own choice it is so long that they
+keep others from a core: those that prepare questions, and other programs."""
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
 
 
@@ -68,6 +71,7 @@ class OnnxSession(Session):
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN)
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         providers = [PROVIDERS.get(name, name) for name in ((providers,) if isinstance(providers, str) else providers)]

@@ -20,6 +20,7 @@ from vlmc.runtime.options import Options
 from vlmc.runtime.reply import Reply
 
 GREEDY = Options()
+_MOMENT = 0.002  # seconds between questions that come one after the other, to be read together
 
 
 @final
@@ -37,7 +38,7 @@ class Batcher:
         model: Model,
         max_batch: int = 16,
         max_queue: int = 64,
-        chunk: int = 256,
+        chunk: int = 512,
         *,
         max_prompt: int | None = None,
         max_new_tokens: int | None = None,
@@ -68,14 +69,14 @@ class Batcher:
         """
         began = perf_counter()
         self._reserve()
+        row = None
         try:
             asked = self._model.prepare(messages, options)
             self._check_limits(asked)
             row = Row(Pending(), asked, Reply(asked, self._model.text, self._model.deployment.stop_ids, began))
-            return self._queue(row)
         finally:
-            with self._changed:
-                self._preparing -= 1
+            self._prepared(row)
+        return row.pending
 
     def state(self) -> BatcherState:
         """Return what it does, and what it did."""
@@ -110,13 +111,16 @@ class Batcher:
                 raise Busy(f"{self._max_queue} questions wait already: ask again later")
             self._preparing += 1
 
-    def _queue(self, row: Row) -> Pending:
+    def _prepared(self, row: Row | None) -> None:
+        """Let a question wait for its turn, if it is a good one, in the place that was reserved."""
         with self._changed:
-            if self._closing:
+            self._preparing -= 1
+            if row is not None and self._closing:
                 raise Closed("the batcher is closed: make another one")
-            self._waiting.append(row)
-            self._changed.notify_all()
-        return row.pending
+            if row is not None:
+                self._waiting.append(row)
+            if len(self._waiting) == 1 or not self._preparing:  # others come in a moment
+                self._changed.notify_all()
 
     def _check_limits(self, asked: Asked) -> None:
         if self._max_prompt is not None and asked.length > self._max_prompt:
@@ -140,16 +144,27 @@ class Batcher:
     def _admit(self) -> bool:
         """Let questions in, in their order, as far as there is room; wait where there is nothing to do."""
         with self._changed:
-            while True:
-                self._forget()
-                room = self._max_batch - len(self._inside)
-                new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-                self._inside += new
-                if self._inside or self._closing:
-                    break
+            ended = any(row.pending.done for row in self._inside)
+            self._forget()
+            while not (self._inside or self._waiting or self._closing):
                 self._changed.wait()
+                self._forget()
+            room = self._max_batch - len(self._inside)
+            self._linger(room, asking=ended and bool(self._waiting))
+            new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            self._inside += new
         self._reading.add(new)
         return bool(self._inside)
+
+    def _linger(self, room: int, *, asking: bool) -> None:
+        """Wait for questions that are being prepared, as long as one comes every moment: they are read with those that wait.
+
+        `asking`: who has just got an answer may ask again.
+        """
+        before = 0
+        while (self._preparing or asking) and before < len(self._waiting) < room and not self._closing:
+            before, asking = len(self._waiting), False
+            self._changed.wait(_MOMENT)
 
     def _forget(self) -> None:
         """Drop the questions that have ended; those who wait for the last one are told."""

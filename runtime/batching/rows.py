@@ -19,10 +19,13 @@ class Row:
     asked: Asked
     reply: Reply
 
-    def take(self, logits_V: Array) -> None:
-        """Choose the next token from its logits (V), and hand on what it adds to the text, or the whole answer."""
+    def take(self, logits_V: Array, likeliest: int) -> None:
+        """Choose the next token from its logits (V), and hand on what it adds to the text, or the whole answer.
+
+        `likeliest` is the token of the greatest logit: a batcher looks for those of all rows at once.
+        """
         try:
-            self.pending.add(self.reply.take(logits_V))
+            self.pending.add(self.reply.take(logits_V, likeliest))
             if self.reply.finish is not None:
                 self.pending.end(self.reply.answer())
         except Exception as error:  # of this row alone, such as logits that are not finite

@@ -22,8 +22,8 @@ class Running:
     def join(self, rows: list[Row], logits_BV: Array, state: State) -> None:
         """Choose the first token of questions whose prompts were read; those that go on join the batch."""
         self._leave()
-        for row, logits_V in zip(rows, logits_BV, strict=True):
-            row.take(logits_V)
+        for row, logits_V, likeliest in zip(rows, logits_BV, _likeliest(logits_BV), strict=True):
+            row.take(logits_V, likeliest)
         stay = [index for index, row in enumerate(rows) if not row.pending.done]
         if stay:
             self._slots = self._slots or Slots(state)
@@ -45,14 +45,17 @@ class Running:
             for row in self._rows.values():
                 row.fail(error)
         else:
+            likeliest_B = _likeliest(logits_BV)
             for slot, row in self._rows.items():
-                row.take(logits_BV[slot])
+                row.take(logits_BV[slot], likeliest_B[slot])
 
     def _leave(self) -> None:
         """Free the slots of those that have ended; where many are free, the rest moves together."""
         if self._slots is None:
             return
         ended = [slot for slot, row in self._rows.items() if row.pending.done]
+        if not ended:
+            return
         self._slots.free(ended)
         for slot in ended:
             del self._rows[slot]
@@ -60,3 +63,9 @@ class Running:
             self._slots = None
         elif (kept := self._slots.compact()) is not None:
             self._rows = {index: self._rows[slot] for index, slot in enumerate(kept)}
+
+
+def _likeliest(logits_BV: Array) -> list[int]:
+    """Return each row's token of the greatest logit: one search over all rows, instead of one for each."""
+    found: list[int] = logits_BV.argmax(1).tolist()
+    return found

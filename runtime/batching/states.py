@@ -1,8 +1,8 @@
 """Slots: the rows of a running batch's state, which are filled, freed and filled again in place.
 
-Shapes: B slots, T columns, S columns of questions, K key-value heads, E head size. A row's tokens end in the last column and
-come without a gap, so that distances between columns are distances between tokens; before them, and in free slots, the mask
-is 0. So do the tokens of the questions that an encoder-decoder answers, in columns of their own.
+Shapes: B slots, R some rows, T columns, S columns of questions, K key-value heads, E head size. A row's tokens end in the
+last column and come without a gap, so that distances between columns are distances between tokens; before them, and in free
+slots, the mask is 0. So do the tokens of the questions that an encoder-decoder answers, in columns of their own.
 """
 
 from collections.abc import Sequence
@@ -38,15 +38,15 @@ class Slots:
         if not self.taken and len(rows) == len(new.next_B) == 1:
             self.state, self.taken = new, [True]
             return [0]
-        free, sizes = [slot for slot, taken in enumerate(self.taken) if not taken], _lengths(new, rows)
-        more = max(0, len(rows) - len(free))
-        if more or any(size > had for size, had in zip(sizes, _columns(self.state), strict=True)):
-            largest = map(max, sizes, _columns(self.state))
+        free, lengths_R2 = [slot for slot, taken in enumerate(self.taken) if not taken], _lengths(new, rows)
+        more, had = max(0, len(rows) - len(free)), _columns(self.state)
+        largest = [max(size, columns) for size, columns in zip(lengths_R2.max(0).tolist(), had, strict=True)]
+        if more or largest != had:
             self.state = _copied(self.state, [*range(self.count), *[-1] * more], *largest)
             free += range(self.count, self.count + more)
             self.taken += [False] * more
-        for slot, row in zip(free, rows, strict=False):
-            self._write(slot, new, row)
+        for slot, row, (length, asked) in zip(free, rows, lengths_R2.tolist(), strict=False):
+            self._write(slot, new, row, length, asked)
         return free[: len(rows)]
 
     def free(self, slots: Sequence[int]) -> None:
@@ -62,7 +62,7 @@ class Slots:
     def compact(self) -> list[int] | None:
         """Give up free slots and columns, if that is much; return the slots that are kept, in their order, None: all."""
         kept = [slot for slot, taken in enumerate(self.taken) if taken]
-        sizes = _lengths(self.state, kept)
+        sizes = _lengths(self.state, kept).max(0).tolist()
         spare = [had - size <= max(_SPARE, size // 4) for size, had in zip(sizes, _columns(self.state), strict=True)]
         if 4 * len(kept) > 3 * self.count and all(spare):
             return None
@@ -70,10 +70,11 @@ class Slots:
         self.taken = [True] * len(kept)
         return kept
 
-    def _write(self, slot: int, new: State, row: int) -> None:
-        """Write a row so that it ends in the last column."""
-        (length, asked), (columns, _) = _lengths(new, [row]), _columns(self.state)
-        self.state.mask_BT[slot] = np.arange(columns) >= columns - length
+    def _write(self, slot: int, new: State, row: int, length: int, asked: int) -> None:
+        """Write a row, of so many tokens and with so many in its question, so that it ends in the last column."""
+        columns = self.state.mask_BT.shape[1]
+        self.state.mask_BT[slot] = 0
+        self.state.mask_BT[slot, columns - length :] = 1
         self.state.next_B[slot], self.taken[slot] = new.next_B[row], True
         for name, array in self.state.cache.items():
             array[slot, :, columns - length :] = new.cache[name][row, :, :length]
@@ -83,15 +84,18 @@ class Slots:
             array[slot][_last(array, asked)] = new.question[name][row][own]
 
 
-def _lengths(state: State, rows: Sequence[int]) -> tuple[int, int]:
-    """Return how many tokens the longest of some rows has, and the longest of their questions."""
-    asked = state.question.get(QUESTION_MASK, np.zeros((len(state.mask_BT), 0), np.int64))
-    return int(state.mask_BT[rows].sum(1).max()), int(asked[rows].sum(1).max())
+def _lengths(state: State, rows: Sequence[int]) -> Array:
+    """Return how many tokens each of some rows has, and its question: (R, 2)."""
+    lengths_R2 = np.zeros((len(rows), 2), np.int64)
+    state.mask_BT[rows].sum(1, out=lengths_R2[:, 0])
+    if state.question:
+        state.question[QUESTION_MASK][rows].sum(1, out=lengths_R2[:, 1])
+    return lengths_R2
 
 
-def _columns(state: State) -> tuple[int, int]:
+def _columns(state: State) -> list[int]:
     """Return how many columns a state has for tokens, and for those of questions."""
-    return state.mask_BT.shape[1], state.question[QUESTION_MASK].shape[1] if state.question else 0
+    return [state.mask_BT.shape[1], state.question[QUESTION_MASK].shape[1] if state.question else 0]
 
 
 def _copied(state: State, kept: Sequence[int], columns: int, asked: int) -> State:

@@ -16,7 +16,7 @@ _MIXED = "the processor and the graphs belong to different models"
 
 def sequential(mask_BS: Array, first: int = 0) -> Array:
     """Return positions (B, S) that count the tokens one by one from `first`, without those that are masked out."""
-    positions_BS: Array = (mask_BS.cumsum(1) - 1).clip(min=0) + first
+    positions_BS: Array = np.maximum(mask_BS.cumsum(1) - 1, 0) + first
     return positions_BS
 
 

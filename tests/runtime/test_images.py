@@ -14,7 +14,6 @@ from PIL import Image, features
 from transformers import BlipImageProcessorPil, CLIPImageProcessorPil
 
 from vlmc.runtime import images
-from vlmc.runtime.deployment import ImagePipeline
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.images import open_image, preprocess, to_rgb
 from vlmc.toolchain.deploy.describe import image_pipeline
@@ -77,7 +76,7 @@ def test_files_stand_upright_as_their_exif_data_says(tmp_path: Path) -> None:
     assert open_image(tmp_path / "a.png").size == (20, 40)
     expected = PROCESSORS["clip"](str(tmp_path / "a.png"), return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(
-        preprocess(tmp_path / "a.png", image_pipeline(PROCESSORS["clip"])), expected, rtol=0, atol=1e-6
+        preprocess(open_image(tmp_path / "a.png"), image_pipeline(PROCESSORS["clip"])), expected, rtol=0, atol=1e-6
     )
 
 
@@ -93,26 +92,26 @@ def test_path_text_and_bytes_are_one_image(tmp_path: Path) -> None:
 def test_what_is_not_an_image_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.jpg is not an image that can be read"):
-        preprocess(tmp_path / "a.jpg", ImagePipeline())
+        open_image(tmp_path / "a.jpg")
     with pytest.raises(InputError, match="the image given as bytes is not an image"):
-        preprocess(content, ImagePipeline())
+        open_image(content)
 
 
 def test_image_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
     stream = io.BytesIO()
     noise(64, 64).save(stream, "png")
     with pytest.raises(InputError, match="is not an image that can be read"):
-        preprocess(stream.getvalue()[:-4000], ImagePipeline())
+        open_image(stream.getvalue()[:-4000])
 
 
 def test_folder_is_not_an_image(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no image at"):
-        preprocess(tmp_path, ImagePipeline())
+        open_image(tmp_path)
 
 
 def assert_equal(image: Image.Image, processor: CLIPImageProcessorPil | BlipImageProcessorPil) -> None:
     expected = processor(image, return_tensors="np")["pixel_values"]
-    np.testing.assert_allclose(preprocess(image, image_pipeline(processor)), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(preprocess(open_image(image), image_pipeline(processor)), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
