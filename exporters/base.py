@@ -27,6 +27,7 @@ class Options:
 
     `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not. `cpu_activations` is
     the type to which the kernels may round activations. `packed` stores 2:4 weights as their kept values and places.
+    `require_sparse` is the share of the eligible layers that an engine must run sparse; None: no matter.
     """
 
     precision: Precision = "fp32"
@@ -34,6 +35,7 @@ class Options:
     cpu_sparse: ValueType | None = None
     cpu_activations: Activations = "fp32"
     packed: bool = False
+    require_sparse: float | None = None
 
     @property
     def tolerance(self) -> float:

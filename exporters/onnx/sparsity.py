@@ -123,8 +123,13 @@ def _everything(weights: Weights) -> Iterator[tuple[str, Weight]]:
     for node, weight in weights:
         if (weight.initializer, weight.axis) not in seen:
             seen.add((weight.initializer, weight.axis))
-            modules = scopes(node)[:-1]  # the last one is the operation's own name
-            yield (modules[-1] if modules and modules[-1] else weight.initializer), weight
+            yield layer_of(node, weight), weight
+
+
+def layer_of(node: onnx.NodeProto, weight: Weight) -> str:
+    """Return what the weight of a node is called: its module's name if torch wrote one, else the weight's own."""
+    modules = scopes(node)[:-1]  # the last one is the operation's own name
+    return modules[-1] if modules and modules[-1] else weight.initializer
 
 
 def _zeros(weights: Weights, weight: Weight) -> NDArray[np.bool_]:

@@ -24,6 +24,8 @@ class ExportSettings(Settings):
     """Write the graphs with an adapter left apart too, into a folder lora-twin, to compare with."""
     gpu: str | None = None
     """GPU architectures to build engines for (TensorRT-RTX). [default: sm86,sm89; TensorRT builds for the GPU at hand]"""
+    require_sparse: str | None = None
+    """Fail if TensorRT runs a smaller share of the 2:4 layers sparse, such as 90%; TensorRT-RTX cannot say."""
 
 
 class RunSettings(Settings):

@@ -1,6 +1,7 @@
 """export: write graphs or engines into an artifact, once they have given the same answers as the model itself."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from vlmc.exporters.backend import Backend, resolve
 from vlmc.exporters.base import Exporter, Options, Precision
 from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend
 from vlmc.runtime.deployment import DEPLOYMENT
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.kernels.speed import Fastest, fastest
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
@@ -115,7 +116,7 @@ class Exporting:
         """Write a twin's graphs, their weights dense and in the graph's own type."""
         folder.mkdir()
         self.task.extend(1)
-        plain = replace(self.options, cpu_sparse=None, cpu_activations="fp32", packed=False)
+        plain = replace(self.options, cpu_sparse=None, cpu_activations="fp32", packed=False, require_sparse=None)
         return replace(self, options=plain).write(folder, source, model, deploy(source, model, layers))
 
 
@@ -138,7 +139,15 @@ def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Faste
             raise InputError("--cpu-activations bf16 needs --cpu-sparse bf16, and auto may take another type")
         measured = fastest()
         kind = measured.type
-    return Options(precision, gpus, kind, settings.cpu_activations or "fp32", settings.packed), measured
+    share = None if settings.require_sparse is None else _share(settings.require_sparse)
+    return Options(precision, gpus, kind, settings.cpu_activations or "fp32", settings.packed, share), measured
+
+
+def _share(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)%", text.strip())
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise InputError(f"--require-sparse {shortened(text, 40)}: give a percentage above 0% and up to 100%, such as 90%")
+    return float(found[1]) / 100
 
 
 def _versions(backend: Backend) -> dict[str, str]:
