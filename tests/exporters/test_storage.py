@@ -65,6 +65,7 @@ def test_what_is_not_2_4_is_refused() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.integration
 def test_file_is_smaller_and_unpacks_to_what_it_was(precision: str, tmp_path: Path) -> None:
     spec, path, back = clean(), tmp_path / "small.onnx", tmp_path / "back.onnx"
     trace(spec, path, precision)  # type: ignore[arg-type]
@@ -83,6 +84,7 @@ def test_file_is_smaller_and_unpacks_to_what_it_was(precision: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.integration
 def test_any_onnx_runtime_unpacks_on_load_and_computes_the_same(precision: str, tmp_path: Path) -> None:
     spec, path = clean(), tmp_path / "small.onnx"
     trace(spec, path, precision)  # type: ignore[arg-type]
@@ -97,6 +99,7 @@ def test_any_onnx_runtime_unpacks_on_load_and_computes_the_same(precision: str, 
     assert not left & {"Unpack24", "BitShift", "BitwiseAnd", "Equal", "Where"}  # nothing is unpacked at each run
 
 
+@pytest.mark.integration
 def test_weight_with_a_changed_place_is_found(tmp_path: Path) -> None:
     spec, path = clean(), tmp_path / "small.onnx"
     report = export(spec, path, Options(packed=True))
@@ -109,11 +112,13 @@ def test_weight_with_a_changed_place_is_found(tmp_path: Path) -> None:
     assert [one.sparsity for one in check_onnx(path) if one.layer == "rows"] == [1.0]
 
 
+@pytest.mark.integration
 def test_negative_zeros_are_no_zeros(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed, match=r"rows\.weight cannot be packed: .* not \+0\.0"):
         export(small(), tmp_path / "small.onnx", Options(packed=True))
 
 
+@pytest.mark.integration
 def test_options_that_contradict_it_are_refused(tmp_path: Path) -> None:
     exporter = exporters.find("onnx")
     with pytest.raises(InputError, match="--packed and --cpu-sparse do not go together"):

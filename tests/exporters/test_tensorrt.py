@@ -153,6 +153,7 @@ def test_file_that_cannot_be_parsed_is_told(rtx: Binding, tmp_path: Path) -> Non
         build(rtx, small(), tmp_path / "a.onnx", "sm86")
 
 
+@pytest.mark.integration
 def test_ctrl_c_stops_the_builder_between_two_steps(rtx: Binding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vlmc.exporters.onnx.tracing import trace
 

@@ -82,6 +82,7 @@ def test_log_that_only_counts_names_nothing() -> None:
     assert parse(log.replace("Chose 0", "Chose 3").splitlines()) == SparsityLog(None, None)
 
 
+@pytest.mark.integration
 def test_chosen_layers_are_known_by_the_names_of_their_nodes(tmp_path: Path) -> None:
     log = (
         "(Sparsity) Found 2 layer(s) eligible to use sparse tactics: {0} + Relu_9, fused\n"
@@ -102,6 +103,7 @@ def test_chosen_layers_are_known_by_the_names_of_their_nodes(tmp_path: Path) -> 
         ((512, 512), 512, "lost the timing"),
     ],
 )
+@pytest.mark.integration
 def test_reasons(sizes: tuple[int, int], optimum: int, why: str, tmp_path: Path) -> None:
     log = "(Sparsity) Layers eligible for sparse math: {0}\n" + NONE_PICKED
     [one] = chosen(layered(*sizes, optimum=optimum), tmp_path, log)
@@ -109,6 +111,7 @@ def test_reasons(sizes: tuple[int, int], optimum: int, why: str, tmp_path: Path)
     assert (one.inputs, one.outputs) == sizes
 
 
+@pytest.mark.integration
 def test_what_the_log_does_not_say_is_not_known(tmp_path: Path) -> None:
     spec = layered(512, 512)
     spec.module[0].weight.data[0, :4] = 1.0  # type: ignore[index, union-attr, operator]
@@ -152,6 +155,7 @@ def test_tensorrt_rtx_cannot_promise_it(monkeypatch: pytest.MonkeyPatch) -> None
         exporters.find("tensorrt").check(Options("fp16", require_sparse=0.9))
 
 
+@pytest.mark.integration
 def test_doctor_builds_two_layers_and_says_what_it_saw(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

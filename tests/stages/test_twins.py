@@ -21,7 +21,7 @@ from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.export import DENSE_TWIN, LORA_TWIN, Export
 from vlmc.toolchain.stages.unpack import unpack_artifact, unpack_to
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 QUIET = Progress(quiet=True)
 
 
