@@ -140,7 +140,7 @@ def bars(families: Sequence[str], rows: Sequence[Row]) -> list[Bar]:
     for precision in PRECISIONS:
         limit = TOLERANCE[precision]  # type: ignore[index]
         right = [one for one in families if _agrees(one, precision, limit, rows)]
-        built = [one for one in families if one in right and not _lacking(one, f"engine, {precision}", rows)]
+        built = [one for one in families if _built(one, f"engine, {precision}", rows)]
         goal = f"all {len(families)} families"
         told = f"within {limit:g} of the largest value, answers equal"
         counted.append(Bar(f"exported in {precision}, {told}", goal, len(right), len(right) == len(families)))
@@ -154,8 +154,9 @@ def _agrees(family: str, precision: str, limit: float, rows: Sequence[Row]) -> b
     return bool(errors) and all(error is not None and error <= limit for error in errors) and equal == [100.0]
 
 
-def _lacking(family: str, metric: str, rows: Sequence[Row]) -> list[Row]:
-    return [row for row in _of(family, metric, rows) if row.value is None]
+def _built(family: str, metric: str, rows: Sequence[Row]) -> bool:
+    engines = [row.value for row in _of(family, metric, rows)]
+    return bool(engines) and None not in engines
 
 
 def _of(family: str, metric: str, rows: Sequence[Row]) -> list[Row]:
@@ -182,7 +183,9 @@ def table(found: Report) -> str:
     told = [f"- {row.name} ({row.metric})" for row in failed]
     missed = [f"**{bar.name}: {bar.value:g}, not {bar.goal}.**" for bar in found.bars if not bar.holds]
     ends = [*missed, *(["Not built or not exported:", "\n".join(told)] if told else [])]
-    origin = f"Measured on {found.machine}, {found.settings['jobs']} families at a time, {found.date}: `{found.command}`."
+    jobs = found.settings["jobs"]
+    at_once = "one family" if jobs == 1 else f"{jobs} families"
+    origin = f"Measured on {found.machine}, {at_once} at a time, {found.date}: `{found.command}`."
     return "\n\n".join(["\n".join(lines), *ends, origin])
 
 

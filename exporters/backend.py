@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+TWINS = {"dense_twin": "", "lora_twin": ""}
+"""Options of every backend that writes graphs beside those of the model, to compare them with."""
+
 
 @dataclass(frozen=True)
 class Backend:

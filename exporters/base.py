@@ -26,13 +26,16 @@ class Options:
     """What the user may choose: the weights' type, and the GPUs to build for; (): the backend's default.
 
     `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not. `cpu_activations` is
-    the type to which the kernels may round activations.
+    the type to which the kernels may round activations. `packed` stores 2:4 weights as their kept values and places.
+    `require_sparse` is the share of the eligible layers that an engine must run sparse; None: no matter.
     """
 
     precision: Precision = "fp32"
     gpus: tuple[str, ...] = ()
     cpu_sparse: ValueType | None = None
     cpu_activations: Activations = "fp32"
+    packed: bool = False
+    require_sparse: float | None = None
 
     @property
     def tolerance(self) -> float:

@@ -14,10 +14,10 @@ _LARGE = 8 << 20  # bytes; hashing fewer takes no longer than looking up whether
 
 
 def read_files(artifact: Artifact, backend: str) -> list[str]:
-    """Return the files of an artifact that the runtime reads: a backend's folder, tokenizer, processor, configuration."""
+    """Return the files of an artifact that the runtime reads: a backend's own, tokenizer, processor, configuration."""
     files = artifact.manifest.files
     beside = [path for path in model_files(files) if PurePosixPath(path).suffix != _WEIGHTS]
-    return [*(path for path in files if path.startswith(f"{backend}/")), *beside]
+    return [*(path for path in files if str(PurePosixPath(path).parent) == backend), *beside]  # no folder of a twin
 
 
 @final

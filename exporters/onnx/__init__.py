@@ -1,6 +1,6 @@
 """ONNX: graphs by torch's exporter, checked on disk to compute the same as the model and to be as sparse."""
 
-from vlmc.exporters.backend import Backend
+from vlmc.exporters.backend import TWINS, Backend
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 BACKEND = Backend(
@@ -13,7 +13,7 @@ BACKEND = Backend(
     tables="vlmc.exporters.onnx.report:tables",
     packages={"onnx": "export", "onnxscript": "export"},
     runtimes=RUNTIMES,
-    options={"precision": "fp32", "cpu_sparse": "", "cpu_activations": "fp32"},
+    options={"precision": "fp32", "cpu_sparse": "", "cpu_activations": "fp32", "packed": "", **TWINS},
     session="vlmc.runtime.sessions:OnnxSession",
     verifier="vlmc.exporters.onnx.sparsity:check_onnx",
 )

@@ -16,6 +16,7 @@ from vlmc.exporters.onnx import BACKEND
 from vlmc.exporters.onnx.packed import Repacked, check_packed, pack_weights
 from vlmc.exporters.onnx.parity import NOT_RUN, largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
+from vlmc.exporters.onnx.storage import Stored, keep_packed
 from vlmc.exporters.onnx.tracing import OPSET, trace
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.kernels.native import require_library
@@ -34,6 +35,7 @@ class GraphReport:
     It is None for a type that nothing here can run: then outputs were not compared, and `note` says so.
     `packed` counts the layers whose 2:4 weights are packed for the CPU, in the type `cpu_sparse`, and `dense` the other
     weights and tables of that type. The 2:4 weights take `packed_bytes`, and would take `bf16_bytes` dense in bf16.
+    `stored` says what --packed saved; None: weights are stored dense.
     """
 
     graph: str
@@ -43,6 +45,7 @@ class GraphReport:
     dense: int
     packed_bytes: int
     bf16_bytes: int
+    stored: Stored | None
     bytes: int
     seconds: float
     cases: int
@@ -69,6 +72,10 @@ class OnnxExporter(Exporter):
             raise InputError("--cpu-activations bf16 needs --cpu-sparse bf16: no other weights have such products")
         if options.cpu_sparse is None:
             return
+        if options.packed:
+            raise InputError(
+                "--packed and --cpu-sparse do not go together: --cpu-sparse packs weights already, in its own way"
+            )
         if options.precision != "fp32":
             raise InputError(f"--cpu-sparse needs --precision fp32, not {options.precision}: its products are fp32")
         require_library()  # graphs are checked with the kernels
@@ -80,8 +87,10 @@ class OnnxExporter(Exporter):
             progress(spec.name)
         if options.cpu_sparse and not any(report.packed for report in reports):
             raise InputError("--cpu-sparse: no layer is promised as 2:4, so there is nothing to pack: leave it out")
+        if options.packed and not any(report.stored and report.stored.weights for report in reports):
+            raise InputError("--packed: no layer is promised as 2:4, so there is nothing to pack: leave it out")
         found = {"backend": BACKEND.name, "opset": OPSET, "precision": options.precision, "cpu_sparse": options.cpu_sparse}
-        found["cpu_activations"] = options.cpu_activations
+        found |= {"cpu_activations": options.cpu_activations, "packed": options.packed}
         return found | {"graphs": [asdict(report) for report in reports]}
 
 
@@ -95,6 +104,7 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     start = perf_counter()
     trace(spec, path, options.precision)
     packed = _pack(spec, path, options.cpu_sparse, options.cpu_activations) if options.cpu_sparse else NOTHING
+    stored = keep_packed(path, spec.sparse) if options.packed else None
     label(path, spec.sparse)
     layers = check_onnx(path)
     for layer in layers:
@@ -107,7 +117,7 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     types, cases = (options.precision, options.cpu_sparse), 1 + len(spec.cases)
     counts = (len(packed.layers), packed.dense, packed.packed_bytes, packed.bf16_bytes)
     note = NOT_RUN if error is None else None
-    return GraphReport(spec.name, *types, *counts, size, seconds, cases, error, options.tolerance, note, layers)
+    return GraphReport(spec.name, *types, *counts, stored, size, seconds, cases, error, options.tolerance, note, layers)
 
 
 def check_graph(path: Path) -> None:

@@ -23,7 +23,7 @@ def function(operator: str, kind: ValueType, opset: int) -> onnx.FunctionProto:
     """Return the function of MatMul24 or MatMulDense for values of a type; a graph holds one of each."""
     positions = ["positions"] if operator == MATMUL24 else []
     inputs = ["X", "values", *positions, "bias", *(["scales"] if kind == "int8" else [])]
-    body = _Body()
+    body = Body()
     weight = body.sliced(_dense(body, kind) if operator == MATMUL_DENSE else _spread(body, kind))
     if kind == "int8":
         weight = body.add("Mul", weight, body.sliced(_scales(body)))
@@ -34,8 +34,8 @@ def function(operator: str, kind: ValueType, opset: int) -> onnx.FunctionProto:
     return helper.make_function(DOMAIN, operator, inputs, ["Y"], body.nodes, opsets, sizes)
 
 
-class _Body:
-    """Nodes in the making."""
+class Body:
+    """Nodes in the making, of a function."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -64,14 +64,14 @@ class _Body:
         return self.add("Slice", padded, self.constant([0, 0], np.int64), ends)
 
 
-def _dense(body: _Body, kind: ValueType) -> str:
+def _dense(body: Body, kind: ValueType) -> str:
     """Append what unpacks a dense weight, values in pairs (B, C, G, 2, K, L), bf16 (B, C, G, 2, L, K); return its name."""
     values = body.add("Cast", "values", to=TensorProto.FLOAT)
     order = [0, 4, 1, 2, 3, 5] if kind == "bf16" else [0, 5, 1, 2, 3, 4]  # B L C G pair K
     return body.add("Flatten", body.add("Transpose", values, perm=order), axis=2)
 
 
-def _spread(body: _Body, kind: ValueType) -> str:
+def _spread(body: Body, kind: ValueType) -> str:
     """Append what unpacks a 2:4 weight; return its name, (B * L, C * G * P)."""
     words = body.add("Unsqueeze", "positions", body.constant([2, 4], np.int64))  # B C 1 L 1
     shifts = body.constant((4 * np.arange(GROUPS)[:, None, None] + np.array([0, 2])).tolist(), np.uint32)  # G 1 K
@@ -91,7 +91,7 @@ def _spread(body: _Body, kind: ValueType) -> str:
     return body.add("Flatten", body.add("Transpose", groups, perm=[0, 3, 1, 2, 4]), axis=2)
 
 
-def _scales(body: _Body) -> str:
+def _scales(body: Body) -> str:
     """Append what repeats the scales (B, S, L) for every weight; return its name, (B * L, S * span)."""
     rows = body.add("Flatten", body.add("Transpose", "scales", perm=[0, 2, 1]), axis=2)  # (B * L, S)
     each = body.add("Unsqueeze", rows, body.constant([2], np.int64))

@@ -27,6 +27,13 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     packed, bf16 = (sum(graph[key] for graph in report["graphs"]) for key in ("packed_bytes", "bf16_bytes"))
     if packed:
         notes.append(f"the 2:4 weights take {packed / 1e6:.2f} MB, {packed / bf16:.3f} of what they would dense in bf16")
+    stored = [graph["stored"] for graph in report["graphs"] if graph["stored"]]
+    if stored:
+        packed, dense = (sum(one[key] for one in stored) for key in ("packed_bytes", "dense_bytes"))
+        count = sum(one["weights"] for one in stored)
+        notes.append(
+            f"{count} 2:4 weights are stored packed: {packed / 1e6:.2f} MB, {packed / dense:.4f} of what they take dense"
+        )
     measured = report.get("cpu_sparse_measured")
     if measured:
         times = ", ".join(f"{kind} {time:.2f} ms" for kind, time in measured["milliseconds"].items())

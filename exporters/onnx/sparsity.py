@@ -41,6 +41,19 @@ def label(path: Path, promised: Mapping[str, SparsityPattern]) -> None:
     onnx.save(model, path)
 
 
+def relabel(path: Path) -> None:
+    """Write the places again for the layers that the metadata promises: their weights are stored in another way now.
+
+    Raises:
+        InputError: the metadata cannot be read.
+        CheckFailed: a promised layer is not in the graph any more.
+    """
+    model = onnx.load(path, load_external_data=False)
+    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
+    if text is not None:
+        label(path, {layer: SparsityPattern.parse(entry["pattern"]) for layer, entry in _entries(path, text).items()})
+
+
 def check_onnx(path: Path, target: SparsityPattern | None = None) -> list[LayerReport]:
     """Compare the weights of an ONNX file with what its metadata promises, or all of them with `target`.
 
@@ -110,8 +123,13 @@ def _everything(weights: Weights) -> Iterator[tuple[str, Weight]]:
     for node, weight in weights:
         if (weight.initializer, weight.axis) not in seen:
             seen.add((weight.initializer, weight.axis))
-            modules = scopes(node)[:-1]  # the last one is the operation's own name
-            yield (modules[-1] if modules and modules[-1] else weight.initializer), weight
+            yield layer_of(node, weight), weight
+
+
+def layer_of(node: onnx.NodeProto, weight: Weight) -> str:
+    """Return what the weight of a node is called: its module's name if torch wrote one, else the weight's own."""
+    modules = scopes(node)[:-1]  # the last one is the operation's own name
+    return modules[-1] if modules and modules[-1] else weight.initializer
 
 
 def _zeros(weights: Weights, weight: Weight) -> NDArray[np.bool_]:

@@ -2,7 +2,8 @@
 
 Shapes: O out features, I in features. MatMul's right operand is [..., I, O], its left one [..., O, I]; Gemm's are the same,
 turned with transB or transA; Conv's weight is [O, I, *kernel], ConvTranspose's [I, O, *kernel]. The packed weight of
-MatMul24 and MatMulDense counts as [O, I]. Branches and loops are searched too: exporters put whole decoders into an If.
+MatMul24 and MatMulDense counts as [O, I], that of Unpack24 as [I, O]. Branches and loops are searched too: exporters put
+whole decoders into an If.
 """
 
 import ast
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from vlmc.exporters.onnx.evaluating import evaluate
+from vlmc.exporters.onnx.kept import spread
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.packing import Packed, ValueType, unpack
 
@@ -24,11 +26,13 @@ SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter lists the module
 MATMUL24, MATMUL_DENSE = "MatMul24", "MatMulDense"
 PACKED = (MATMUL24, MATMUL_DENSE)
 """The operators with packed weights."""
+UNPACK24 = "Unpack24"
+"""Makes the dense weight of one that is stored packed; its `perm` turns (I, O) into what the product reads."""
 VALUES = ".values"
 """What the name of a packed weight's values ends in, after the name of the weight."""
 _TYPES: dict[str, ValueType] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "int8": "int8"}
 """The types of packed values, by NumPy's names."""
-_THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
+_THROUGH = {"Transpose", "Cast", "Identity", "DequantizeLinear", UNPACK24}
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class Weights:
         """Return a stored tensor's values, unpacked where it is packed."""
         if name in self._packed:
             return unpack(self.packed(self._packed[name]))
+        if name in self._kept:
+            return spread(*(numpy_helper.to_array(self.initializers[one]) for one in self._kept[name].input))
         if name not in self.initializers:
             return self._evaluated[name]
         values: NDArray[np.generic] = numpy_helper.to_array(self.initializers[name])
@@ -119,6 +125,10 @@ class Weights:
     def _packed(self) -> Mapping[str, onnx.NodeProto]:
         return {node.input[1]: node for node in self.nodes if node.op_type in PACKED}
 
+    @cached_property
+    def _kept(self) -> Mapping[str, onnx.NodeProto]:
+        return {node.input[0]: node for node in self.nodes if node.op_type == UNPACK24}
+
     def _trace(self, name: str, axis: int) -> Weight | None:
         """Follow the operand back to the initializer, through nodes that only move or convert it."""
         zero_point, channel_axis = None, 1
@@ -126,7 +136,7 @@ class Weights:
             producer = self._producers.get(name)
             if producer is None or producer.op_type not in _THROUGH:
                 return None
-            if producer.op_type == "Transpose":
+            if producer.op_type in {"Transpose", UNPACK24}:
                 axis, channel_axis = _turned(producer, axis), _turned(producer, channel_axis)
             if producer.op_type == "DequantizeLinear":
                 if attribute(producer, "block_size", 0):

@@ -1,6 +1,6 @@
 """TensorRT engines, by `tensorrt` with a GPU or by `tensorrt_rtx` without one, and a build report."""
 
-from vlmc.exporters.backend import Backend
+from vlmc.exporters.backend import TWINS, Backend
 from vlmc.exporters.onnx import RUNTIMES
 
 BACKEND = Backend(
@@ -17,5 +17,5 @@ BACKEND = Backend(
         "tensorrt-rtx": "TensorRT-RTX engines, built without a GPU",
     },
     runtimes=RUNTIMES,
-    options={"precision": "fp16", "gpu": "sm86,sm89"},
+    options={"precision": "fp16", "gpu": "sm86,sm89", "require_sparse": "", **TWINS},
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from vlmc.exporters.graphs import Axis, GraphSpec
 from vlmc.exporters.tensorrt.binding import Binding
+from vlmc.exporters.tensorrt.stopping import stoppable
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks
 
 
@@ -15,6 +16,7 @@ def build(binding: Binding, spec: GraphSpec, path: Path, gpu: str) -> tuple[byte
     Raises:
         CheckFailed: TensorRT cannot read or build the graph; the message has TensorRT's reason.
         EnvironmentLacks: TensorRT needs a GPU and finds none.
+        KeyboardInterrupt: Ctrl-C was pressed; the builder stopped after its current step.
     """
     trt = binding.trt
     logger = _logger(trt)
@@ -25,7 +27,8 @@ def build(binding: Binding, spec: GraphSpec, path: Path, gpu: str) -> tuple[byte
         reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise CheckFailed(f"TensorRT cannot read {spec.name}: {_one_line(reasons[0] if reasons else 'no reason given')}")
     config = _configure(binding, builder, spec, gpu)
-    engine = builder.build_serialized_network(network, config)
+    with stoppable(trt, config):
+        engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise CheckFailed(f"TensorRT cannot build {spec.name} for {gpu}: {_one_line(_last_error(logger))}")
     return bytes(engine), [line for _, line in logger.lines]

@@ -1,5 +1,6 @@
 """Engines for every graph and GPU: from a checked ONNX graph, strongly typed, with sparse weights allowed."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from vlmc.exporters.onnx.sparsity import check_onnx
 from vlmc.exporters.tensorrt import BACKEND
 from vlmc.exporters.tensorrt.binding import Binding, bind
 from vlmc.exporters.tensorrt.building import build, describe_axis
+from vlmc.exporters.tensorrt.layers import LayerChoice, choices, read_layers
 from vlmc.exporters.tensorrt.log import parse
+from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
 
 SPARSE_CORES = SparsityPattern.parse("2:4")
@@ -32,7 +35,7 @@ class EngineReport:
     """One engine. `eligible` are the layers whose weights in the graph are 2:4, as vlmc itself finds.
 
     `log_eligible` and `log_chosen` are from the builder's log, in TensorRT's names; None: the log does not say, and `note`
-    says why.
+    says why. `layers` are all weights, with what was chosen for each and why.
     """
 
     graph: str
@@ -44,6 +47,7 @@ class EngineReport:
     dense: list[str]
     log_eligible: list[str] | None
     log_chosen: list[str] | None
+    layers: list[LayerChoice]
     note: str | None
 
 
@@ -57,7 +61,10 @@ class TensorrtExporter(Exporter):
         bind()
 
     def check(self, options: Options) -> None:
-        bind().targets(options.gpus)
+        binding = bind()
+        binding.targets(options.gpus)
+        if options.require_sparse is not None and binding.ahead_of_time:
+            raise InputError(f"--require-sparse: {AHEAD_OF_TIME}: leave it out, or build with TensorRT on that GPU")
 
     def export(self, specs: Sequence[GraphSpec], folder: Path, options: Options, progress: Progress) -> dict[str, Any]:
         binding = bind()
@@ -69,6 +76,7 @@ class TensorrtExporter(Exporter):
                 path = Path(scratch) / f"{spec.name}.onnx"
                 graphs.append(export(spec, path, Options(options.precision)))
                 engines += [_engine(binding, spec, path, gpu, folder) for gpu in gpus]
+            require_sparse(engines[-len(gpus) :], options.require_sparse)
             progress(spec.name)
         return {
             "backend": BACKEND.name,
@@ -100,8 +108,25 @@ def _engine(binding: Binding, spec: GraphSpec, path: Path, gpu: str, folder: Pat
         dense=[layer.layer for layer in layers if layer.violation is not None],
         log_eligible=None if log.eligible is None else list(log.eligible),
         log_chosen=None if log.chosen is None else list(log.chosen),
+        layers=choices(spec, path, layers, log, read_layers(lines), known=not binding.ahead_of_time),
         note=silent if log.chosen is None else None,
     )
+
+
+def require_sparse(engines: Sequence[EngineReport], share: float | None) -> None:
+    """Check that each engine runs such a share of its eligible layers sparse; None: any.
+
+    Raises:
+        CheckFailed: one runs fewer; the message has the commonest reason.
+    """
+    for engine in engines if share is not None else ():
+        eligible = [layer for layer in engine.layers if layer.eligible]
+        others = [layer.why for layer in eligible if not layer.chosen]
+        if share is not None and len(others) > (1 - share) * len(eligible) + 1e-9:
+            reason, count = Counter(others).most_common(1)[0]
+            ran = f"{len(eligible) - len(others)} of {len(eligible)} 2:4 layers run sparse"
+            told = f"{100 * share:g} % are required; {count} do not for this reason: {reason}"
+            raise CheckFailed(f"{engine.file}: {ran}, {told}")
 
 
 def _profile(spec: GraphSpec) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ SPAN = 128
 
 _MARKS = (np.arange(16)[:, None] >> np.arange(GROUP)) & 1  # for every set of non-zeros in a group: which of the four are
 _TOO_MANY = _MARKS.sum(1) > 2
+_NOT_2_4 = "the weight is not 2:4: it cannot be packed as such"
 _PLACES = np.sort(np.argsort(1 - _MARKS, 1, kind="stable")[:, :2], 1)  # of the non-zeros, then of the earliest zeros
 
 
@@ -90,13 +91,24 @@ def unpack(packed: Packed) -> Array:
     return np.ascontiguousarray(padded[: packed.outputs, : packed.inputs])
 
 
+def places_of(kept: Array) -> Array:
+    """Return the places (..., 2) of the kept weights in groups of four (..., 4), ascending; of fewer, with the first others.
+
+    Raises:
+        InputError: a group keeps more than two.
+    """
+    marks = (kept * np.array([1, 2, 4, 8], np.uint8)).sum(-1, dtype=np.uint8)
+    if _TOO_MANY[marks].any():
+        raise InputError(_NOT_2_4)
+    found: Array = _PLACES[marks]
+    return found
+
+
 def _kept(weight_OI: Array, groups_BCGL4: Array) -> tuple[Array, Array]:
     """Return the two kept weights of every group (B, C, G, L, 2), and their places as the kernels' bits (B, C, L)."""
-    inputs = weight_OI.shape[1]
-    marks = ((groups_BCGL4 != 0) * np.array([1, 2, 4, 8], np.uint8)).sum(-1, dtype=np.uint8)
-    if inputs % GROUP or _TOO_MANY[marks].any():
-        raise InputError("the weight is not 2:4: it cannot be packed as such")
-    places = _PLACES[marks]
+    if weight_OI.shape[1] % GROUP:
+        raise InputError(_NOT_2_4)
+    places = places_of(groups_BCGL4 != 0)
     kept = np.take_along_axis(groups_BCGL4, places, -1)
     shifts = 4 * np.arange(GROUPS, dtype=np.uint32)[:, None, None] + np.array([0, 2], np.uint32)
     positions = np.bitwise_or.reduce(np.bitwise_or.reduce(places.astype(np.uint32) << shifts, -1), 2)

@@ -16,7 +16,7 @@ from vlmc.toolchain.bench import bench
 from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, no_lora_latency, packed_types, summary
 from vlmc.toolchain.bench.showing import PICTURE, RECORD, show, write
 from vlmc.toolchain.bench.timing import PHASES, Timed
-from vlmc.toolchain.bench.twins import RANK, leave_adapters_apart, rank_of
+from vlmc.toolchain.deploy.twins import RANK, leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import BenchSettings

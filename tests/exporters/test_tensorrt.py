@@ -1,6 +1,7 @@
 """Engines are built where TensorRT-RTX is installed; what the logs of other versions say is read from their own lines."""
 
 import json
+import signal
 import sys
 import types
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.exporters.material import TWO_FOUR, Small, small
 from vlmc import exporters
 from vlmc.exporters.base import Options
 from vlmc.exporters.graphs import Axis, GraphSpec
+from vlmc.exporters.tensorrt import stopping
 from vlmc.exporters.tensorrt.binding import Binding, bind
 from vlmc.exporters.tensorrt.building import build, profile_shapes
 from vlmc.exporters.tensorrt.exporter import AHEAD_OF_TIME
@@ -149,6 +151,38 @@ def test_file_that_cannot_be_parsed_is_told(rtx: Binding, tmp_path: Path) -> Non
     (tmp_path / "a.onnx").write_bytes(b"no graph")
     with pytest.raises(CheckFailed, match=r"^TensorRT cannot read small: .+"):
         build(rtx, small(), tmp_path / "a.onnx", "sm86")
+
+
+@pytest.mark.integration
+def test_ctrl_c_stops_the_builder_between_two_steps(rtx: Binding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vlmc.exporters.onnx.tracing import trace
+
+    trace(small(), tmp_path / "small.onnx", "fp16")
+    before = signal.getsignal(signal.SIGINT)
+
+    class Pressing(rtx.trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Stands for vlmc's: presses Ctrl-C at the second step, then asks it."""
+
+        def __init__(self, ours: object) -> None:
+            rtx.trt.IProgressMonitor.__init__(self)
+            self.ours, self.steps = ours, 0
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None: ...
+
+        def phase_finish(self, name: str) -> None: ...
+
+        def step_complete(self, name: str, step: int) -> bool:
+            self.steps += 1
+            if self.steps == 2:
+                signal.raise_signal(signal.SIGINT)
+            return bool(self.ours.step_complete(name, step))  # type: ignore[attr-defined]
+
+    monitors, ours = [], stopping._monitor
+    monkeypatch.setattr(stopping, "_monitor", lambda *given: monitors.append(Pressing(ours(*given))) or monitors[-1])
+    with pytest.raises(KeyboardInterrupt):
+        build(rtx, small(), tmp_path / "small.onnx", "sm86")
+    assert monitors[0].steps == 2  # and no further one
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 class Sum(nn.Module):

@@ -21,9 +21,9 @@ from vlmc.runtime.kernels.speed import TYPES
 from vlmc.toolchain.bench.engines import in_onnx, in_torch
 from vlmc.toolchain.bench.memory import peak_bytes
 from vlmc.toolchain.bench.timing import PHASES, Contestant, in_turns
-from vlmc.toolchain.bench.twins import leave_adapters_apart, rank_of
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
 from vlmc.toolchain.deploy.probes import probes
+from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.devices import choose_device
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions

@@ -145,10 +145,21 @@ def inspect(
     _tell_of_card(Path(model), terminal)
 
 
-def doctor(terminal: Terminal) -> None:
+def doctor(
+    terminal: Terminal,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", metavar=NO_VALUE, help="Build two 2:4 layers with TensorRT and say what it chose.")
+    ] = False,
+) -> None:
     """Show what this machine can do: versions, providers, and how to install what is missing."""
     from vlmc.toolchain.machine.doctor import examine, show_findings
 
+    if tensorrt:
+        from vlmc.toolchain.machine.tensorrt import show_trial, try_tensorrt
+
+        trial = try_tensorrt()
+        terminal.result(trial, lambda: show_trial(trial))
+        return
     found = examine()
     terminal.result(found, lambda: show_findings(found))
 

@@ -1,4 +1,4 @@
-"""The verbs that deploy: export and run."""
+"""The verbs that deploy: export, unpack and run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from vlmc.exporters import BACKENDS
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument
+from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument, DenseOption, DownloadFlag
 from vlmc.toolchain.cli.options import NO_VALUE, Terminal, command
 from vlmc.toolchain.settings import ExportSettings, RunSettings
 
@@ -19,6 +19,8 @@ def export(
     backend: Annotated[
         str, typer.Option("--backend", help=" or ".join(BACKENDS) + ".", metavar="|".join(BACKENDS))
     ] = "onnx",
+    dense: DenseOption = None,
+    download: DownloadFlag = False,
 ) -> None:
     """Export graphs or engines into the artifact, and check their parity and sparsity."""
     from vlmc.runtime.artifact import Artifact
@@ -26,8 +28,34 @@ def export(
     from vlmc.toolchain.reporting.tables import show_export
     from vlmc.toolchain.stages.export import Export
 
-    found = Export(options, backend, Progress(quiet=terminal.quiet)).run(Artifact.open(artifact))
+    stage = Export(options, backend, Progress(quiet=terminal.quiet), dense=dense, download=download)
+    found = stage.run(Artifact.open(artifact))
     terminal.result(found, lambda: show_export(found))
+
+
+def unpack(
+    terminal: Terminal,
+    source: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="An artifact with packed ONNX graphs, or one such file.")
+    ] = ARTIFACT,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write a file; an artifact's are replaced.")
+    ] = None,
+) -> None:
+    """Make the packed weights of ONNX graphs dense again, bit for bit, for tools that cannot load them."""
+    from vlmc.toolchain.reporting.tables import megabytes
+    from vlmc.toolchain.stages.unpack import unpack_artifact, unpack_to
+
+    if source.is_dir():
+        if out is not None:
+            raise InputError("--out is for a single file: an artifact's graphs are replaced where they are")
+        found = unpack_artifact(source)
+    elif out is None:
+        raise InputError(f"say where to write the graph of {source}: --out FILE.onnx")
+    else:
+        found = unpack_to(source, out)
+    before, after = (megabytes(found[name]) for name in ("bytes_before", "bytes"))
+    terminal.result(found, lambda: print(f"{found['weights']} weights unpacked: {before} before, {after} now"))
 
 
 def run(
@@ -66,5 +94,5 @@ def run(
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
-    for name, function in (("export", export), ("run", run)):
+    for name, function in (("export", export), ("unpack", unpack), ("run", run)):
         command(app, name)(function)

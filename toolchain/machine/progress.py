@@ -43,6 +43,9 @@ class Task:
     def advance(self, note: str | Sequence[str] = ()) -> None:
         """Count one more unit as done, with a note such as the loss, or several, the most important one first."""
 
+    def extend(self, count: int) -> None:
+        """Say that there are so many more units to do."""
+
 
 class _BarTask(Task):
     def __init__(self, bars: Bars, handle: TaskID) -> None:
@@ -51,6 +54,10 @@ class _BarTask(Task):
     def advance(self, note: str | Sequence[str] = ()) -> None:
         notes = [note] if isinstance(note, str) else list(note)
         self._bars.update(self._handle, advance=1, **({"notes": notes} if note else {}))
+
+    def extend(self, count: int) -> None:
+        [task] = [task for task in self._bars.tasks if task.id == self._handle]
+        self._bars.update(self._handle, total=(task.total or 0) + count)
 
 
 class _Line(ProgressColumn):  # type: ignore[misc]

@@ -16,8 +16,16 @@ class ExportSettings(Settings):
     """Pack the 2:4 weights in this type, for vlmc's CPU kernels; auto measures for a second. [default: they stay dense]"""
     cpu_activations: Literal["fp32", "bf16"] | None = None
     """bf16 lets packed products of many rows round activations, where the CPU has bf16 products. [default: fp32]"""
+    packed: bool = False
+    """Store 2:4 weights as their two kept values and places: 9/16 of the bytes at 16 bits; they are unpacked on load."""
+    dense_twin: bool = False
+    """Write the dense model's graphs too, into a folder dense-twin, to compare with."""
+    lora_twin: bool = False
+    """Write the graphs with an adapter left apart too, into a folder lora-twin, to compare with."""
     gpu: str | None = None
     """GPU architectures to build engines for (TensorRT-RTX). [default: sm86,sm89; TensorRT builds for the GPU at hand]"""
+    require_sparse: str | None = None
+    """Fail if TensorRT runs a smaller share of the 2:4 layers sparse, such as 90%; TensorRT-RTX cannot say."""
 
 
 class RunSettings(Settings):

@@ -1,7 +1,9 @@
 """export: write graphs or engines into an artifact, once they have given the same answers as the model itself."""
 
 import json
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,26 +12,39 @@ from torch import nn
 from vlmc import exporters
 from vlmc.exporters.backend import Backend, resolve
 from vlmc.exporters.base import Exporter, Options, Precision
-from vlmc.runtime.artifact import Artifact, extend
+from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend
 from vlmc.runtime.deployment import DEPLOYMENT
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.kernels.speed import Fastest, fastest
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
-from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
+from vlmc.toolchain.machine.progress import Progress, Task
 from vlmc.toolchain.machine.versions import version_of, versions
+from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.base import Stage
 
+DENSE_TWIN, LORA_TWIN = "dense-twin", "lora-twin"
+
 
 class Export(Stage):
-    """Add a backend's folder to an artifact."""
+    """Add a backend's folder to an artifact; `dense` names the dense model, for its twin, if it cannot be found."""
 
     name, accepts, produces = "export", ("pruned", "merged"), None
 
-    def __init__(self, options: ExportSettings, backend: str, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        options: ExportSettings,
+        backend: str,
+        progress: Progress | None = None,
+        *,
+        dense: str | None = None,
+        download: bool = False,
+    ) -> None:
         self.options, self.backend = options, backend
+        self.dense, self.download = dense, download
         self.progress = progress or Progress(quiet=True)
 
     def requires(self, source: SavedModel) -> None:
@@ -39,48 +54,70 @@ class Export(Stage):
         """Add the folder and return its report, which lies there as JSON too.
 
         Raises:
-            InputError: the backend or an option is unknown, the artifact has an adapter that is not merged, or vlmc cannot
-                export such a model.
+            InputError: the backend or an option is unknown, the artifact has an adapter that is not merged, vlmc cannot
+                export such a model, or the dense model of a twin is not found.
             CheckFailed: a graph differs from the model or lacks the promised sparsity; the artifact stays as it was.
             EnvironmentLacks: a package is missing.
         """
         exporter = exporters.find(self.backend)
-        described = exporter.backend
-        options, measured = _options(described, self.options)
+        options, measured = _options(exporter.backend, self.options)
         exporter.check(options)
         artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
         source = SavedModel(str(artifact.root), artifact.root)
         self.check(source)
-        with extend(artifact, described.name) as folder:
-            model = source.load()
-            deployed = deploy(source, model, artifact.manifest.layers)
-            return self._fill(folder, exporter, options, Deploying(source, model, deployed, measured))
-
-    def _fill(self, folder: Path, exporter: Exporter, options: Options, work: "Deploying") -> dict[str, Any]:
-        described, deployed = exporter.backend, work.deployed
-        with self.progress.task("export", len(deployed.specs) + 1) as task:
-            report = exporter.export(deployed.specs, folder, options, task.advance)
-            report |= {"layers_in_no_graph": deployed.unreached}
-            report["cpu_sparse_measured"] = work.measured and asdict(work.measured)
-            (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
-            if described.session is not None and options.precision != "bf16":  # nothing here runs graphs in bf16
-                exported = Exported(deployed.deployment, folder, described.suffix, resolve(described.session))
-                answers = compare_answers(work.model, work.source, exported, deployed.questions, options.tolerance)
-                report["agreement"] = answers
-            report["versions"] = _versions(described)
-            (folder / described.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            task.advance("compared with torch")
+        dense = find_dense(artifact, self.dense, download=self.download) if self.options.dense_twin else None
+        with extend(artifact, exporter.backend.name) as folder:
+            with self.progress.task("export", 1) as task:
+                report = self._fill(folder, artifact.manifest, source, dense, Exporting(exporter, options, task))
+            report["cpu_sparse_measured"] = measured and asdict(measured)
+            report["versions"] = _versions(exporter.backend)
+            (folder / exporter.backend.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         return report
+
+    def _fill(
+        self, folder: Path, manifest: Manifest, source: SavedModel, dense: SavedModel | None, work: "Exporting"
+    ) -> dict[str, Any]:
+        """Write the model's graphs, then those of its twins, each into a folder of its own inside."""
+        model = source.load()
+        deployed = deploy(source, model, manifest.layers)
+        report = work.write(folder, source, model, deployed)
+        twins: dict[str, Any] = {}
+        if self.options.lora_twin:
+            leave_adapters_apart(model, manifest.layers, rank_of(manifest))
+            twins[LORA_TWIN] = work.twin(folder / LORA_TWIN, source, model, manifest.layers)
+        if dense is not None:
+            del model, deployed
+            twins[DENSE_TWIN] = work.twin(folder / DENSE_TWIN, dense, dense.load(), {})
+        return report | {"twins": twins}
 
 
 @dataclass(frozen=True)
-class Deploying:
-    """A model on disk, loaded, and described for a backend; `measured` is what --cpu-sparse auto found."""
+class Exporting:
+    """A backend at work, with its options."""
 
-    source: SavedModel
-    model: nn.Module
-    deployed: Deployed
-    measured: Fastest | None
+    exporter: Exporter
+    options: Options
+    task: Task
+
+    def write(self, folder: Path, source: SavedModel, model: nn.Module, deployed: Deployed) -> dict[str, Any]:
+        """Write a model's graphs and how they are fed; where they can be run, hold their answers against the model's."""
+        backend, options = self.exporter.backend, self.options
+        self.task.extend(len(deployed.specs))
+        report = self.exporter.export(deployed.specs, folder, options, self.task.advance)
+        report |= {"layers_in_no_graph": deployed.unreached}
+        (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
+        if backend.session is not None and options.precision != "bf16":  # nothing here runs graphs in bf16
+            exported = Exported(deployed.deployment, folder, backend.suffix, resolve(backend.session))
+            report["agreement"] = compare_answers(model, source, exported, deployed.questions, options.tolerance)
+        self.task.advance("compared with torch")
+        return report
+
+    def twin(self, folder: Path, source: SavedModel, model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, Any]:
+        """Write a twin's graphs, their weights dense and in the graph's own type."""
+        folder.mkdir()
+        self.task.extend(1)
+        plain = replace(self.options, cpu_sparse=None, cpu_activations="fp32", packed=False, require_sparse=None)
+        return replace(self, options=plain).write(folder, source, model, deploy(source, model, layers))
 
 
 def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Fastest | None]:
@@ -90,7 +127,7 @@ def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Faste
         InputError: an option was given that it does not have.
         EnvironmentLacks: the kernels that --cpu-sparse auto measures were not built.
     """
-    given = {name: value for name, value in settings.model_dump().items() if value is not None}
+    given = {name: value for name, value in settings.model_dump().items() if value is not None and value is not False}
     for name in given:
         if name not in backend.options:
             raise InputError(f"--{name.replace('_', '-')} is not an option of {backend.name}: leave it out")
@@ -102,7 +139,15 @@ def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Faste
             raise InputError("--cpu-activations bf16 needs --cpu-sparse bf16, and auto may take another type")
         measured = fastest()
         kind = measured.type
-    return Options(precision, gpus, kind, settings.cpu_activations or "fp32"), measured
+    share = None if settings.require_sparse is None else _share(settings.require_sparse)
+    return Options(precision, gpus, kind, settings.cpu_activations or "fp32", settings.packed, share), measured
+
+
+def _share(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)%", text.strip())
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise InputError(f"--require-sparse {shortened(text, 40)}: give a percentage above 0% and up to 100%, such as 90%")
+    return float(found[1]) / 100
 
 
 def _versions(backend: Backend) -> dict[str, str]:

@@ -20,9 +20,9 @@ def leave_adapters_apart(model: nn.Module, layers: Iterable[str], rank: int) -> 
 
     RESSA's own adapter is masked, and would take longer unmerged: it has to form the product B A.
     """
-    for name in layers:
+    for number, name in enumerate(layers):
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, Apart(model.get_submodule(name), rank))
+        setattr(model.get_submodule(parent), leaf, Apart(model.get_submodule(name), rank, number))
 
 
 def rank_of(manifest: Manifest) -> int:
@@ -32,14 +32,14 @@ def rank_of(manifest: Manifest) -> int:
 
 
 class Apart(nn.Linear):
-    """y = x W^T + bias + (x A^T) B^T, with A (R, I) and B (O, R)."""
+    """y = x W^T + bias + (x A^T) B^T, with A (R, I) and B (O, R); with one A for all, exporters would merge them."""
 
-    def __init__(self, linear: nn.Module, rank: int) -> None:
+    def __init__(self, linear: nn.Module, rank: int, seed: int) -> None:
         assert isinstance(linear, nn.Linear)
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
-        draw = torch.Generator().manual_seed(0)
+        draw = torch.Generator().manual_seed(seed)
         self.lora_a = nn.Parameter(torch.randn(rank, self.in_features, generator=draw) / self.in_features**0.5)
         self.lora_b = nn.Parameter(torch.zeros(self.out_features, rank))
 
