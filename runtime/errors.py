@@ -22,14 +22,20 @@ def one_line(error: BaseException | str, most: int = MOST) -> str:
 
 def shortened(text: str, most: int = MOST) -> str:
     """Return a text that is safe to print: cut, and with control characters and what is not Unicode as escapes."""
-    cut = text if len(text) <= most else f"{text[:most]}..."
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in cut)
+    return _printable(text if len(text) <= most else f"{text[:most]}...")
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 class VlmcError(Exception):
-    """The base of all errors that vlmc raises on purpose; ``str()`` is one line for the user."""
+    """The base of all errors that vlmc raises on purpose; ``str()`` is one line for the user, without control characters."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return _printable(super().__str__())
 
 
 class CheckFailed(VlmcError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmc.runtime.errors import shortened
+from vlmc.runtime.errors import InputError, shortened
 from vlmc.toolchain.cli.main import explain, run
 
 LONG, LONE = "x" * 300, "a\udcffb"  # longer than a file's name may be; bytes that are not UTF-8
@@ -82,6 +82,10 @@ def test_what_a_library_raises_on_bad_input_is_no_internal_error(error: Exceptio
     assert code == 2
     assert len(line) < 400
     assert "internal error" not in line
+
+
+def test_an_error_says_nothing_that_a_terminal_would_obey() -> None:
+    assert str(InputError("d.parquet: don't know \x0f\n")) == r"d.parquet: don't know \x0f\n"
 
 
 def test_messages_are_safe_to_print() -> None:

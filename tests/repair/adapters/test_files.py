@@ -111,6 +111,8 @@ def test_an_adapter_for_another_model_is_refused(tmp_path: Path) -> None:
         ({"peft_type": "LOHA"}, "is not an adapter of ressa"),
         ({"lora_dropout": 0.1}, "is not an adapter of ressa"),
         ({"target_modules": ["0", "1"]}, "1 is in only one of its two files"),
+        ({"target_modules": ["0", None]}, "target_modules is not a list of names"),
+        ({"target_modules": "0"}, "target_modules is not a list of names"),
         ({"r": None}, "cannot be read"),
     ],
 )

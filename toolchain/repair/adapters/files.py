@@ -184,10 +184,9 @@ def _read_ranks(path: Path, method: Method) -> dict[str, tuple[int, float]]:
         config = read_json(path)
         if config["peft_type"] != method.peft_type or config["lora_dropout"] or config["bias"] != "none":
             raise InputError(f"{path} is not an adapter of {method.name}: repair the model again")
-        ranks, alphas = config["rank_pattern"], config["alpha_pattern"]
-        return {
-            name: (int(ranks.get(name, config["r"])), float(alphas.get(name, config["lora_alpha"])))
-            for name in config["target_modules"]
-        }
+        ranks, alphas, names = config["rank_pattern"], config["alpha_pattern"], config["target_modules"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError("target_modules is not a list of names")
+        return {name: (int(ranks.get(name, config["r"])), float(alphas.get(name, config["lora_alpha"]))) for name in names}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}): repair the model again") from None
