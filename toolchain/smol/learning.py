@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlmc.toolchain.demo.packing import warped
+from vlmc.toolchain.smol.keeping import Keeping
 from vlmc.toolchain.smol.language import IMAGE_ID
 from vlmc.toolchain.smol.looks import Look, training_look
 from vlmc.toolchain.smol.packed import IGNORE, Packed
@@ -29,7 +30,7 @@ class Plan:
 
     After the first stage `scenes` of the `seen` ones are asked about, in rows of at most `tokens`; `emphasis` weighs the
     kinds of questions. `prepared` scenes decide how patch embedding and connector start. In the last stage adapters of rank
-    `rank` on the language model learn as well.
+    `rank` on the language model learn as well; `keep` weighs how far it goes from what it said about `kept` tokens of text.
     """
 
     vision_steps: int = 1_000
@@ -45,6 +46,8 @@ class Plan:
     language_rate: float = 1e-3
     joint_share: float = 0.5
     rank: int = 8
+    kept: int = 96
+    keep: float = 2.0
     warm: int = 10
     fall: float = 1.0
     decay: float = 0.05
@@ -72,6 +75,7 @@ class Training:
         attend_plainly(model)
         self.language = adapt(model, plan.rank, seed)
         self.vision.requires_grad_(True)
+        self.keeping = Keeping(model, self.language, tokenizer)
         self._coverage_VNHW = warped(seed, plan.variants)
         self._optimizers = self._fresh_optimizers()
 
@@ -82,7 +86,7 @@ class Training:
         while self.step < self.plan.steps:
             if self.step == self.plan.vision_steps and not self.taught:
                 self.start_alignment()
-            self._let_language_learn(self.step >= self.plan.vision_steps + self.plan.alignment_steps)
+            self._let_language_learn(self._joint)
             loss = self._one_step()
             self.step += 1
             report(self, loss)
@@ -93,6 +97,11 @@ class Training:
         self.words.teach(self.vision, look.pixels_BCHW, scenes)
         self.taught = True
         self._optimizers = self._fresh_optimizers()
+
+    @property
+    def language_learned(self) -> bool:
+        """Whether the language model is another than it was."""
+        return any(part.any() for name, part in self.language.parameters().items() if name.endswith(".lora_B"))
 
     def state(self) -> dict[str, Any]:
         """Return what `load_state` goes on from."""
@@ -173,7 +182,15 @@ class Training:
         seen_BID = self.vision.seen(look.pixels_BCHW)
         image_BIL = self.vision.connector.modality_projection(seen_BID[: plan.scenes])
         task = answer_loss(self.model, self.packer.pack(rows), image_BIL)
-        return task + self.naming(seen_BID, look), task.item()
+        loss = task + self.naming(seen_BID, look)
+        if self._joint:
+            loss = loss + plan.keep * self.keeping.loss(plan.kept, random)
+        return loss, task.item()
+
+    @property
+    def _joint(self) -> bool:
+        """Whether the language model learns as well."""
+        return self.step >= self.plan.vision_steps + self.plan.alignment_steps
 
 
 def attend_plainly(model: Any) -> None:

@@ -23,7 +23,7 @@ class Packer:
     """Makes rows of questions; `tokenizer` is SmolLM2's."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.prefix = tuple(self._tokens(_BEFORE))
         self._end, self._pad = self._tokens(END)[0], self._tokens(PAD)[0]
 
@@ -59,4 +59,4 @@ class Packer:
         return self._tokens(f"\n{question}{_AFTER}"), [*self._tokens(answer), self._end]
 
     def _tokens(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -12,12 +12,12 @@ from transformers import Idefics3ForConditionalGeneration
 
 from vlmc.toolchain.demo.glyphs import Split
 from vlmc.toolchain.demo.shipped import verify, write_sums
-from vlmc.toolchain.smol.card import card
+from vlmc.toolchain.smol.card import Measured, card
 from vlmc.toolchain.smol.dataset import samples
 from vlmc.toolchain.smol.joining import CARD, LANGUAGE, WEIGHTS, join, trained_part
 from vlmc.toolchain.smol.learning import Plan, Training
-from vlmc.toolchain.smol.packing import Packer
 from vlmc.toolchain.smol.scoring import score
+from vlmc.toolchain.smol.text import perplexity
 from vlmc.toolchain.smol.tuning import fill
 
 NAMING = "naming.safetensors"
@@ -44,11 +44,11 @@ def publish(training: Training, gguf_path: Path, run: Run, out: Path) -> None:
         fresh.mkdir()
         _save(trained_part(training.model), fresh / WEIGHTS)
         _save(training.naming.state_dict(), fresh / NAMING)
-        if run.plan.joint_steps:
+        if training.language_learned:
             _save(training.language.parameters(), fresh / LANGUAGE)
         (fresh / CARD).touch()
         join(gguf_path, fresh, whole)
-        (fresh / CARD).write_text(card(training.model, run, _measure(whole, training.packer, run.count)), encoding="utf-8")
+        (fresh / CARD).write_text(card(training.model, run, _measure(whole, training, run.count)), encoding="utf-8")
         for path in fresh.iterdir():
             path.chmod(0o644)
         write_sums(fresh)
@@ -74,9 +74,16 @@ def _save(weights: dict[str, Any], path: Path) -> None:
     save_file({name: weight.half().contiguous() for name, weight in weights.items()}, path)
 
 
-def _measure(folder: Path, packer: Packer, count: int) -> dict[str, dict[str, float]]:
+def _measure(folder: Path, training: Training, count: int) -> Measured:
     model = Idefics3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return {split: score(model, packer, samples(split, min(count, usual))) for split, usual in _SPLITS.items()}
+    tokenizer = training.packer.tokenizer
+    with training.language.off():
+        before = perplexity(training.model, tokenizer)
+    return Measured(
+        {split: score(model, training.packer, samples(split, min(count, usual))) for split, usual in _SPLITS.items()},
+        perplexity(model, tokenizer),
+        before,
+    )
 
 
 _SPLITS: dict[Split, int] = {"validation": 1_000, "test": 2_000}
