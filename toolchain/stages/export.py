@@ -12,7 +12,7 @@ from torch import nn
 from vlmc import exporters
 from vlmc.exporters.backend import Backend, resolve
 from vlmc.exporters.base import Exporter, Options, Precision
-from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend
+from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend, put_texts
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.kernels.speed import Fastest, fastest
@@ -23,10 +23,13 @@ from vlmc.toolchain.machine.progress import Progress, Task
 from vlmc.toolchain.machine.versions import version_of, versions
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.reporting.export_page import page
+from vlmc.toolchain.reporting.export_summary import summarise
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.base import Stage
 
 DENSE_TWIN, LORA_TWIN = "dense-twin", "lora-twin"
+SUMMARY, PAGE = "reports/export.json", "reports/export.html"
 
 
 class Export(Stage):
@@ -72,6 +75,7 @@ class Export(Stage):
             report["cpu_sparse_measured"] = measured and asdict(measured)
             report["versions"] = _versions(exporter.backend)
             (folder / exporter.backend.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_summary(artifact)
         return report
 
     def _fill(
@@ -89,6 +93,12 @@ class Export(Stage):
             del model, deployed
             twins[DENSE_TWIN] = work.twin(folder / DENSE_TWIN, dense, dense.load(), {})
         return report | {"twins": twins}
+
+
+def write_summary(artifact: Artifact) -> None:
+    """Write what all exports of an artifact amount to, as a page and as JSON."""
+    found = summarise(Artifact.open(artifact.root))
+    put_texts(artifact, {SUMMARY: json.dumps(found, indent=2) + "\n", PAGE: page(found)})
 
 
 @dataclass(frozen=True)
