@@ -78,7 +78,15 @@ def test_full_precision_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_table_of_the_report_counts_both() -> None:
     graph = {"graph": "asked", "precision": "fp32", "cpu_sparse": "int8", "packed": 2, "dense": 1, "bytes": 10**6}
-    graph |= {"packed_bytes": 9, "bf16_bytes": 16, "max_error": 0.01, "tolerance": 0.1, "note": None, "layers": []}
+    graph |= {
+        "packed_bytes": 9,
+        "bf16_bytes": 16,
+        "max_error": 0.01,
+        "tolerance": 0.1,
+        "note": None,
+        "layers": [],
+        "stored": None,
+    }
     [found] = tables({"graphs": [graph, graph | {"packed": 0, "dense": 0}]})
     assert [row[1] for row in found.rows] == ["fp32, 2 layers 2:4 int8, 1 weights dense int8", "fp32"]
     assert found.notes == ["the 2:4 weights take 0.00 MB, 0.562 of what they would dense in bf16"]
