@@ -47,7 +47,6 @@ def test_the_summary_is_that_of_the_files(artifact: Artifact, found: dict[str, A
     layers = [layer["layer"] for graph in graphs for layer in graph["layers"]]
     report = json.loads((artifact.root / "onnx/export.json").read_text())
     assert len(layers) + len(report["layers_in_no_graph"]) == len(artifact.manifest.layers)
-    assert all(any(name.endswith(f".{layer}") for name in artifact.manifest.layers) for layer in layers)
     for graph in graphs:
         assert graph["bytes"] == sum(
             path.stat().st_size for path in (artifact.root / "onnx").glob(f"{graph['graph']}.onnx*")
@@ -55,7 +54,10 @@ def test_the_summary_is_that_of_the_files(artifact: Artifact, found: dict[str, A
         dense = sum(4 * layer["rows"] * layer["columns"] for layer in graph["layers"])
         assert graph["weights"]["in_file"] == graph["weights"]["dense"] == dense
         assert graph["weights"]["packed"] * 32 == dense * 17
-    assert any("32" in line and "hold their promised pattern" in line for line in found["backends"]["onnx"]["proven"])
+    assert (
+        f"{len(layers)} weights hold their promised pattern, read from the graphs' files"
+        in found["backends"]["onnx"]["proven"]
+    )
 
 
 def test_the_page_is_whole_in_itself_and_draws_every_layer(artifact: Artifact, found: dict[str, Any]) -> None:
