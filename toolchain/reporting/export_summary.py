@@ -13,16 +13,23 @@ ITEM = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
 def summarise(artifact: Artifact) -> dict[str, Any]:
-    """Return the summary of every backend's report in the artifact, as JSON values."""
+    """Return the summary of every backend's report in the artifact, as JSON values.
+
+    A backend whose report does not describe its graphs as `exporters.onnx` and `exporters.tensorrt` do is left out.
+    """
     manifest = artifact.manifest
     reports = {
         name: read_json(artifact.root / name / backend.report)
         for name, backend in BACKENDS.items()
         if f"{name}/{backend.report}" in manifest.files
     }
-    said = {name: _backend(report) for name, report in reports.items()}
+    said = {name: _backend(report) for name, report in reports.items() if _describes_graphs(report)}
     about = {"model": manifest.origin.model, "family": manifest.family, "state": manifest.state, "digest": artifact.digest}
     return about | {"promised": len(manifest.layers), "backends": said}
+
+
+def _describes_graphs(report: Mapping[str, Any]) -> bool:
+    return "precision" in report and all(isinstance(graph, dict) and "layers" in graph for graph in report["graphs"])
 
 
 def _backend(report: Mapping[str, Any]) -> dict[str, Any]:
