@@ -28,6 +28,8 @@ from vlmc.toolchain.repair.training.schedule import default_rate, learning_rate
 from vlmc.toolchain.repair.training.stopping import EarlyStopping
 from vlmc.toolchain.settings import Precision, RepairSettings
 
+pytestmark = pytest.mark.integration
+
 QUIET = Progress(quiet=True)
 
 
@@ -87,7 +89,6 @@ def test_fifty_steps_leave_the_teacher_and_every_frozen_weight_as_they_were(fami
     assert records[-1].loss < 0.7 * records[0].loss
 
 
-@pytest.mark.integration
 def test_the_last_step_is_checkpointed_whatever_its_number(llava: SavedModel, tmp_path: Path) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"steps": 3}))
     some.train(Checkpoints(tmp_path), QUIET)
@@ -96,7 +97,6 @@ def test_the_last_step_is_checkpointed_whatever_its_number(llava: SavedModel, tm
     assert len(state["records"]) == 3
 
 
-@pytest.mark.integration
 def test_training_draws_no_random_numbers_and_leaves_no_dropout_on(tmp_path: Path) -> None:
     some = trainer(material.dense("blip-2", tmp_path / "dense"), material.OPTIONS.model_copy(update={"steps": 2}))
     before = torch.random.get_rng_state()
@@ -131,7 +131,6 @@ def test_ten_skipped_steps_in_a_row_end_the_run_at_its_last_good_checkpoint(
     assert [record.skipped for record in some.records] == 7 * [0.0] + 10 * [1.0]
 
 
-@pytest.mark.integration
 def test_a_step_that_is_not_finite_is_skipped_and_counted(llava: SavedModel) -> None:
     """The skipped step moves nothing, AdamW's moments included; the steps after it are not skipped."""
     some = trainer(llava)
@@ -150,7 +149,6 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(llava: SavedModel) -> 
     assert summary(some.records, {})["skipped"] == 1
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("passes", [2, 3])
 def test_accumulated_passes_give_the_whole_batchs_losses_and_gradient(passes: int, llava: SavedModel) -> None:
     """Answers differ in length, so that a mean of the passes' means would not do."""
@@ -168,7 +166,6 @@ def test_a_batch_too_small_for_its_passes_is_refused(llava: SavedModel) -> None:
         trainer(llava, options)
 
 
-@pytest.mark.integration
 def test_gradients_are_clipped(llava: SavedModel) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"clip": 1e-3}))
     norm = some.step().norm
@@ -177,7 +174,6 @@ def test_gradients_are_clipped(llava: SavedModel) -> None:
     assert norm > 1e-3
 
 
-@pytest.mark.integration
 def test_time_alone_brings_a_checkpoint(llava: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = material.OPTIONS.model_copy(update={"checkpoint_minutes": 2.0, "checkpoint_every": 100, "steps": 6})
     some, saved = trainer(llava, options), []
@@ -209,7 +205,6 @@ class TestEarlyStopping:
             assert not stopping.over
 
 
-@pytest.mark.integration
 def test_validation_is_the_tasks_loss_on_other_data(llava: SavedModel, tmp_path: Path) -> None:
     options = material.OPTIONS.model_copy(update={"steps": 5, "validate_every": 2, "lr": 1e-9})
     some = trainer(llava, options)
@@ -221,7 +216,6 @@ def test_validation_is_the_tasks_loss_on_other_data(llava: SavedModel, tmp_path:
     assert some.stopping.losses[5] == pytest.approx(float(expected.detach()), rel=1e-4)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_in_float32_masters(precision: Precision, llava: SavedModel) -> None:
     exact, some = trainer(llava), trainer(llava, material.OPTIONS.model_copy(update={"precision": precision}))
@@ -233,7 +227,6 @@ def test_half_precision_trains_in_float32_masters(precision: Precision, llava: S
     assert {parameter.dtype for parameter in some.parameters} == {torch.float32}
 
 
-@pytest.mark.integration
 def test_fp16_halves_its_scale_where_a_gradient_overflows_and_the_state_says_so(llava: SavedModel) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"precision": "fp16"}))
     restore_scaler(some.scaler, torch.tensor([2.0**60, 0]))
@@ -282,7 +275,6 @@ def test_the_default_rate_follows_the_width_of_most_layers(width: int, rate: flo
     assert default_rate(adapters) == pytest.approx(rate)
 
 
-@pytest.mark.integration
 def test_a_rate_that_is_given_is_taken(llava: SavedModel) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"lr": 0.02, "steps": 1}))
     assert some.step().lr == 0.02
@@ -290,7 +282,6 @@ def test_a_rate_that_is_given_is_taken(llava: SavedModel) -> None:
     assert other.step().lr == pytest.approx(0.32 / pico.WIDTH)
 
 
-@pytest.mark.integration
 def test_a_run_with_patience_ends_in_its_best_parameters(llava: SavedModel, tmp_path: Path) -> None:
     some = trainer(llava, material.OPTIONS.model_copy(update={"lr": 0.3, "validate_every": 2, "patience": 2}))
     some.validation = Batches(material.samples(9), material.encoder(llava), 4, seed=1)
