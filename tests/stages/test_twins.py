@@ -15,6 +15,7 @@ from vlmc.runtime import Artifact, InputError, load
 from vlmc.runtime.deployment import DEPLOYMENT, Deployment
 from vlmc.runtime.model import Model
 from vlmc.runtime.verification import read_files
+from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.settings import ExportSettings
@@ -86,7 +87,7 @@ def test_dense_twin_needs_the_dense_model(twins: Artifact, tmp_path: Path) -> No
     assert Artifact.open(twins.root).manifest == twins.manifest
 
 
-def test_artifact_and_file_unpack_to_the_same(twins: Artifact, tmp_path: Path) -> None:
+def test_artifact_and_file_unpack_to_the_same(twins: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     decoder, sample = twins.root / "onnx/decoder_model_merged.onnx", probes(1)[0]
     with load(twins.root) as model:
         before = model.generate(sample.load_images(), sample.question).tokens
@@ -95,7 +96,9 @@ def test_artifact_and_file_unpack_to_the_same(twins: Artifact, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["dense.onnx"]
     with pytest.raises(InputError, match="exists: name another file"):
         unpack_to(decoder, tmp_path / "dense.onnx")
-    found = unpack_artifact(twins.root)
+    capsys.readouterr()
+    assert run(["unpack", str(twins.root), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     report = json.loads((twins.root / "onnx/export.json").read_text())
     assert found["weights"] == len(twins.manifest.layers) - len(report["layers_in_no_graph"])
     Artifact.open(twins.root).verify_files()

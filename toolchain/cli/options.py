@@ -116,7 +116,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             terminal = Terminal(as_json and leads, quiet or not leads, values.pop("seed"))
             values.pop("debug")
             for place in _PLACES & values.keys():
-                _check_place(values[place])
+                if values[place] is not None:
+                    _check_place(values[place])
             recipe = read_recipe(values.pop("recipe", None))
             for parameter, group in groups.items():
                 values[parameter] = _collect(group, values, recipe)
