@@ -232,7 +232,6 @@ def test_the_page_and_the_picture_are_made_from_the_results(tmp_path: Path) -> N
     assert not is_current(picture, source)
 
 
-@pytest.mark.skipif(not RESULT.is_file(), reason="not measured yet")
 def test_the_page_shows_the_results() -> None:
     page = prune.PAGE.read_text(encoding="utf-8")
     assert pages.filled(page, Report.read(RESULT)) == page, "run python benchmarks/prune.py --table"
