@@ -16,6 +16,7 @@ from vlmc.toolchain.demo.packing import warped
 from vlmc.toolchain.smol.keeping import Keeping
 from vlmc.toolchain.smol.language import IMAGE_ID
 from vlmc.toolchain.smol.looks import Look, training_look
+from vlmc.toolchain.smol.muon import Muon
 from vlmc.toolchain.smol.packed import IGNORE, Packed
 from vlmc.toolchain.smol.packing import Packer
 from vlmc.toolchain.smol.scenes import Scene
@@ -38,7 +39,7 @@ class Plan:
     vision_rate: float = 1.2e-3
     alignment_steps: int = 400
     joint_steps: int = 600
-    scenes: int = 3
+    scenes: int = 4
     seen: int = 20
     tokens: int = 128
     connector_rate: float = 4e-3
@@ -46,7 +47,7 @@ class Plan:
     language_rate: float = 1e-3
     joint_share: float = 0.5
     rank: int = 8
-    kept: int = 96
+    kept: int = 64
     keep: float = 2.0
     warm: int = 10
     fall: float = 1.0
@@ -128,7 +129,7 @@ class Training:
         seeing = [*self.vision.encoder.parameters(), *self.naming.parameters()]
         return (
             torch.optim.AdamW(seeing, betas=(0.9, 0.98), weight_decay=self.plan.decay),
-            torch.optim.Muon(self.vision.connector.parameters(), momentum=0.95, weight_decay=0.0, ns_steps=4),
+            Muon(self.vision.connector.parameters(), momentum=0.95, iterations=4),
             torch.optim.AdamW(self.language.parameters().values(), betas=(0.9, 0.98), weight_decay=0.0),
         )
 
