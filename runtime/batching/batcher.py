@@ -144,13 +144,13 @@ class Batcher:
     def _admit(self) -> bool:
         """Let questions in, in their order, as far as there is room; wait where there is nothing to do."""
         with self._changed:
-            ended = any(row.pending.done for row in self._inside)
+            ended = sum(row.pending.done for row in self._inside)
             self._forget()
             while not (self._inside or self._waiting or self._closing):
                 self._changed.wait()
                 self._forget()
             room = self._max_batch - len(self._inside)
-            self._linger(room, asking=ended and bool(self._waiting))
+            self._linger(room, asking=0 < len(self._waiting) < ended)
             new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
             self._inside += new
         self._reading.add(new)
@@ -159,7 +159,7 @@ class Batcher:
     def _linger(self, room: int, *, asking: bool) -> None:
         """Wait for questions that are being prepared, as long as one comes every moment: they are read with those that wait.
 
-        `asking`: who has just got an answer may ask again.
+        `asking`: of those who have just got an answer, others may ask again as well.
         """
         before = 0
         while (self._preparing or asking) and before < len(self._waiting) < room and not self._closing:

@@ -200,6 +200,23 @@ def test_nobody_waits_for_a_question_that_takes_long_to_prepare(llava: Model, mo
     assert preparing.together == [1, 1]
 
 
+def test_who_asks_alone_one_question_after_the_other_waits_for_nobody(
+    llava: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_MOMENT", 60)
+    expected, second, end = alone(llava, 1, 4), list[Pending](), Pending.end
+
+    def ask_again(pending: Pending, answer: Any) -> bool:
+        if not second:  # before the batcher looks for questions
+            second.append(batcher.ask([question(1)], SHORT))
+        return end(pending, answer)
+
+    monkeypatch.setattr(Pending, "end", ask_again)
+    with Batcher(llava) as batcher:
+        batcher.ask([question(0)], SHORT).answer(20)
+        assert second[0].answer(20).tokens == expected
+
+
 def test_a_queue_that_is_full_refuses_and_a_cancel_frees_a_place(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(llava, monkeypatch)
     with Batcher(llava, max_batch=1, max_queue=2) as batcher:
