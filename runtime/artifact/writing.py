@@ -132,8 +132,7 @@ def put_texts(artifact: Artifact, texts: Mapping[str, str]) -> Artifact:
     Raises:
         InputError: as `changing`, or a file would not lie in the artifact.
     """
-    for path in texts:
-        check_inside(artifact.root, path)
+    check_inside(artifact.root, *texts)
     with changing(artifact) as current:
         listed = current.manifest.files
         others = {path: file for path, file in listed.items() if path not in texts}
@@ -153,13 +152,15 @@ def check_inside(root: Path, *paths: str) -> None:
     """Check that files to write, or folders (with a slash at the end), lie in the artifact and not behind a link.
 
     Raises:
-        InputError: a folder on the way is a symbolic link, or not a folder.
+        InputError: a folder on the way is a symbolic link, or not a folder; there is a folder in place of a file.
     """
     for path in paths:
         parts = Path(path).parts
         for place in (root.joinpath(*parts[:count]) for count in range(1, len(parts) + path.endswith("/"))):
             if place.is_symlink() or (place.exists() and not place.is_dir()):
                 raise InputError(f"{place} is not a folder of the artifact, but a link or a file: move it away")
+        if not path.endswith("/") and (root / path).is_dir():
+            raise InputError(f"{root / path} is a folder, and a file is to be written there: move it away")
 
 
 def update_manifest(artifact: Artifact, manifest: Manifest) -> None:
@@ -235,11 +236,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole file in one step: to a sibling first, flushed to the disk, then renamed."""
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)
-    with partial.open("x", encoding="utf-8") as stream:  # never through a link
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("x", encoding="utf-8") as stream:  # never through a link
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _follow_umask(root: Path) -> None:

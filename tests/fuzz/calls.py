@@ -63,7 +63,7 @@ def read_data(data: str, count: int | None = None) -> str:
     from vlmc.toolchain.data import load
 
     samples = load(data, "test", count, check=True)
-    return " ".join(f"{one.question} {one.answer} {one.load_image().size}" for one in samples)[:1000]
+    return " ".join(f"{one.question!a} {one.answer!a} {one.load_image().size}" for one in samples)[:1000]
 
 
 def pickle_weights(folder: str) -> str:

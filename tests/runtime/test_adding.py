@@ -143,6 +143,17 @@ def fill(artifact: Artifact, name: str) -> None:
         raise AssertionError("the work began")
 
 
+def test_a_folder_in_place_of_a_file_is_refused_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    (artifact.root / "reports" / "eval.json").mkdir(parents=True)
+    before = sorted(artifact.root.rglob("*"))
+    with pytest.raises(InputError, match="is a folder, and a file is to be written there: move it away"):
+        put_texts(artifact, {"reports/eval.json": "{}"})
+    with pytest.raises(IsADirectoryError):
+        writing.write_text(artifact.root / "reports" / "eval.json", "{}")
+    assert sorted(artifact.root.rglob("*")) == before
+
+
 def test_a_linked_file_is_replaced_not_written_through(tmp_path: Path) -> None:
     artifact = make(tmp_path / "a")
     (tmp_path / "mine.txt").write_text("the user's")

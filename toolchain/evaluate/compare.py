@@ -65,7 +65,7 @@ def compare(
     options = builtin.with_usual_data(options, main.origin)
     samples = data.load(options, "test", options.count, check=True)
     if main.artifact is not None:
-        check_inside(main.artifact.root, REPORT)
+        check_inside(main.artifact.root, REPORT, CARD)
         with changing(main.artifact):  # the results can be written: say otherwise before any work
             pass
     twin = None if main.artifact is None else find_dense(main.artifact, dense, download=download, trust=trust)

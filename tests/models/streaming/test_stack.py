@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models.streaming.activations import Activations
 from vlmc.toolchain.models.streaming.stack import Passed, Stack
 
@@ -128,3 +129,10 @@ def test_activations_come_back_as_they_went(tmp_path: Path, spill: bool) -> None
     assert torch.equal(rest["part"], x[:, 1])
     assert store.get(2)[0].item() == 1
     assert (tmp_path / "spilled").exists() == spill
+
+
+def test_a_model_that_cannot_be_run_on_its_inputs_is_one_line() -> None:
+    model = Model()
+    stack = Stack(model, [(f"tower.layers.{number}", layer) for number, layer in enumerate(model.tower.layers)])
+    with pytest.raises(InputError, match=r"the model cannot be run \(RuntimeError: .*\): its configuration, processor"):
+        stack.record(lambda: model.before(torch.zeros(2, 7)))

@@ -200,9 +200,7 @@ def test_nobody_waits_for_a_question_that_takes_long_to_prepare(llava: Model, mo
     assert preparing.together == [1, 1]
 
 
-def test_who_asks_alone_one_question_after_the_other_waits_for_nobody(
-    llava: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_asks_alone_one_question_after_the_other_waits_for_nobody(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "_MOMENT", 60)
     expected, second, end = alone(llava, 1, 4), list[Pending](), Pending.end
 
