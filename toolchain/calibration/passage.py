@@ -17,14 +17,15 @@ from vlmc.toolchain.models.streaming.weights import StreamedModel
 
 
 class Passage:
-    """All samples' arguments for one tower, and what its last finished block gave out for each.
+    """The arguments of some samples, by their numbers, for one tower, and what its last finished block gave out for each.
 
     `spill` is a folder for them; None keeps them in memory.
     """
 
-    def __init__(self, model: StreamedModel, stack: Stack, inputs: Sequence[Inputs], spill: Path | None) -> None:
-        self.model, self.stack, self.inputs = model, stack, inputs
-        self.samples = range(len(inputs))
+    def __init__(
+        self, model: StreamedModel, stack: Stack, inputs: Sequence[Inputs], samples: Sequence[int], spill: Path | None
+    ) -> None:
+        self.model, self.stack, self.inputs, self.samples = model, stack, inputs, samples
         self._arguments = Activations(model.device, spill and spill / "arguments")
         self._outputs = Activations(model.device, spill and spill / "outputs")
 
@@ -63,10 +64,13 @@ class Passage:
         """Run samples from the last block of an earlier tower; return those that must still run as a whole.
 
         The model may look at more of that tower than its last two blocks. So the first sample runs both ways; and where a
-        sample runs through the tower several times, of which one was kept, it and those after it must run as a whole.
+        sample runs through the tower several times, of which one was kept, it and those after it must run as a whole. So
+        must those that did not run through it, since they have no image.
         """
-        self._record(self.samples[0])
-        whole = self._arguments.get(self.samples[0])
+        passed = [sample for sample in self.samples if sample in earlier.samples]
+        others = [sample for sample in self.samples if sample not in earlier.samples]
+        self._record(passed[0])
+        whole = self._arguments.get(passed[0])
 
         def run(sample: int) -> bool:
             stand_in.give(earlier._outputs.get(sample))
@@ -74,10 +78,11 @@ class Passage:
             self._record(sample)
             return stand_in.runs == 1
 
-        with earlier.stack.from_last() as stand_in, self.model.ready(partial(run, self.samples[0])):
-            if stand_in.runs != 1 or not same(whole, self._arguments.get(self.samples[0])):
+        with earlier.stack.from_last() as stand_in, self.model.ready(partial(run, passed[0])):
+            if stand_in.runs != 1 or not same(whole, self._arguments.get(passed[0])):
                 return self.samples
-            return next((self.samples[place:] for place in self.samples[1:] if not run(place)), ())
+            left = next((passed[place:] for place, sample in enumerate(passed) if place and not run(sample)), [])
+            return [*left, *others]
 
     def _record(self, sample: int) -> None:
         inputs = on_device(self.inputs[sample], self.model)

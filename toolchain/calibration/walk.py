@@ -3,7 +3,7 @@
 One block's weights and statistics live at a time. Samples run one by one, so different lengths need no padding.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmc.runtime.artifact import Part
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.calibration.gathering import gathering
 from vlmc.toolchain.calibration.inputs import Inputs, on_device
 from vlmc.toolchain.calibration.passage import Passage
@@ -29,14 +30,16 @@ class Block:
     """A block on the walk, with its weights on the device.
 
     `statistics` are those of its layers' inputs over the samples of all processes, by the layers' names inside the block;
-    layers that read the same tensor share theirs. `run` takes one of this process's samples, by number, through the block
-    with the weights that it has by then; gradients are recorded where the caller enables them.
+    layers that read the same tensor share theirs. `run` takes one of this process's `samples`, by number, through the block
+    with the weights that it has by then; gradients are recorded where the caller enables them. The samples without an image
+    are not among those of a vision encoder's blocks.
     """
 
     name: str
     module: nn.Module
     statistics: dict[str, Statistics]
     run: Callable[[int], Passed]
+    samples: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Calibration:
         not yielded, and run only where one of these depends on them.
 
         Raises:
-            InputError: activations are NaN or infinite; the message gives the layer's full name.
+            InputError: activations are NaN or infinite; the message gives the layer's full name. Or no sample has an image,
+                which a tower needs.
         """
         runs, earlier = need is not Need.NOTHING, None
         for tower in self.family.towers:
@@ -70,14 +74,16 @@ class Calibration:
             last = max((number for number, (name, _) in enumerate(found) if name in blocks), default=None)
             if last is None:
                 continue
-            passage = Passage(self.model, Stack(self.model.module, found), self.inputs, self.spill)
+            samples = self._through(tower) if runs else self.samples
+            passage = Passage(self.model, Stack(self.model.module, found), self.inputs, samples, self.spill)
             if runs:
                 passage.enter(earlier)
             for number, (name, _) in enumerate(found[: last + 1]):
                 with self.model.resident(name) as module:
                     if name in blocks:
-                        run = partial(passage.run, number)
-                        yield Block(name, module, self._statistics(name, module, need, run, self._tokens(tower)), run)
+                        passes = {sample: partial(passage.run, number, sample) for sample in samples}
+                        statistics = self._statistics(name, module, need, passes, self._tokens(tower))
+                        yield Block(name, module, statistics, partial(passage.run, number), samples)
                     if runs and number < last:
                         passage.move_on(number)
             earlier = passage.leave(last) if runs else None
@@ -86,6 +92,15 @@ class Calibration:
     def samples(self) -> range:
         """The numbers of this process's samples."""
         return range(len(self.inputs))
+
+    def _through(self, tower: Tower) -> Sequence[int]:
+        """Return the samples that run through a tower: all, or those with images."""
+        if tower.part is Part.LANGUAGE:
+            return self.samples
+        found = [sample for sample in self.samples if "pixel_values" in self.inputs[sample]]
+        if not found:
+            raise InputError("no calibration sample has an image, and vision layers are to be pruned: add data with images")
+        return found
 
     def loss(self, sample: int) -> Tensor:
         """Return the whole model's loss on one sample, which must hold labels; it may be called on the walk too."""
@@ -108,12 +123,11 @@ class Calibration:
 
     @torch.no_grad()
     def _statistics(
-        self, name: str, module: nn.Module, need: Need, run: Callable[[int], Passed], tokens: Tokens | None
+        self, name: str, module: nn.Module, need: Need, passes: Mapping[int, Callable[[], Passed]], tokens: Tokens | None
     ) -> dict[str, Statistics]:
-        """Measure the inputs of the block's layers over all samples of all processes."""
+        """Measure the inputs of the block's layers over the samples of all processes; `passes` runs this process's own."""
         if need < Need.DIAGONAL:
             return {}
-        passes = {sample: partial(run, sample) for sample in self.samples}
         weights: dict[int, Tensor] = {}
         if tokens is not None:
             weights = {sample: tokens.weights(sample, once).to(self.model.device) for sample, once in passes.items()}

@@ -22,6 +22,7 @@ Encoded = dict[str, Tensor]
 """The processor's output for a sample, keyed by the names of the model's arguments."""
 
 _IDS = ("input_ids", "qformer_input_ids")
+_PLAIN = 256  # tokens of plain text that are read, from its start
 
 
 class Encoder:
@@ -44,6 +45,8 @@ class Encoder:
         Raises:
             InputError: the question is empty, far too long, or does not fit the model; the message names the sample.
         """
+        if sample.is_plain:
+            raise InputError(f"sample {sample.id} is plain text, which has no question to answer: give questions")
         try:
             check_length(sample.question + sample.system + sample.answer, self.max_positions)
             return self.family.prompt(self.processor, len(sample.images), sample.question, sample.system, self.controls)
@@ -53,12 +56,7 @@ class Encoder:
     def question(self, sample: Sample) -> Encoded:
         """Encode the question alone: `input_ids` (1, T), pixels, masks and sizes."""
         text, images = self.prompt(sample), sample.load_images()
-        shown: Any = images[0] if len(images) == 1 else images or None
-        try:
-            encoded = self.processor(images=shown, text=text, return_tensors="pt")
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            raise InputError(f"sample {sample.id}: the model's processor rejects it: {one_line(error)}") from None
-        return {name: tensor for name, tensor in encoded.items() if name != "labels"}
+        return self._processed(sample, text, images[0] if len(images) == 1 else images or None)
 
     def answered(self, sample: Sample) -> Encoded:
         """Encode the question with its answer, and `labels`, which are `IGNORE` outside the answer.
@@ -66,9 +64,13 @@ class Encoder:
         The answer follows the question in `input_ids`, and `labels` is (1, T). For an encoder-decoder model, `input_ids` is
         the question and `labels` (1, L) the answer.
 
+        Of plain text every token is to be predicted from those before it, up to 256 of them.
+
         Raises:
-            InputError: the answer has no tokens.
+            InputError: the answer has no tokens, or the model cannot read text without an image.
         """
+        if sample.is_plain:
+            return self._plain(sample)
         asked, tail = self.question(sample), self._tail(sample)
         if self.family.encoder_decoder:
             return {**asked, "labels": tail}
@@ -95,6 +97,24 @@ class Encoder:
     def collate(self, encoded: Sequence[Encoded]) -> Encoded:
         """Stack encoded samples into one batch; see `collate`."""
         return collate(encoded, self.pad_id)
+
+    def _plain(self, sample: Sample) -> Encoded:
+        """Encode plain text, without the chat template, as a document is read in pretraining."""
+        if self.family.needs_image:
+            raise InputError(f"sample {sample.id}: a {self.family.name} model cannot read text without an image")
+        encoded = self._processed(sample, self.controls.as_text(sample.answer), None)
+        most = _PLAIN if self.max_positions is None else min(_PLAIN, self.max_positions)
+        cut = {name: tensor[:, :most] for name, tensor in encoded.items()}
+        if cut["input_ids"].shape[1] < 2:
+            raise InputError(f"sample {sample.id} has too few tokens to predict one from another: {sample.answer!r}")
+        return {**cut, "labels": torch.cat([torch.tensor([[IGNORE]]), cut["input_ids"][:, 1:]], 1)}
+
+    def _processed(self, sample: Sample, text: str, images: Any) -> Encoded:
+        try:
+            encoded = self.processor(images=images, text=text, return_tensors="pt")
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise InputError(f"sample {sample.id}: the model's processor rejects it: {one_line(error)}") from None
+        return {name: tensor for name, tensor in encoded.items() if name != "labels"}
 
     def _tail(self, sample: Sample) -> Tensor:
         """Return the tokens (1, L) of the answer, tokenised in the context of its question, and the end token."""

@@ -35,7 +35,7 @@ class Sample:
     """A question about any number of images, with its expected answer.
 
     The question has a `MARK` for each image, or none: then the images come first. `kind` groups questions in the tables of
-    `vlmc eval`; `system` is the system prompt.
+    `vlmc eval`; `system` is the system prompt. Plain text has neither question nor images: all of it is the answer.
     """
 
     id: str
@@ -44,6 +44,11 @@ class Sample:
     answer: str
     kind: str
     system: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is plain text, to read and not to answer."""
+        return not (self.question or self.images)
 
     def load_images(self) -> list[Image.Image]:
         """Return the images in RGB, opened as the runtime opens them.

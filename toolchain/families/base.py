@@ -44,7 +44,7 @@ class Family(ABC):
     interface: tuple[str, ...]  # globs of the Linear layers between the towers: not pruned, adapted by LoRA
     encoder_decoder: bool = False  # the language model has an encoder for the question and a decoder for the answer
     documented: str | None = None  # the prompt of the model cards, for models without a chat template
-    needs_image: bool = False  # the processor does not accept text alone
+    needs_image: bool = False  # the model or its processor does not accept text alone
     answer_type: int = 0  # the `token_type_ids` of the answer's tokens
     own_processor: OwnProcessor = OwnProcessor()  # how transformers loads its processor: for images, and without torch
     notice: str | None = None  # a notice to the user before such a model is pruned

@@ -14,6 +14,7 @@ class QueryingFamily(Family):
     """A ViT, a Q-Former, a language model. The processor puts the image tokens before the text."""
 
     interface = ("*qformer.*", "*language_projection")
+    needs_image = True
 
     def image_token(self, processor: Processor) -> str:
         return SLOT

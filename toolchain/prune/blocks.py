@@ -141,14 +141,17 @@ class _BlockPruner:
     def _outputs(self, block: Block) -> Activations:
         """Return what the block, still dense, gives out for every sample."""
         outputs = self.calibration.activations("dense")
-        for sample in self.calibration.samples:
+        for sample in block.samples:
             outputs.put(sample, block.run(sample).after)
         return outputs
 
     def _reconstruct(self, block: Block, jobs: Sequence[LayerJob], dense: Activations) -> Reconstruction:
         """Train the kept weights towards what the dense block gave out for the same inputs."""
         masks = {job.name.removeprefix(f"{block.name}."): job.mask_OI for job in jobs}
-        objective = Objective(len(self.calibration.samples), lambda sample: block.run(sample).after, dense.get)
+        samples = block.samples
+        objective = Objective(
+            len(samples), lambda place: block.run(samples[place]).after, lambda place: dense.get(samples[place])
+        )
         found = reconstruct(block.module, masks, objective, self.pruning.epochs, self.pruning.seed)
         for job in jobs:
             job.take(job.layer.weight.detach())

@@ -143,7 +143,8 @@ class Repair(ArtifactStage):
             return {}
         model = source.load().to(self.group.device)
         encoder = Encoder(source.load_processor(), source.family, model)
-        some = [one for one in (found[place] for place in range(count)) if encoder.is_short(one, MAX_NEW_TOKENS)]
+        asked = [one for one in (found[place] for place in range(count)) if not one.is_plain]
+        some = [one for one in asked if encoder.is_short(one, MAX_NEW_TOKENS)]
         if not some:
             return {}
         accuracy = evaluate(model, encoder, some, self.progress, title="pruned", batch=self.options.batch)

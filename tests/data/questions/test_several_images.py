@@ -238,7 +238,7 @@ def test_questions_in_columns_come_before_messages(folder: Path) -> None:
         ({"messages": [user("a"), user("b"), model("x")]}, "line 1: turns must alternate, human, gpt"),
         ({"messages": [user([url("http://x/a.png")]), model("x")]}, "'http://x/a.png' is not an image"),
         ({"messages": [user([url("data:image/png;base64,%%")]), model("x")]}, "is not an image"),
-        ({"messages": [user("a?"), model("x")]}, "None is not an image"),
+        ({"messages": [user("<image>a?"), model("x")]}, "None is not an image"),
     ],
 )
 def test_what_cannot_be_used_is_named(folder: Path, row: Row, message: str) -> None:

@@ -13,7 +13,7 @@ from vlmc.toolchain.data.forms.text import open_text
 from vlmc.toolchain.data.regular import is_regular
 from vlmc.toolchain.data.sources import Source
 
-FORMS = (".json", ".jsonl", ".csv", ".parquet", ".tar")
+FORMS = (".json", ".jsonl", ".csv", ".parquet", ".tar", ".txt")
 LAYOUTS = (("metadata.jsonl", "metadata.csv", "metadata.parquet"), ("*.parquet",), ("*.tar",), ("*.jsonl", "*.json"))
 """Files to look for in a folder, in this order; first at its top, then up to two folders down."""
 SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "validation")

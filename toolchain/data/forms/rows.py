@@ -20,6 +20,8 @@ class Rows(ABC):
 
     columns: tuple[str, ...]
     """The columns of the first row or of the file's schema."""
+    plain = False
+    """Whether the rows are pieces of plain text, under `text`."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -47,6 +49,7 @@ class ManyRows(Rows):
     def __init__(self, parts: Sequence[Rows]) -> None:
         self.parts = parts
         self.columns = next((part.columns for part in parts if len(part)), ())
+        self.plain = all(part.plain for part in parts)
         self._ends = list(accumulate(len(part) for part in parts))
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Text files: JSON lines, a JSON list, CSV. Only the byte spans of the rows stay in memory.
+"""Text files: JSON lines, a JSON list, CSV, plain text. Only the byte spans of the rows stay in memory.
 
 Read without `datasets`, which would copy a whole file into its cache before the first row, needs one type for each column,
 and does not name the line in its errors.
@@ -19,16 +19,17 @@ from vlmc.toolchain.data.forms.json_list import list_spans
 from vlmc.toolchain.data.forms.rows import Place, Rows
 
 MARK = "utf-8-sig"  # skips a byte order mark
+_PIECE = 1_200  # bytes of plain text in a row at most: some 256 tokens of English
 
 
 def open_text(path: Path, limit: int | None) -> Rows:
-    """Open the first `limit` rows of a .json, .jsonl or .csv file.
+    """Open the first `limit` rows of a .json, .jsonl, .csv or .txt file.
 
     Raises:
         InputError: the file cannot be read, or is cut off before the limit.
     """
-    if path.suffix == ".csv":
-        return CsvRows(path, limit)
+    if path.suffix in (".csv", ".txt"):
+        return CsvRows(path, limit) if path.suffix == ".csv" else PlainText(path, limit)
     return JsonList(path, limit) if _first_character(path) == b"[" else JsonLines(path, limit)
 
 
@@ -172,3 +173,32 @@ class CsvRows(TextRows):
         if len(values) != len(self._header):
             raise ValueError(f"{len(values)} values for {len(self._header)} columns in the first line")
         return dict(zip(self._header, values, strict=True))
+
+
+class PlainText(TextRows):
+    """Plain text in UTF-8, in pieces that end between paragraphs, lines or words where there are some."""
+
+    plain = True
+
+    def spans(self, stream: BinaryIO) -> Iterator[Span]:
+        start, line = 0, 1
+        while piece := stream.read(_PIECE):
+            size = len(piece) if len(piece) < _PIECE else _end(piece)
+            stream.seek(start + size)
+            if piece[:size].strip():
+                yield Span(start, start + size, line)
+            start, line = start + size, line + piece.count(b"\n", 0, size)
+
+    def parse(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+
+def _end(piece: bytes) -> int:
+    """Return where a piece of a text is best cut: in its second half, or else after its last whole character."""
+    for mark in (b"\n\n", b"\n", b" "):
+        if (found := piece.rfind(mark, len(piece) // 2)) >= 0:
+            return found + len(mark)
+    place = len(piece) - 1
+    while place > len(piece) - 4 and piece[place] & 0xC0 == 0x80:  # inside a character
+        place -= 1
+    return place

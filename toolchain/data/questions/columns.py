@@ -23,6 +23,8 @@ USUAL: dict[str, tuple[str, ...]] = {
 CAPTIONS = ("caption", "captions", "text", "txt", "description", "sentence", "sentences")
 """The usual names of an answer without a question."""
 ROLES = tuple(USUAL)
+NO_IMAGE = "none"
+"""What is said in place of the image's column where rows have no image."""
 _INNER = ("answer", "text")  # keys of an answer that is an object
 
 
@@ -30,8 +32,9 @@ _INNER = ("answer", "text")  # keys of an answer that is an object
 class Columns:
     """The column of each role, or None.
 
-    A row has conversations, or a question and an answer, or only an answer: a caption. Conversations may name their images
-    themselves; otherwise there is a column for them.
+    A row has conversations, or a question and an answer, or only an answer: a caption, or where there are no images plain
+    text. Conversations may name their images themselves; otherwise there is a column for them, unless it is said that there
+    are none.
     """
 
     image: str | None
@@ -56,8 +59,10 @@ class Columns:
         if self.conversations is not None:
             return questions(row.get(self.conversations), images)
         assert self.answer is not None
-        question = prompt if self.question is None else placed(one_text(row.get(self.question)), len(images))
         answer = one_text(row.get(self.answer))
+        if self.question is None and self.image is None and answer:
+            return [Asked("", answer)]
+        question = prompt if self.question is None else placed(one_text(row.get(self.question)), len(images))
         if not question.replace(MARK, "").strip() or not answer:
             raise ValueError(f"{self.answer if question else self.question} is empty")
         return [Asked(question, answer, tuple(images))]
@@ -69,7 +74,8 @@ def choose(rows: Rows, given: Mapping[str, str], name: str) -> Columns:
     Raises:
         InputError: a named column does not exist, or one that is not named is not found; the message lists the columns.
     """
-    there = ", ".join(rows.columns)
+    there, without = ", ".join(rows.columns), given.get("image") == NO_IMAGE and NO_IMAGE not in rows.columns
+    given = {role: column for role, column in given.items() if not (without and role == "image")}
     for role, column in given.items():
         if column not in rows.columns:
             raise InputError(f"{name} has no column {column!r} (--columns {role}={column}): its columns are {there}")
@@ -82,10 +88,13 @@ def choose(rows: Rows, given: Mapping[str, str], name: str) -> Columns:
     told = "conversations" in given or (found["conversations"] or "").casefold() != "messages"
     if {"question", "answer"} & given.keys() or (found["question"] and found["answer"] and not told):
         found["conversations"] = given.get("conversations")
-    if not found["conversations"] and None in (found["image"], found["answer"]):
+    without = without or rows.plain
+    if without:
+        found["image"] = None
+    if not found["conversations"] and (found["answer"] is None or (found["image"] is None and not without)):
         raise InputError(
             f"{name}: cannot tell which of the columns {there} are the image, the question and the answer: "
-            "name them, as in --columns image=img,question=q,answer=a"
+            "name them, as in --columns image=img,question=q,answer=a (image=none: there are no images)"
         )
     return Columns(**found)
 

@@ -80,10 +80,11 @@ def placed(text: str, images: int) -> str:
 
 
 def _shown(asked: Sequence[_Turn], images: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield each question's text with its marks, and all images up to its turn."""
+    """Yield each question's text with its marks, and all images up to its turn; None where a mark has no image at all."""
     listed = any(turn.listed and turn.images for turn in asked)
     if not any(turn.images for turn in asked) or (len(images) < 2 and not listed):
-        yield from ((without(MARK, turn.text), tuple(images)) for turn in asked)
+        marked = any(turn.images for turn in asked)
+        yield from ((without(MARK, turn.text), tuple(images) or (None,) * marked) for turn in asked)
         return
     unnamed = sum(image is None for turn in asked for image in turn.images)
     if unnamed and unnamed != len(images):

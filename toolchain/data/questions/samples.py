@@ -51,12 +51,17 @@ class RowSamples(LazySamples):
         asked, folder = self._asked(row, values)[number or 0], self.source.folder or self.rows.folder(row)
         return Sample(
             name if number is None else f"{name}-{number}",
-            tuple(image_of(image, folder) for image in asked.images or (None,)),
+            tuple(image_of(image, folder) for image in asked.images or (None,) * self._lacks_image),
             asked.question,
             asked.answer,
             asked.kind or _text(values, self.columns.kind) or "all",
             asked.system,
         )
+
+    @property
+    def _lacks_image(self) -> bool:
+        """Whether a row without an image is not as it should be: a conversation may be about none."""
+        return self.columns.conversations is None and self.columns.image is not None
 
     def _find_questions(self, column: str, limit: int | None) -> "array[int]":
         places = array("q")
