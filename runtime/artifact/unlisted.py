@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from vlmc.runtime.errors import InputError
 
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _ANYWHERE = {
-    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".gguf"),
+    *(".safetensors", ".h5", ".msgpack", ".gguf"),
+    *_PICKLES,
     *(".py", ".pyc", ".pyd", ".so"),
     *(".jinja", ".model", ".tiktoken"),
 }
@@ -21,12 +23,16 @@ _ADAPTER, _TOKENIZER = "adapter", "tokenizer_config.json"
 
 
 def refuse_unlisted(root: Path, listed: Collection[str]) -> None:
-    """Check a folder for files that `listed`, paths relative to it, leaves out. Hidden folders are not looked into.
+    """Check a folder for files that `listed`, paths relative to it, leaves out, and for pickles, listed or not.
+
+    Hidden folders are not looked into.
 
     Raises:
         InputError: a loader could read one; the message names it.
     """
     for path in _files(root):
+        if PurePosixPath(path).suffix.lower() in _PICKLES and path in listed:
+            raise InputError(f"{root / path} is a pickle, which can run code when it is read: no artifact holds one")
         if path not in listed and _could_be_read(root, path):
             raise InputError(
                 f"{root / path} is not listed in the manifest, but could be read as a part of the model: move it away"

@@ -49,3 +49,12 @@ def test_what_people_add_is_theirs(tmp_path: Path, path: str) -> None:
 def test_listed_files_are_fine(tmp_path: Path) -> None:
     artifact = put_texts(make(tmp_path / "a"), {"adapter/adapter_config.json": "{}", "tokenizer.json": "{}"})
     Artifact.open(artifact.root)
+
+
+@pytest.mark.parametrize("path", ["pytorch_model.bin", "adapter/adapter_model.PT", "onnx/state.pkl"])
+def test_a_pickle_is_refused_even_if_it_is_listed(tmp_path: Path, path: str) -> None:
+    artifact = make(tmp_path / "a")
+    with pytest.raises(InputError, match=rf"{path} is a pickle, which can run code when it is read"):
+        put_texts(artifact, {path: "{}"})
+    with pytest.raises(InputError, match=rf"{path} is a pickle"):
+        Artifact.open(artifact.root)
