@@ -17,9 +17,10 @@ from statistics import fmean
 
 from labels import ACCURACY, DENSE
 from pages import DOCS, fill, with_table
-from repair_runs import PATTERNS, VARIANTS, Comparison, Crew, OutOfTime, Store, Work
+from repair_runs import PATTERNS, VARIANTS, Comparison, Crew, Work
 from repair_table import NO_REPAIR, PEAK, RIVALS, lead, table
 from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
+from stored import OutOfTime, Store
 from variants import Trial
 
 from vlmc.toolchain import data

@@ -4,16 +4,14 @@ import hashlib
 import json
 import multiprocessing
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from stored import Store
 from variants import Stopwatch, Trial, Variants
 
-from vlmc.runtime.artifact.writing import write_text
 from vlmc.toolchain import data
 from vlmc.toolchain.evaluate import Accuracy
 from vlmc.toolchain.machine.versions import versions
@@ -29,6 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ressa --hidden 1": {"method": "ressa", "hidden": 1.0},
 }
 """What is compared: every method with the settings that it has by itself, and RESSA with more of its teacher."""
+_SHOWN = ("model", "pattern", "method", "temperature", "hidden", "lr", "seed", "split")
 FIRST, STEP, ENDS = (0.3, 1.0, 3.0), 10**0.5, (0.009, 31.0)
 """Learning rates beside RESSA's default: those tried first, how much further each next one is, and where the search ends."""
 
@@ -52,45 +51,6 @@ class Work:
         return cls(None, 3, PruneSettings(), RepairSettings(steps=steps) if steps else RepairSettings(), FIRST)
 
 
-class OutOfTime(Exception):
-    """The time that was given is over."""
-
-
-class Store:
-    """Finished runs by what decides them, one file each; a run that is there is read, any other is done and kept.
-
-    `until` is the time, in seconds since the epoch, after which none is begun.
-
-    Raises:
-        OutOfTime: a run is to be done, and the time is over.
-    """
-
-    def __init__(self, folder: Path, until: float | None = None) -> None:
-        self.folder, self.until = folder, until
-        folder.mkdir(parents=True, exist_ok=True)
-
-    @classmethod
-    def for_minutes(cls, folder: Path, minutes: float | None) -> "Store":
-        """Return a store that begins no run after so many minutes from now."""
-        return cls(folder, None if minutes is None else time.time() + 60 * minutes)
-
-    def run(self, key: Mapping[str, Any], do: Callable[[], Trial]) -> Trial:
-        """Return the result of the run with this key."""
-        text = json.dumps({**key, "versions": versions()}, sort_keys=True)
-        path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
-        if path.is_file():
-            content = json.loads(path.read_text(encoding="utf-8"))["trial"]
-            return Trial(**{**content, "accuracy": Accuracy(**content["accuracy"])})
-        if self.until is not None and time.time() > self.until:
-            raise OutOfTime
-        trial = do()
-        write_text(path, json.dumps({"key": json.loads(text), "trial": asdict(trial)}, indent=1) + "\n")
-        shown = ("model", "pattern", "method", "temperature", "hidden", "lr", "seed", "split")
-        told = ", ".join(str(key[name]) for name in shown if name in key)
-        print(f"{told}: {100 * trial.accuracy.overall:.2f} %", file=sys.stderr, flush=True)
-        return trial
-
-
 class Comparison:
     """All runs on one model."""
 
@@ -104,11 +64,11 @@ class Comparison:
 
     def dense(self) -> Trial:
         """Measure the model as it is."""
-        return self.store.run(self._key(), self.variants["test"].dense)
+        return self._trial(self._key(), self.variants["test"].dense)
 
     def pruned(self, pattern: str) -> Trial:
         """Measure what pruning leaves."""
-        return self.store.run(
+        return self._trial(
             self._key(pattern=pattern), lambda: self.variants["test"].trials.question(self._artifact(pattern), Stopwatch())
         )
 
@@ -117,7 +77,7 @@ class Comparison:
         changes = {**VARIANTS[variant], "lr": rate}
         options = self.work.repair.model_copy(update=changes)
         key = self._key(pattern=pattern, **changes, seed=seed, split=split)
-        return self.store.run(key, lambda: self.variants[split].repaired(self._artifact(pattern), options, seed))
+        return self._trial(key, lambda: self.variants[split].repaired(self._artifact(pattern), options, seed))
 
     def rate(self, variant: str) -> float:
         """Return the variant's learning rate: the best on the validation split, at the first pattern."""
@@ -138,6 +98,18 @@ class Comparison:
     def default_rate(self) -> float:
         """RESSA's default for the width of the demos' layers."""
         return 0.32 / 64
+
+    def _trial(self, key: Mapping[str, Any], do: Callable[[], Trial]) -> Trial:
+        """Return the trial with this key, done now or stored."""
+
+        def done() -> dict[str, Any]:
+            trial = do()
+            told = ", ".join(str(key[name]) for name in _SHOWN if name in key)
+            print(f"{told}: {100 * trial.accuracy.overall:.2f} %", file=sys.stderr, flush=True)
+            return asdict(trial)
+
+        found = self.store.run(key, done)
+        return Trial(**{**found, "accuracy": Accuracy(**found["accuracy"])})
 
     def _artifact(self, pattern: str) -> SavedModel:
         """Return the pruned artifact, which is made once."""

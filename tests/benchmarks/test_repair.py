@@ -7,6 +7,7 @@ import pytest
 import repair
 import repair_runs
 import repair_table
+import stored
 import torch
 from labels import ACCURACY
 from repair_runs import VARIANTS
@@ -28,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Report:
-    return repair.run([str(pico.save("llava", folder / "dense"))], WORK, repair_runs.Store(folder / "store"), "line")
+    return repair.run([str(pico.save("llava", folder / "dense"))], WORK, stored.Store(folder / "store"), "line")
 
 
 @pytest.mark.slow
@@ -45,17 +46,17 @@ def test_every_pattern_has_a_row_for_no_repair_and_every_method(found: Report, f
 def test_a_second_run_reads_what_the_first_one_stored(found: Report, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")}
     assert len(before) == 1 + 2 + len(VARIANTS) * (1 + 2 * 2)
-    again = repair.run([str(folder / "dense")], WORK, repair_runs.Store(folder / "store", until=0), "line")
+    again = repair.run([str(folder / "dense")], WORK, stored.Store(folder / "store", until=0), "line")
     assert again.rows == found.rows
     assert {path: path.stat().st_mtime_ns for path in (folder / "store").glob("*.json")} == before
 
 
 @pytest.mark.slow
 def test_a_crew_leaves_nothing_to_be_done(found: Report, folder: Path) -> None:
-    store = repair_runs.Store(folder / "by-crew")
+    store = stored.Store(folder / "by-crew")
     repair_runs.Crew(str(folder / "dense"), WORK, store, 2, partial(torch.set_num_threads, 1)).fill()
-    late = repair_runs.Comparison(str(folder / "dense"), WORK, repair_runs.Store(folder / "by-crew", until=0))
-    alone = repair_runs.Comparison(late.model, WORK, repair_runs.Store(folder / "store", until=0))
+    late = repair_runs.Comparison(str(folder / "dense"), WORK, stored.Store(folder / "by-crew", until=0))
+    alone = repair_runs.Comparison(late.model, WORK, stored.Store(folder / "store", until=0))
     assert late.pruned("50%").accuracy == alone.pruned("50%").accuracy
     assert late.repaired("50%", "ressa", late.rate("ressa"), 1)
 
@@ -66,11 +67,11 @@ def trial(overall: float) -> Trial:
 
 def test_a_run_is_done_once_and_none_is_begun_when_time_is_over(tmp_path: Path) -> None:
     key = {"model": "m", "method": "ressa"}
-    done = repair_runs.Store(tmp_path).run(key, lambda: trial(0.5))
-    late = repair_runs.Store(tmp_path, until=0)
-    assert late.run(key, lambda: trial(0.9)) == done
-    with pytest.raises(repair_runs.OutOfTime):
-        late.run({**key, "method": "spp"}, lambda: trial(0.9))
+    done = stored.Store(tmp_path).run(key, lambda: {"share": 0.5})
+    late = stored.Store(tmp_path, until=0)
+    assert late.run(key, lambda: {"share": 0.9}) == done
+    with pytest.raises(stored.OutOfTime):
+        late.run({**key, "method": "spp"}, lambda: {"share": 0.9})
 
 
 @pytest.mark.parametrize("best", [0.01, 0.03, 0.3, 1.0, 9.0, 30.0])

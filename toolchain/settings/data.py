@@ -14,7 +14,7 @@ class DataSettings(Settings):
     panel = "Data"
 
     data: str = "demo"
-    """Data set: demo, a .json, .jsonl, .csv, .parquet or .tar file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
+    """Data set: demo, a .json, .jsonl, .csv, .parquet, .tar or .txt file, a folder, or a hub id; a=0.7,b=0.3 mixes two."""
     split: str | None = None
     """Split of the data set. [default: train; eval: test; sweep: validation for questions, train for calibration]"""
     columns: Annotated[str | None, RARE] = None

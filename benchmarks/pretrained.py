@@ -1,0 +1,189 @@
+"""What 2:4 costs a model that knows language, and what repair gives back: `smol`, around the pretrained SmolLM2-135M.
+
+It is pruned in one shot by every method, and repaired by every method from Wanda's result and from the best one, under one
+budget of steps and samples; then with plain text mixed into the data, and with and without a teacher on few and many
+samples, clean and with a fifth of the labels wrong.
+
+Measured are exact answers to test questions, the perplexity of their answers, and
+that of plain text that no repair trains on: what repair forgets. SmolLM2's weights here come from a 4-bit file.
+
+Every finished run is stored at once and not done again: the benchmark may be killed, or cut by --minutes, and started again.
+What is not done yet when --minutes are over is left out of the results. `vlmc fetch smol` comes first.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from labels import DENSE
+from pages import DOCS, fill
+from pretraining.measures import ANSWERS, TEXT
+from pretraining.runs import CLEAN, MIXED, REPAIRS, STARTS, WRONG, Runs, Work
+from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
+from stored import Found, OutOfTime, Store
+
+NAME, PAGE = "pretrained", DOCS / "smol.md"
+STORE = Path("build/benchmarks/pretrained")
+WEAK, BEST, RESSA, REMASKED, ALONE = (
+    "Wanda",
+    "ADMM, reconstructed",
+    "RESSA",
+    "LoRA merged and re-masked",
+    "RESSA, no teacher",
+)
+SAMPLES = (500, 2_000, 10_000)
+SEEDS = 3
+ACCURACY, KIND = "accuracy", "accuracy, {}"
+TESTS: dict[str, Callable[[Found], float]] = {
+    ACCURACY: lambda found: 100 * found["right"]["all"],
+    ANSWERS: lambda found: found[ANSWERS],
+    TEXT: lambda found: found[TEXT],
+}
+UNITS = {ACCURACY: "%", ANSWERS: "", TEXT: ""}
+Results = dict[str, list[Found]]
+"""What was found, by the name of its rows, seed by seed."""
+
+
+def main(given: Sequence[str]) -> None:
+    """Measure, print, write."""
+    usual, parser = Work(), arguments(__doc__)
+    parser.add_argument("--model", default=usual.model, help="a folder or name of such a model [default: smol]")
+    parser.add_argument("--store", type=Path, default=STORE, help=f"where finished runs are kept [default: {STORE}]")
+    parser.add_argument("--minutes", type=float, help="begin no run after so many minutes, and report what is done")
+    parser.add_argument("--questions", type=int, help=f"test questions [default: {usual.questions}]")
+    parser.add_argument("--steps", type=int, help=f"steps of a repair [default: {usual.steps}]")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"repairs of each kind [default: {SEEDS}]")
+    parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
+    chosen = parser.parse_args(given)
+    prepare(chosen)
+    if not chosen.table:
+        finish(run(chosen, command(NAME, given)), NAME, chosen)
+    if chosen.table or not (chosen.quick or chosen.out):
+        fill(PAGE, NAME, table(Report.read(RESULTS / f"{NAME}.json")))
+
+
+def work_of(chosen: argparse.Namespace) -> Work:
+    """Return how much is done; `--quick`: as little as leaves every row in place."""
+    if chosen.quick:
+        return Work(chosen.model, 7, calibration=1, steps=1, batch=2, samples=10, threads=chosen.threads)
+    usual = Work()
+    steps, questions = chosen.steps or usual.steps, chosen.questions or usual.questions
+    return Work(chosen.model, questions, steps=steps, threads=chosen.threads)
+
+
+def run(chosen: argparse.Namespace, line: str) -> Report:
+    """Do all runs, in the order of what they tell, until the time is over."""
+    work = work_of(chosen)
+    runs = Runs(work, Store.for_minutes(chosen.store, chosen.minutes))
+    results: Results = {}
+    plan = _plan(runs, chosen.seeds, (4, 6) if chosen.quick else SAMPLES)
+    try:
+        for name, do in plan:
+            results.setdefault(name, []).append(do())
+            found = results[name][-1]
+            print(f"{name}: {100 * found['right']['all']:.1f} %, text {found[TEXT]:.1f}", file=sys.stderr, flush=True)
+    except OutOfTime:
+        print(f"out of time; what is done is in {chosen.store}: start again to go on", file=sys.stderr)
+    settings = {**vars(work), "seeds": chosen.seeds, "model": Path(work.model).name}
+    return report(line, rows_of(results), bars_of(results), settings)
+
+
+def _plan(runs: Runs, seeds: int, samples: Sequence[int]) -> Iterator[tuple[str, Callable[[], Found]]]:
+    """Yield every run with the name of its row: what tells most comes first."""
+    yield DENSE, runs.dense
+    for start in STARTS:
+        yield start, lambda start=start: runs.pruned(start)
+    for seed in range(seeds):
+        for start in (WEAK, BEST):
+            for repair in REPAIRS:
+                yield f"{start} + {repair}", _repair(runs, start, repair, seed)
+        yield f"{BEST} + {RESSA}, {MIXED}", _repair(runs, BEST, RESSA, seed, MIXED)
+    for count in samples:
+        for labels in (CLEAN, WRONG):
+            for repair in (RESSA, ALONE):
+                name = f"{WEAK} + {repair}, {count:,} samples{f', {labels}' if labels else ''}"
+                yield name, _repair(runs, WEAK, repair, 0, labels, count)
+
+
+def _repair(runs: Runs, start: str, repair: str, seed: int, *more: Any) -> Callable[[], Found]:
+    return lambda: runs.repaired(start, repair, seed, *more)
+
+
+def rows_of(results: Results) -> list[Row]:
+    """Return the rows: accuracy and perplexities beside the dense model's, then kinds of questions, seconds and memory."""
+    rows, base = [], {}
+    for name, found in results.items():
+        for metric, value in TESTS.items():
+            row = measured(name, metric, [value(one) for one in found], UNITS[metric], base.get(metric))
+            base.setdefault(metric, row)
+            rows.append(row)
+    for name, found in results.items():
+        kinds = [kind for kind in found[0]["right"] if kind != "all"]
+        rows += [measured(name, KIND.format(kind), [100 * one["right"][kind] for one in found], "%") for kind in kinds]
+        for step in ("prune", "repair"):
+            if step in found[0]:
+                rows.append(measured(name, f"time to {step}", [one[step]["seconds"] for one in found], "s"))
+                rows.append(measured(name, f"peak memory, {step}", [one[step]["peak"] / 1e6 for one in found], "MB"))
+    return rows
+
+
+def bars_of(results: Results) -> list[Bar]:
+    """Return what is asked, as far as it was measured."""
+    bars, means = (
+        [],
+        {name: {metric: fmean(map(of, found)) for metric, of in TESTS.items()} for name, found in results.items()},
+    )
+    if DENSE not in means:
+        return []
+    dense, best = means[DENSE], f"{BEST} + {RESSA}"
+    if WEAK in means and BEST in means:
+        share = (means[BEST][TEXT] - dense[TEXT]) / (means[WEAK][TEXT] - dense[TEXT])
+        bars.append(
+            Bar("excess of text perplexity in one shot, best to Wanda", "at most 0.15 x", round(share, 3), share <= 0.15)
+        )
+    if best in means and dense[ACCURACY]:
+        bars.append(at_least(f"{best} of dense accuracy", 92, 100 * means[best][ACCURACY] / dense[ACCURACY], "%"))
+    if best in means:
+        times = means[best][TEXT] / dense[TEXT]
+        bars.append(Bar(f"{best}: text perplexity to dense", "at most 1.3 x", round(times, 3), times <= 1.3))
+    rival = f"{BEST} + {REMASKED}"
+    if best in means and rival in means:
+        lead, spread = means[best][ACCURACY] - means[rival][ACCURACY], max(_spread(results[name]) for name in (best, rival))
+        goal = f"above {spread:.1f} points, the spread of {len(results[best])} seeds"
+        bars.append(Bar(f"lead of {best} over {rival}", goal, round(lead, 3), lead > spread))
+    return bars
+
+
+def _spread(found: Sequence[Found]) -> float:
+    values = [TESTS[ACCURACY](one) for one in found]
+    return max(values) - min(values)
+
+
+def table(found: Report) -> str:
+    """Return the results in Markdown."""
+    names = dict.fromkeys(row.name for row in found.rows)
+    lines = [f"| | {ACCURACY} | {ANSWERS} | {TEXT} | prune, repair |", "|---|---:|---:|---:|---:|"]
+    for name in names:
+        values = [found.find(name, metric) for metric in TESTS]
+        seconds = [found.value(name, f"time to {step}") for step in ("prune", "repair")]
+        told = ", ".join(f"{value:,.0f} s" for value in seconds if value is not None)
+        lines.append(f"| {name} | {' | '.join(_cell(row) for row in values)} | {told} |")
+    verdicts = [
+        f"- {bar.name}: {bar.value:g} ({bar.goal}): {'reached' if bar.holds else 'not reached'}" for bar in found.bars
+    ]
+    where = f"In brackets the spread over seeds. Measured on {found.machine}, {found.date}: `{found.command}`."
+    return "\n".join([*lines, "", where, "", *verdicts])
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or row.value is None:
+        return ""
+    text = f"{row.value:,.1f}{' %' if row.unit == '%' else ''}"
+    return text if row.spread is None else f"{text} ({row.spread:.1f})"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

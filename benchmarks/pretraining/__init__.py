@@ -1,0 +1,1 @@
+"""What the benchmark of a pretrained model runs and measures."""
