@@ -11,7 +11,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate import answer_all, score
-from vlmc.toolchain.evaluate.compare import compare, measure
+from vlmc.toolchain.evaluate.compare import answered, compare
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import EvalSettings, RepairSettings
@@ -83,9 +83,9 @@ def test_an_adapter_that_is_not_merged_is_measured_where_it_sits(tmp_path: Path,
 def _logits(name: str, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """Return the logits of the model that `measure` questions."""
     seen: list[nn.Module] = []
-    monkeypatch.setattr("vlmc.toolchain.evaluate.compare.evaluate", lambda model, *rest, **more: seen.append(model))
+    monkeypatch.setattr("vlmc.toolchain.evaluate.compare.answer_all", lambda model, *rest, **more: seen.append(model) or [])
     saved = SavedModel.find(name)
-    measure(saved, [], QUIET, title=name)
+    answered(saved, [], QUIET, title=name)
     encoder = Encoder(saved.load_processor(), saved.family, seen[0])
     with torch.no_grad():
         logits: Tensor = seen[0](**encoder.question(samples(1)[0])).logits

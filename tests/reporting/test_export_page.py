@@ -2,32 +2,18 @@
 
 import json
 from copy import deepcopy
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from tests.artifacts import exported
+from tests.reporting.material import Seen
 from vlmc.runtime import Artifact
 from vlmc.toolchain.reporting.export_page import page
 from vlmc.toolchain.reporting.export_summary import summarise
-from vlmc.toolchain.stages.export import PAGE, SUMMARY
+from vlmc.toolchain.reporting.paths import EXPORTS, EXPORTS_PAGE
 
 pytestmark = pytest.mark.integration
-
-
-class Seen(HTMLParser):
-    """The tags of a page, and what they refer to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.refers: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.refers += [name for name, _ in attrs if name in ("src", "href")]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +28,7 @@ def found(artifact: Artifact) -> dict[str, Any]:
 
 def test_the_summary_is_that_of_the_files(artifact: Artifact, found: dict[str, Any]) -> None:
     artifact.verify_files()
-    assert json.loads((artifact.root / SUMMARY).read_text())["backends"] == found["backends"]
+    assert json.loads((artifact.root / EXPORTS).read_text())["backends"] == found["backends"]
     graphs = found["backends"]["onnx"]["graphs"]
     layers = [layer["layer"] for graph in graphs for layer in graph["layers"]]
     report = json.loads((artifact.root / "onnx/export.json").read_text())
@@ -61,7 +47,7 @@ def test_the_summary_is_that_of_the_files(artifact: Artifact, found: dict[str, A
 
 
 def test_the_page_is_whole_in_itself_and_draws_every_layer(artifact: Artifact, found: dict[str, Any]) -> None:
-    text = (artifact.root / PAGE).read_text(encoding="utf-8")
+    text = (artifact.root / EXPORTS_PAGE).read_text(encoding="utf-8")
     seen = Seen(text)
     assert seen.refers == []
     assert "script" not in seen.tags

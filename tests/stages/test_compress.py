@@ -13,6 +13,7 @@ from vlmc.runtime.errors import EnvironmentLacks, InputError, VlmcError
 from vlmc.toolchain import builtin
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.reporting.paths import PAGE
 from vlmc.toolchain.settings import CompressSettings
 from vlmc.toolchain.stages.compress import Compress
 from vlmc.toolchain.stages.run_folder import RunFolder
@@ -22,7 +23,9 @@ FAMILIES = sorted(pico.USUAL)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return the bytes of all files but the report for people, which tells times."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path != folder / PAGE]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def dense(tmp_path: Path, family: str = "llava") -> SavedModel:
@@ -36,6 +39,7 @@ def test_one_command_gives_a_merged_artifact_that_holds(tmp_path: Path, family: 
     assert [step.stage for step in artifact.manifest.history] == ["prune", "repair", "merge"]
     assert artifact.manifest.state == "merged"
     artifact.verify_files()
+    assert f"{family}, merged" in (artifact.root / PAGE).read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "out"]
 
 

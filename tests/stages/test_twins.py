@@ -106,5 +106,5 @@ def test_artifact_and_file_unpack_to_the_same(twins: Artifact, tmp_path: Path, c
     with load(twins.root) as model:
         assert model.generate(sample.load_images(), sample.question).tokens == before
     with pytest.raises(InputError, match="are not packed: there is nothing to unpack"):
-        unpack_artifact(twins.root)
+        unpack_artifact(twins.root, Progress(quiet=True))
     assert (twins.root / "onnx" / DENSE_TWIN / "decoder_model_merged.onnx").is_file()

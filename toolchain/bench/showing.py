@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vlmc.runtime.artifact import Artifact, put_texts
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.toolchain.bench.timing import PHASES
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.reporting.paths import BENCH
+from vlmc.toolchain.reporting.report import refresh
 from vlmc.toolchain.reporting.tables import megabytes, show_table
 from vlmc.toolchain.study.figures import DARK, DPI, LINES, require
 
@@ -23,6 +27,17 @@ def write(found: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / RECORD, json.dumps(found, indent=2) + "\n")
     _draw(found, folder / PICTURE)
+
+
+def record(artifact: Artifact, found: Mapping[str, Any], progress: Progress) -> None:
+    """Write a bench into the artifact, without paths, and into its report.
+
+    Raises:
+        InputError: the artifact has become another model meanwhile, or a file would not lie in it.
+    """
+    told = {name: value for name, value in found.items() if name != "artifact"}
+    put_texts(artifact, {BENCH: json.dumps(told, indent=2) + "\n"})
+    refresh(artifact, progress)
 
 
 def show(found: Mapping[str, Any], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The verbs that check and measure: verify-sparsity, eval, bench, sweep, inspect, doctor."""
+"""The verbs that check, measure and tell: verify-sparsity, eval, bench, report, sweep, inspect, doctor."""
 
 from pathlib import Path
 from typing import Annotated
@@ -90,7 +90,7 @@ def bench(
     """
     from vlmc.runtime.artifact import Artifact
     from vlmc.toolchain.bench.bench import Bench
-    from vlmc.toolchain.bench.showing import show, write
+    from vlmc.toolchain.bench.showing import record, show, write
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.models.origin import find_dense
     from vlmc.toolchain.study.figures import require
@@ -98,9 +98,38 @@ def bench(
     require()
     opened = Artifact.open(artifact)
     twin = find_dense(opened, dense, download=download, trust=trust)
-    found = Bench(opened, twin, options, Progress(quiet=terminal.quiet)).run()
+    progress = Progress(quiet=terminal.quiet)
+    found = Bench(opened, twin, options, progress).run()
     write(found, out)
+    record(opened, found, progress)
     terminal.result(found, lambda: show(found, out))
+
+
+def report(
+    terminal: Terminal,
+    artifact: ArtifactArgument = ARTIFACT,
+    dense: DenseOption = None,
+    download: DownloadFlag = False,
+    trust: TrustFlag = False,
+) -> None:
+    """Write one page on an artifact, from its history and reports: what was done, what came of it, where it hurts."""
+    from vlmc.runtime.artifact import Artifact
+    from vlmc.runtime.errors import InputError
+    from vlmc.toolchain.machine.progress import Progress
+    from vlmc.toolchain.models.origin import find_dense
+    from vlmc.toolchain.reporting.layers import measure_layers
+    from vlmc.toolchain.reporting.paths import PAGE
+    from vlmc.toolchain.reporting.report import write_report
+
+    opened, twin = Artifact.open(artifact), None
+    try:
+        twin = find_dense(opened, dense, download=download, trust=trust)
+    except InputError as error:
+        if dense is not None:
+            raise
+        Progress(quiet=terminal.quiet).notice(f"the report does not tell how far weights moved: {error}")
+    write_report(opened, measure_layers(opened, twin))
+    terminal.result({"report": str(artifact / PAGE)}, lambda: typer.echo(str(artifact / PAGE)))
 
 
 def sweep(
@@ -177,5 +206,5 @@ def _tell_of_card(folder: Path, terminal: Terminal) -> None:
 def register(app: typer.Typer) -> None:
     """Add these verbs to the app."""
     looks = (("verify-sparsity", verify_sparsity), ("inspect", inspect), ("doctor", doctor))
-    for name, function in (*looks, ("eval", evaluate), ("bench", bench), ("sweep", sweep)):
+    for name, function in (*looks, ("eval", evaluate), ("bench", bench), ("report", report), ("sweep", sweep)):
         command(app, name)(function)

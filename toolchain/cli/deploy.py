@@ -43,13 +43,14 @@ def unpack(
     ] = None,
 ) -> None:
     """Make the packed weights of ONNX graphs dense again, bit for bit, for tools that cannot load them."""
+    from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.reporting.tables import megabytes
     from vlmc.toolchain.stages.unpack import unpack_artifact, unpack_to
 
     if source.is_dir():
         if out is not None:
             raise InputError("--out is for a single file: an artifact's graphs are replaced where they are")
-        found = unpack_artifact(source)
+        found = unpack_artifact(source, Progress(quiet=terminal.quiet))
     elif out is None:
         raise InputError(f"say where to write the graph of {source}: --out FILE.onnx")
     else:

@@ -11,7 +11,6 @@ from typing import Any
 from vlmc.runtime.artifact import Manifest, Step
 from vlmc.toolchain.reporting.tables import asked, percent, with_pruned
 
-REPORT = "reports/eval.json"
 PRUNED = "pruned_accuracy"
 """The measure in repair's history that holds the accuracy of the pruned model before the repair."""
 

@@ -11,7 +11,8 @@ from vlmc.runtime.json_text import read_json
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain import builtin
-from vlmc.toolchain.reporting.card import REPORT, pruned_accuracy
+from vlmc.toolchain.reporting.card import pruned_accuracy
+from vlmc.toolchain.reporting.paths import EVALUATION, PAGE
 from vlmc.toolchain.reporting.tables import asked, megabytes, percent, show_accuracies, show_table
 from vlmc.toolchain.reporting.verification import verify_artifact
 
@@ -74,8 +75,9 @@ def overview(artifact: Artifact) -> dict[str, Any]:
             **{name: sum(size for path, size in sizes.items() if path.startswith(f"{name}/")) for name in BACKENDS},
         },
         "card": artifact.card_note,
+        "report": str(artifact.root / PAGE) if (artifact.root / PAGE).is_file() else None,
         "pruned": pruned_accuracy(manifest),
-        "evaluation": _evaluation(artifact.root / REPORT) if REPORT in manifest.files else None,
+        "evaluation": _evaluation(artifact.root / EVALUATION) if EVALUATION in manifest.files else None,
     }
 
 
@@ -99,6 +101,8 @@ def show_overview(found: dict[str, Any]) -> None:
         print(f"before the repair: {percent(found['pruned']['overall'])} right on {asked(found['pruned'])}")
     if found["state"] == "adapted":
         print(f"its adapter is not merged, and transformers does not load it: {_WAITS[found['kept_apart']]}")
+    if found["report"]:
+        print(f"report: {shortened(found['report'], 2000)}")
     if found["evaluation"]:
         print()
         show_accuracies(found["evaluation"])
@@ -124,7 +128,10 @@ def _kinds(found: dict[str, Any]) -> list[str]:
 
 def _pruned(found: dict[str, Any]) -> tuple[Any, ...]:
     before = found.get("pruned")
-    return () if before is None else (float(before["overall"]), before["count"], before["split"], before["data"])
+    if before is None:
+        return ()
+    kinds = [float(share) for share in before.get("by_kind", {}).values()]
+    return (float(before["overall"]), before["count"], before["split"], before["data"], *kinds)
 
 
 def _brief(step: dict[str, Any]) -> str:

@@ -38,14 +38,20 @@ def show_reports(reports: Sequence[LayerReport], damaged: Sequence[str] = ()) ->
 
 def show_accuracies(found: Mapping[str, Any]) -> None:
     """Print accuracies, one row per kind of question, one column per model, and the pruned model's from repair."""
-    models, before = found["models"], found.get("pruned")
-    kinds = list(next(iter(models.values()))["by_kind"])
-    rows = [(kind, *(percent(model["by_kind"][kind]) for model in models.values())) for kind in kinds]
-    overall = ("overall", *(percent(model["overall"]) for model in models.values()))
-    head, *lines = with_pruned([(f"{found['count']} questions", *models), *rows, overall], before)
+    before = found.get("pruned")
+    head, *lines = accuracy_rows(found, before)
     show_table(head, lines)
     if before is not None:
         print(f"the pruned model was measured by repair, on {asked(before)}")
+
+
+def accuracy_rows(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    """Return the table of an evaluation: header, a row for each kind of question, overall; with repair's pruned model."""
+    models = found["models"]
+    kinds = list(next(iter(models.values()))["by_kind"])
+    rows = [(kind, *(percent(model["by_kind"][kind]) for model in models.values())) for kind in kinds]
+    overall = ("overall", *(percent(model["overall"]) for model in models.values()))
+    return with_pruned([(f"{found['count']} questions", *models), *rows, overall], before)
 
 
 def with_pruned(rows: list[tuple[str, ...]], before: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
@@ -55,8 +61,9 @@ def with_pruned(rows: list[tuple[str, ...]], before: Mapping[str, Any] | None) -
     """
     if before is None:
         return rows
-    name = f"pruned ({before['count']} {before['split'] or 'other'} questions)"
-    column = [name, *["-"] * (len(rows) - 2), percent(before["overall"])]
+    name, by_kind = f"pruned ({before['count']} {before['split'] or 'other'} questions)", before.get("by_kind", {})
+    kinds = [percent(by_kind[row[0]]) if row[0] in by_kind else "-" for row in rows[1:-1]]
+    column = [name, *kinds, percent(before["overall"])]
     place = 2 if rows[0][1] == "dense" else 1
     return [(*row[:place], cell, *row[place:]) for row, cell in zip(rows, column, strict=True)]
 

@@ -20,6 +20,8 @@ class EvalSettings(DataSettings):
     """Questions to answer at once; a smaller batch takes less memory and gives the same answers."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU if there is one]"""
+    examples: int | None = Field(default=None, ge=0, le=32)
+    """Questions for the report that dense and compressed answer differently, with pictures. [default: 8; own data: 0]"""
 
 
 class SweepSettings(MethodSettings):

@@ -1,5 +1,6 @@
 """Stages: each declares what it accepts and produces; one that writes an artifact leaves nothing behind if it is stopped."""
 
+import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ from vlmc.runtime.artifact.owned import OwnFolder
 from vlmc.runtime.artifact.writing import check_destination
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.naming import named
+from vlmc.toolchain.machine import durations
 from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
@@ -108,6 +110,7 @@ class ArtifactStage(Stage):
             CheckFailed: the result does not hold what the stage promises; nothing is left at the destination.
         """
         self.check(source)
+        started = time.monotonic()
         with exclusive(destination) if self.group.is_main else nullcontext():
             if self.group.is_main:
                 self._check_places(destination, force=force)
@@ -117,7 +120,10 @@ class ArtifactStage(Stage):
             else:
                 self.assist(source, destination)
             self.group.wait()
-        return Artifact.open(destination)
+        made = Artifact.open(destination)
+        if self.group.is_main:
+            durations.note(made.digest, time.monotonic() - started)
+        return made
 
     def _check_places(self, destination: Path, *, force: bool) -> None:
         check_destination(destination, force=force)

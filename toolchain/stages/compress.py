@@ -1,4 +1,4 @@
-"""compress: prune -> repair -> merge -> verify-sparsity as one command that resumes an interrupted run.
+"""compress: prune -> repair -> merge -> verify-sparsity -> report as one command that resumes an interrupted run.
 
 Stages write into `<out>.work/` until the last one is finished and moved to `<out>`. Every stage is deterministic, so a run
 that was killed and started again ends in the same bytes as one that was not.
@@ -19,6 +19,8 @@ from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.prune import pruner_of
 from vlmc.toolchain.repair.methods import METHODS
+from vlmc.toolchain.reporting.layers import measure_layers
+from vlmc.toolchain.reporting.report import write_report
 from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
 from vlmc.toolchain.stages.base import DATA, ArtifactStage, Stage
@@ -81,6 +83,7 @@ class Compress(Stage):
             if _is_bare(run.path):
                 run.remove()
         ensure_sparsity(result)
+        write_report(result, measure_layers(result, source))
         replace(result.root, out, force=force)
         run.remove()
         return Artifact.open(out)

@@ -25,11 +25,12 @@ from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.reporting.export_page import page
 from vlmc.toolchain.reporting.export_summary import summarise
+from vlmc.toolchain.reporting.paths import EXPORTS, EXPORTS_PAGE
+from vlmc.toolchain.reporting.report import refresh
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.base import Stage
 
 DENSE_TWIN, LORA_TWIN = "dense-twin", "lora-twin"
-SUMMARY, PAGE = "reports/export.json", "reports/export.html"
 
 
 class Export(Stage):
@@ -75,7 +76,7 @@ class Export(Stage):
             report["cpu_sparse_measured"] = measured and asdict(measured)
             report["versions"] = _versions(exporter.backend)
             (folder / exporter.backend.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        write_summary(artifact)
+        write_summary(artifact, self.progress)
         return report
 
     def _fill(
@@ -95,10 +96,11 @@ class Export(Stage):
         return report | {"twins": twins}
 
 
-def write_summary(artifact: Artifact) -> None:
-    """Write what all exports of an artifact amount to, as a page and as JSON."""
+def write_summary(artifact: Artifact, progress: Progress) -> None:
+    """Write what all exports of an artifact amount to, as a page and as JSON, and into the report."""
     found = summarise(Artifact.open(artifact.root))
-    put_texts(artifact, {SUMMARY: json.dumps(found, indent=2) + "\n", PAGE: page(found)})
+    put_texts(artifact, {EXPORTS: json.dumps(found, indent=2) + "\n", EXPORTS_PAGE: page(found)})
+    refresh(artifact, progress)
 
 
 @dataclass(frozen=True)

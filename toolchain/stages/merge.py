@@ -27,7 +27,7 @@ from vlmc.toolchain.repair.adapters import (
     load_adapter,
     prove_logits,
 )
-from vlmc.toolchain.repair.training import PLOT, TABLE
+from vlmc.toolchain.reporting.paths import CURVES, PLOT
 from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import DataSettings
 from vlmc.toolchain.stages.base import ArtifactStage
@@ -72,7 +72,7 @@ class Merge(ArtifactStage):
         merging = Merging(source.stream(cpu), manifest.layers, KeepMasks(artifact.root, manifest), adapters)
         merging.check_masks()
         save_model(source.folder, draft.root, merging.weights(), code=source.trust)
-        carry(artifact.root, draft.root, [path for path in manifest.files if path in (MASKS, TABLE, PLOT)])
+        carry(artifact.root, draft.root, [path for path in manifest.files if path in (MASKS, CURVES, PLOT)])
         check_saved(merging, draft.root)
         encoder = Encoder(source.load_processor(), source.family, merging.model.module)
         examples = choose_examples(encoder, self.samples, self.data, folders)

@@ -149,7 +149,8 @@ class Repair(ArtifactStage):
             return {}
         accuracy = evaluate(model, encoder, some, self.progress, title="pruned", batch=self.options.batch)
         where = {"data": named(self.options.validation or self.options.data), "split": "validation"}
-        return {PRUNED: {**where, "count": accuracy.count, "overall": round(accuracy.overall, 6)}}
+        by_kind = {kind: round(share, 6) for kind, share in accuracy.by_kind.items()}
+        return {PRUNED: {**where, "count": accuracy.count, "overall": round(accuracy.overall, 6), "by_kind": by_kind}}
 
     def _identity(self, artifact: Artifact) -> dict[str, Any]:
         """Return all that decides the result."""

@@ -12,11 +12,12 @@ from vlmc.exporters.onnx.storage import unpack_file
 from vlmc.runtime.artifact import Artifact, extend
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.json_text import read_json
+from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saving import carry
 from vlmc.toolchain.stages.export import write_summary
 
 
-def unpack_artifact(root: Path) -> dict[str, Any]:
+def unpack_artifact(root: Path, progress: Progress) -> dict[str, Any]:
     """Replace an artifact's packed graphs by dense ones; return how many weights there were, and the bytes of both.
 
     Raises:
@@ -41,7 +42,7 @@ def unpack_artifact(root: Path) -> dict[str, Any]:
         for name, graph in packed.items():
             graph |= {"stored": None, "bytes": _size(folder / name)}
         (folder / BACKEND.report).write_text(json.dumps(report | {"packed": False}, indent=2) + "\n", encoding="utf-8")
-    write_summary(artifact)
+    write_summary(artifact, progress)
     after = sum(graph["bytes"] for graph in packed.values())
     return {"path": str(root), "weights": weights, "bytes_before": before, "bytes": after}
 

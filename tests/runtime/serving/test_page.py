@@ -1,29 +1,22 @@
 """The playground in a real browser: an image is dropped, a question asked, and the answers come piece by piece."""
 
 import base64
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests import pico
+from tests.browser import SHOTS, browser, needs_browser, screen
 from tests.runtime.serving.material import QUESTION, Running, Slow, answer, running, until
 from vlmc.runtime import load
 from vlmc.runtime.serving import Served
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-SHOTS = os.environ.get("VLMC_SCREENSHOTS")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
+__all__ = ["browser"]  # the fixture
+
 DROP = """
 const data = new DataTransfer();
 for (const [name, kind, text] of arguments[0]) {
@@ -33,19 +26,6 @@ for (const [name, kind, text] of arguments[0]) {
 const drop = new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
 document.getElementById("drop").dispatchEvent(drop);
 """
-
-needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs apt install chromium chromium-driver")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with Chrome(options, Service(str(DRIVER))) as driver:
-        yield driver
 
 
 @pytest.fixture
@@ -96,10 +76,6 @@ class Page:
             width = self._browser.execute_script("return window.innerWidth")
             self._browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen(width, height))
             self._browser.save_screenshot(f"{SHOTS}/{name}.png")
-
-
-def screen(width: int, height: int = 800) -> dict[str, object]:
-    return {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": False}
 
 
 @pytest.mark.integration

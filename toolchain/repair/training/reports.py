@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from vlmc.toolchain.repair.training.trainer import StepLog, Trainer
+from vlmc.toolchain.reporting.paths import CURVES, PLOT
 
-TABLE, PLOT = "reports/repair.csv", "reports/repair.png"
 SPANS = 30  # the plot's curves are smoothed over this part of a run's steps
 
 
@@ -18,13 +18,13 @@ def write_reports(folder: Path, records: Sequence[StepLog], validation: Mapping[
 
     Equal runs give equal bytes: there are no times in them.
     """
-    (folder / TABLE).parent.mkdir(parents=True, exist_ok=True)
+    (folder / CURVES).parent.mkdir(parents=True, exist_ok=True)
     columns = ("step", *StepLog._fields, "validation")
     rows = [
         ",".join([str(step), *(f"{value:.6g}" for value in record), f"{validation[step]:.6g}" if step in validation else ""])
         for step, record in enumerate(records, 1)
     ]
-    (folder / TABLE).write_text("\n".join([",".join(columns), *rows]) + "\n", encoding="utf-8")
+    (folder / CURVES).write_text("\n".join([",".join(columns), *rows]) + "\n", encoding="utf-8")
     if can_draw():
         _plot(folder / PLOT, records, validation)
 
