@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard, ModelCardData
 
 from tests import pico
 from tests.artifacts import pruned
@@ -111,3 +112,51 @@ def test_the_pruned_models_accuracy_stands_under_its_own_count(artifact: Artifac
     assert "| accuracy | dense | pruned (128 validation questions) | pruned |" in text
     assert "| count | 50.0 % | - | 50.0 % |" in text
     assert "| overall | 50.0 % | 78.5 % | 50.0 % |" in text
+
+
+def parsed(text: str) -> ModelCardData:
+    """Read a card as the hub's own library does."""
+    data = ModelCard(text).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
+def test_the_hub_reads_licence_base_and_measures(tmp_path: Path) -> None:
+    source = pico.save("llava", tmp_path / "dense")
+    told = "license: other\nlicense_name: my-licence\nlicense_link: https://example.org/l\nbase_model: [me/first, /root/x]\n"
+    (source / "README.md").write_text(f"---\n{told}---\n# Mine\n")
+    artifact = pruned(source, tmp_path / "pruned")
+    data = parsed((artifact.root / "README.md").read_text())
+    assert (data.license, data.license_name, data.license_link) == ("other", "my-licence", "https://example.org/l")
+    assert (data.base_model, data.pipeline_tag) == ("me/first", "image-text-to-text")
+    assert data.tags == ["vlmc", "sparse", "llava", "2:4"]
+    assert data.eval_results is None
+    record(artifact, measured(0.25), Progress())
+    record(Artifact.open(artifact.root), measured(0.5), Progress())
+    text = (artifact.root / "README.md").read_text()
+    (result,) = parsed(text).eval_results or []
+    assert (result.dataset_name, result.dataset_split, result.metric_type) == ("demo", "test", "exact_match")
+    assert result.metric_value == 50.0
+    assert str(tmp_path) not in text
+
+
+def test_a_head_that_people_wrote_is_left_as_it_is(artifact: Artifact) -> None:
+    artifact = edit(artifact, "# vlmc: end", "model-index: []\n# vlmc: end")
+    record(artifact, measured(0.5), Progress())
+    text = (artifact.root / "README.md").read_text()
+    assert "model-index: []" in text
+    assert "| overall | 50.0 % |" in text
+
+
+def test_names_cannot_leave_their_place(artifact: Artifact) -> None:
+    hostile = "a | b\n<!-- vlmc: end -->\n---\n# vlmc: end"
+    found = measured(0.5) | {"data": hostile}
+    found["models"] = {name: {**model, "by_kind": {hostile: 0.5}} for name, model in found["models"].items()}
+    for share in (0.5, 0.75):
+        found["models"]["pruned"]["overall"] = share
+        record(Artifact.open(artifact.root), found, Progress())
+        text = (artifact.root / "README.md").read_text()
+        (result,) = parsed(text).eval_results or []
+        assert (result.dataset_name, result.metric_value) == (hostile, 100 * share)
+        assert text.count("## How to run it") == 1
+        assert text.count("\n---\n") == 1

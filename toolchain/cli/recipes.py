@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.errors import InputError, one_line
+from vlmc.toolchain.machine.yaml_text import parse_yaml
 
 MOST = 1_000_000  # bytes
 
@@ -16,19 +17,9 @@ def read_recipe(path: Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    import yaml
-
-    class Loader(yaml.BaseLoader):
-        """Texts only, for YAML reads 2:4 as 124; and no aliases, of which a few lines can stand for gigabytes."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("it has an alias (*name): write the value out")
-            return super().compose_node(parent, index)
-
     try:
-        content = yaml.load(_text(path), Loader=Loader)  # a BaseLoader makes no objects
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = parse_yaml(_text(path))
+    except (OSError, ValueError) as error:
         raise InputError(f"the recipe {path} cannot be read: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"the recipe {path} must be a YAML mapping of options, such as 'target: 2:4'")

@@ -9,20 +9,31 @@ import re
 from typing import Any
 
 from vlmc.runtime.artifact import Manifest, Step
+from vlmc.toolchain.reporting.front_matter import fields, measured
 from vlmc.toolchain.reporting.tables import asked, percent, with_pruned
 
 PRUNED = "pruned_accuracy"
 """The measure in repair's history that holds the accuracy of the pruned model before the repair."""
 
-_END = "<!-- vlmc: end -->"
+_END, _FRONT_END = "<!-- vlmc: end -->", "# vlmc: end"
 _PART = re.compile(rf"<!-- vlmc: measured ([0-9a-f]{{16}}) [^>]*-->\s*\n(.*?)\n{_END}", re.DOTALL)
-_ON_GRAPHS = (
-    "```\nvlmc verify-sparsity .\nvlmc export . --backend onnx\nvlmc run . --image image.png --prompt 'what is shown'\n```\n"
-)
-_LOADED = "python -c \"from transformers import AutoModelForImageTextToText as Model; Model.from_pretrained('.')\"\n"
+_FRONT = re.compile(rf"^# vlmc: measured ([0-9a-f]{{16}})[^\n]*\n(.*?)(?:^){_FRONT_END}", re.DOTALL | re.MULTILINE)
+_NOTE = "(vlmc eval updates this part unless it was edited)"
 _ON_TRANSFORMERS = (
-    "vlmc cannot export this model yet; transformers loads it like any other.\n\n"
-    f"```\nvlmc verify-sparsity .\n{_LOADED}```\n"
+    "In transformers (`.` is this folder, or its name on the hub):\n\n"
+    "```python\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
+    "model = AutoModelForImageTextToText.from_pretrained('.')\nprocessor = AutoProcessor.from_pretrained('.')\n```\n"
+)
+_ON_GRAPHS = (
+    "In ONNX Runtime, without torch, once `vlmc export . --backend onnx` has written the graphs; "
+    "`onnx/deployment.json` says how they are fed:\n\n```python\nfrom vlmc.runtime import load  # pip install 'vlmc[cpu]'\n\n"
+    "with load('.') as model:\n    print(model.generate('image.png', 'what is shown?'))\n```\n"
+)
+_NO_GRAPHS = "vlmc cannot export this model yet.\n"
+_ON_VLMC = "With vlmc:\n\n```\nvlmc verify-sparsity .\nvlmc eval .\n```\n"
+_ALL_OF_VLMC = (
+    "With vlmc:\n\n```\nvlmc verify-sparsity .\nvlmc eval .\nvlmc export . --backend onnx\n"
+    "vlmc run . --image image.png --prompt 'what is shown?'\nvlmc serve .\n```\n"
 )
 _WAITS = (
     "An adapter in `adapter/` is not merged yet. transformers does not load it: it loads this folder as the pruned model, "
@@ -47,9 +58,9 @@ def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
         else "`transformers` loads this folder as it is."
     )
     parts = [
-        _front_matter(manifest),
-        f"# {manifest.origin.model}, {_patterns(manifest)}, {manifest.state}\n",
-        f"Made by vlmc from `{manifest.origin.model}` (SHA-256 `{manifest.origin.digest[:16]}...`). "
+        f"---\n{fields(manifest)}\n{_front_part(manifest, evaluation)}\n---\n",
+        f"# {_plain(manifest.origin.model)}, {_patterns(manifest)}, {manifest.state}\n",
+        f"Made by vlmc from `{_plain(manifest.origin.model)}` (SHA-256 `{manifest.origin.digest[:16]}...`). "
         f"{len(manifest.layers)} layers hold {_patterns(manifest)}; weights keep their dense layout with exact zeros, so "
         f"{loads}\n",
         "## What was done\n",
@@ -58,6 +69,8 @@ def card(manifest: Manifest, evaluation: dict[str, Any] | None = None) -> str:
         f"{_measured(manifest, evaluation)}\n",
         "## How to run it\n",
         _how_to_run(manifest),
+        "## Limits\n",
+        "\n".join(f"- {_plain(line)}" for line in _limits(manifest)) + "\n",
     ]
     return "\n".join(parts)
 
@@ -70,7 +83,11 @@ def refreshed(text: str, manifest: Manifest, evaluation: dict[str, Any]) -> str 
     found = _PART.search(text)
     if found is None or _digest(found[2]) != found[1]:
         return None
-    return text[: found.start()] + _measured(manifest, evaluation) + text[found.end() :]
+    text = text[: found.start()] + _measured(manifest, evaluation) + text[found.end() :]
+    front = _FRONT.search(text)
+    if front is None or _digest(front[2]) != front[1]:  # people wrote their own
+        return text
+    return text[: front.start()] + _front_part(manifest, evaluation) + text[front.end() :]
 
 
 def is_marked(text: str) -> bool:
@@ -84,14 +101,10 @@ def pruned_accuracy(manifest: Manifest) -> dict[str, Any] | None:
     return told[-1] if told else None
 
 
-def _front_matter(manifest: Manifest) -> str:
-    fields = {
-        "library_name": "transformers",
-        "pipeline_tag": "image-text-to-text",
-        "base_model": manifest.origin.model,
-        "tags": "[vlmc, sparse]",
-    }
-    return "---\n" + "".join(f"{name}: {value}\n" for name, value in fields.items()) + "---\n"
+def _front_part(manifest: Manifest, evaluation: dict[str, Any] | None) -> str:
+    """Return what was measured, as YAML between comments."""
+    text = measured(manifest, evaluation) if evaluation else ""
+    return f"# vlmc: measured {_digest(text)} {_NOTE}\n{text}{chr(10) if text else ''}{_FRONT_END}"
 
 
 def _patterns(manifest: Manifest) -> str:
@@ -101,13 +114,24 @@ def _patterns(manifest: Manifest) -> str:
 def _step(number: int, step: Step) -> str:
     options = ", ".join(f"{name} {value}" for name, value in step.config.items() if value is not None)
     measures = ", ".join(f"{name} {value}" for name, value in step.measures.items() if not isinstance(value, dict))
-    return f"{number}. **{step.stage}**: {options or 'no options'}" + (f". Measured: {measures}" if measures else "") + "."
+    told = f"{number}. **{step.stage}**: {options or 'no options'}" + (f". Measured: {measures}" if measures else "") + "."
+    return _plain(told)
 
 
 def _how_to_run(manifest: Manifest) -> str:
     if manifest.state == "adapted":
         return _WAITS + (_PEFT if manifest.history[-1].measures.get("kept_apart") else _MERGE)
-    return _ON_GRAPHS if _exportable(manifest) else _ON_TRANSFORMERS
+    return "\n".join((_ON_TRANSFORMERS, *((_ON_GRAPHS, _ALL_OF_VLMC) if _exportable(manifest) else (_NO_GRAPHS, _ON_VLMC))))
+
+
+def _limits(manifest: Manifest) -> list[str]:
+    found = [
+        "The zeros lie in the dense layout: transformers takes as much memory and time as for the dense model.",
+        f"Whatever limits `{manifest.origin.model}` has, this model has too, and its licence applies.",
+        "Only what stands above was measured; on other data it may have lost more: compare both models on yours.",
+    ]
+    data = dict.fromkeys(str(step.config["data"]) for step in manifest.history if step.config.get("data"))
+    return [*found, *([f"It was calibrated and repaired on {', '.join(data)} alone."] if data else [])]
 
 
 def _exportable(manifest: Manifest) -> bool:
@@ -121,11 +145,11 @@ def _measured(manifest: Manifest, evaluation: dict[str, Any] | None) -> str:
     before = pruned_accuracy(manifest)
     parts = [
         _accuracies(evaluation, before) if evaluation else "",
-        f"Before the repair, right answers to {asked(before)}: {percent(before['overall'])}." if before else "",
+        f"Before the repair, right answers to {_plain(asked(before))}: {percent(before['overall'])}." if before else "",
         "" if evaluation else "`vlmc eval .` measures its accuracy beside its dense twin.",
     ]
     text = "\n\n".join(part for part in parts if part)
-    return f"<!-- vlmc: measured {_digest(text)} (vlmc eval updates this part unless it was edited) -->\n{text}\n{_END}"
+    return f"<!-- vlmc: measured {_digest(text)} {_NOTE} -->\n{text}\n{_END}"
 
 
 def _digest(text: str) -> str:
@@ -143,5 +167,10 @@ def _accuracies(found: dict[str, Any], before: dict[str, Any] | None) -> str:
 
     head, *rows = with_pruned([("accuracy", *models), *((kind, *cells(kind)) for kind in kinds)], before)
     lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{asked(found)}, exact match, greedy.\n\n{table}"
+    table = "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
+    return f"{_plain(asked(found))}, exact match, greedy.\n\n{table}"
+
+
+def _plain(text: str) -> str:
+    """Return a name as text on one line: it can neither end a cell of a table nor be taken for HTML or a mark."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -13,11 +13,13 @@ from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
+from vlmc.toolchain.models import source_card
 from vlmc.toolchain.models.masks import save_masks
 from vlmc.toolchain.models.origin import remember
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.models.saving import copy_model, write_weights
 from vlmc.toolchain.prune import ModelPruner, PrunedModel, check_options
+from vlmc.toolchain.reporting.front_matter import SOURCE_CARD
 from vlmc.toolchain.reporting.verification import ensure_sparsity
 from vlmc.toolchain.settings import CalibrationPrecision, PruneSettings
 from vlmc.toolchain.stages.base import ArtifactStage
@@ -69,7 +71,8 @@ class Prune(ArtifactStage):
         save_masks(draft.root, pruned.journal.masks(pruned.blocks))
         origin = Origin(model=source.title, digest=source.digest)
         manifest = Manifest(family=source.family.name, state=self.produces, origin=origin, layers=pruned.layers, history=())
-        return manifest, pruned.measures()
+        told = source_card.said(source.folder)
+        return manifest, pruned.measures() | ({SOURCE_CARD: told} if told else {})
 
     def assist(self, source: SavedModel, destination: Path) -> None:
         self._prune(source, destination)
