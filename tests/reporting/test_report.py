@@ -127,7 +127,7 @@ def test_the_page_is_made_of_the_artifacts_own_reports(artifact: Artifact, capsy
     seen = Seen((artifact.root / PAGE).read_text(encoding="utf-8"))
     for told in (
         "Where dense and compressed differ",
-        "Right answers to 8 questions",
+        "exact match on 8 questions",
         "The repair's curves",
         "Speed",
         "1. prune, ",

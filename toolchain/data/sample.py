@@ -35,7 +35,8 @@ class Sample:
     """A question about any number of images, with its expected answer.
 
     The question has a `MARK` for each image, or none: then the images come first. `kind` groups questions in the tables of
-    `vlmc eval`; `system` is the system prompt. Plain text has neither question nor images: all of it is the answer.
+    `vlmc eval`; `system` is the system prompt; `references` are all reference answers where there are several. Plain text has
+    neither question nor images: all of it is the answer.
     """
 
     id: str
@@ -44,6 +45,12 @@ class Sample:
     answer: str
     kind: str
     system: str = ""
+    references: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """All answers that an answer is scored against."""
+        return self.references or (self.answer,)
 
     @property
     def is_plain(self) -> bool:

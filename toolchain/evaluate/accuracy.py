@@ -1,4 +1,4 @@
-"""Accuracy on questions with short answers: exact match, ignoring case, white space and a final full stop."""
+"""Accuracy on questions: a model answers greedily, and its answers are scored by a metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +9,14 @@ from torch import nn
 from vlmc.toolchain.data.encode import Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.batching import batches, shape, stack, windows
+from vlmc.toolchain.evaluate.metrics import scores
 from vlmc.toolchain.machine.progress import Progress, Task
+from vlmc.toolchain.settings import Metric
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Fractions of right answers, overall and by kind of question, and the number of questions."""
+    """Mean scores (of exact match: fractions of right answers), overall and by kind of question, and how many questions."""
 
     overall: float
     by_kind: dict[str, float]
@@ -30,21 +32,16 @@ def evaluate(
     return score(asked, answers)
 
 
-def score(samples: Sequence[Sample], answers: Sequence[str]) -> Accuracy:
-    """Compare answers with the expected ones."""
-    right = [fold(sample.answer) == fold(answer) for sample, answer in zip(samples, answers, strict=True)]
+def score(samples: Sequence[Sample], answers: Sequence[str], metric: Metric = "exact") -> Accuracy:
+    """Score the answers against the expected ones."""
+    found = scores(metric, samples, answers)
     kinds = sorted({sample.kind for sample in samples})
-    by_kind = {kind: [hit for sample, hit in zip(samples, right, strict=True) if sample.kind == kind] for kind in kinds}
+    by_kind = {kind: [one for sample, one in zip(samples, found, strict=True) if sample.kind == kind] for kind in kinds}
     return Accuracy(
-        overall=sum(right) / len(right),
-        by_kind={kind: sum(hits) / len(hits) for kind, hits in by_kind.items()},
-        count=len(right),
+        overall=sum(found) / len(found),
+        by_kind={kind: sum(some) / len(some) for kind, some in by_kind.items()},
+        count=len(found),
     )
-
-
-def fold(answer: str) -> str:
-    """Normalise an answer for the comparison."""
-    return " ".join(answer.casefold().split()).removesuffix(".").rstrip()
 
 
 def answer_all(

@@ -17,6 +17,7 @@ from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.accuracy import Accuracy, answer_all, score
 from vlmc.toolchain.evaluate.examples import USUAL, differing, disagreeing
+from vlmc.toolchain.evaluate.metrics import check_metric
 from vlmc.toolchain.machine.devices import choose_device
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.masks import load_masks
@@ -81,8 +82,10 @@ def compare(
 
     Raises:
         InputError: a model or the data cannot be used, or two models have the same name.
+        EnvironmentLacks: the metric needs something that is not installed.
     """
     main, device = SavedModel.find(model, trust=trust), choose_device(options.device)
+    check_metric(options.metric)
     options = builtin.with_usual_data(options, main.origin)
     samples = data.load(options, "test", options.count, check=True)
     if main.artifact is not None:
@@ -101,8 +104,9 @@ def compare(
     found = {
         "data": named(options.data),
         "split": options.split or ("test" if options.data in builtin.data_sets() else None),
+        "metric": options.metric,
         "count": len(samples),
-        "models": {title: asdict(score(*pair)) for title, pair in answers.items()},
+        "models": {title: asdict(score(*pair, metric=options.metric)) for title, pair in answers.items()},
         "digests": {title: one.digest for title, one in columns.items()},
         **({"pruned": before} if before is not None else {}),
     }

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vlmc.runtime.errors import InputError, shortened
 from vlmc.toolchain.data.sample import MARK, Sample
-from vlmc.toolchain.evaluate.accuracy import fold
+from vlmc.toolchain.evaluate.metrics import fold
 
 USUAL = 8
 """Examples that are kept of built-in data."""

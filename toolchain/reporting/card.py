@@ -10,7 +10,7 @@ from typing import Any
 
 from vlmc.runtime.artifact import Manifest, Step
 from vlmc.toolchain.reporting.front_matter import fields, measured
-from vlmc.toolchain.reporting.tables import asked, percent, with_pruned
+from vlmc.toolchain.reporting.tables import asked, metric_of, percent, with_pruned
 
 PRUNED = "pruned_accuracy"
 """The measure in repair's history that holds the accuracy of the pruned model before the repair."""
@@ -26,7 +26,8 @@ _ON_TRANSFORMERS = (
 )
 _ON_GRAPHS = (
     "In ONNX Runtime, without torch, once `vlmc export . --backend onnx` has written the graphs; "
-    "`onnx/deployment.json` says how they are fed:\n\n```python\nfrom vlmc.runtime import load  # pip install 'vlmc[cpu]'\n\n"
+    "`onnx/deployment.json` says how they are fed:\n\n```python\n"
+    "from vlmc.runtime import load  # pip install 'vlmc[cpu]'\n\n"
     "with load('.') as model:\n    print(model.generate('image.png', 'what is shown?'))\n```\n"
 )
 _NO_GRAPHS = "vlmc cannot export this model yet.\n"
@@ -168,7 +169,7 @@ def _accuracies(found: dict[str, Any], before: dict[str, Any] | None) -> str:
     head, *rows = with_pruned([("accuracy", *models), *((kind, *cells(kind)) for kind in kinds)], before)
     lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
     table = "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
-    return f"{_plain(asked(found))}, exact match, greedy.\n\n{table}"
+    return f"{_plain(asked(found))}, {metric_of(found)}, greedy.\n\n{table}"
 
 
 def _plain(text: str) -> str:

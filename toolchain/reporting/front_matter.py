@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmc.runtime.artifact import Manifest
+from vlmc.toolchain.reporting.tables import metric_of
 
 SOURCE_CARD = "source_card"
 """The measure in prune's history that holds what the dense model's card says."""
-_NAMES = {"exact": ("exact_match", "exact match"), "vqa": ("accuracy", "VQA accuracy")}
-"""How the hub calls a metric, and what people call it; others by their own names."""
+_TYPES = {"exact": "exact_match", "vqa": "accuracy"}
+"""How the hub calls a metric, if not by its own name."""
 
 
 def fields(manifest: Manifest) -> str:
@@ -22,7 +23,7 @@ def fields(manifest: Manifest) -> str:
     for step in manifest.history:
         told |= step.measures.get(SOURCE_CARD, {})
     base = [manifest.origin.model] if is_hub_name(manifest.origin.model) else told.get("base_model")
-    found = {
+    found: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text",
         **{name: told[name] for name in ("license", "license_name", "license_link") if name in told},
@@ -35,12 +36,13 @@ def fields(manifest: Manifest) -> str:
 def measured(manifest: Manifest, evaluation: Mapping[str, Any]) -> str:
     """Return `model-index`: the last model of an evaluation, which is the artifact, on its data."""
     model = list(evaluation["models"].values())[-1]
-    kind, title = _NAMES.get(evaluation.get("metric", "exact"), (evaluation.get("metric"),) * 2)
+    metric = str(evaluation.get("metric", "exact"))
     value = round(100 * float(model["overall"]), 2)
     data = {"name": str(evaluation["data"]), "type": str(evaluation["data"])}
     data |= {"split": str(evaluation["split"])} if evaluation["split"] else {}
     task = {"type": "image-text-to-text", "name": "Image-Text-to-Text"}
-    result = {"task": task, "dataset": data, "metrics": [{"type": kind, "name": title, "value": value}]}
+    score = {"type": _TYPES.get(metric, metric), "name": metric_of(evaluation), "value": value}
+    result = {"task": task, "dataset": data, "metrics": [score]}
     return dump({"model-index": [{"name": f"{manifest.origin.model}, {manifest.state}", "results": [result]}]})
 
 

@@ -10,7 +10,7 @@ from vlmc.runtime.artifact import Artifact, Manifest
 from vlmc.toolchain.machine.durations import noted
 from vlmc.toolchain.reporting.card import pruned_accuracy
 from vlmc.toolchain.reporting.page_parts import Curve, bars, cards, folded, heading, paragraph, plot, table
-from vlmc.toolchain.reporting.tables import accuracy_rows, asked, megabytes, percent
+from vlmc.toolchain.reporting.tables import accuracy_rows, asked, megabytes, metric_of, percent
 
 LOSSES = ("loss", "task", "kl", "hidden")
 """Columns of `reports/repair.csv` that are losses."""
@@ -55,7 +55,7 @@ def quality(manifest: Manifest, found: Mapping[str, Any] | None) -> list[str]:
     before, parts = pruned_accuracy(manifest), [heading("Quality")]
     if found is not None:
         head, *rows = accuracy_rows(found, before)
-        parts += [paragraph(f"Right answers to {asked(found)}, greedy."), table(head, rows)]
+        parts += [paragraph(f"{metric_of(found)} on {asked(found)}, greedy."), table(head, rows)]
     else:
         parts.append(paragraph("vlmc eval was not run on this artifact: it measures the dense and the compressed model."))
     if before is not None:

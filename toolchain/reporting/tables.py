@@ -51,7 +51,7 @@ def accuracy_rows(found: Mapping[str, Any], before: Mapping[str, Any] | None) ->
     kinds = list(next(iter(models.values()))["by_kind"])
     rows = [(kind, *(percent(model["by_kind"][kind]) for model in models.values())) for kind in kinds]
     overall = ("overall", *(percent(model["overall"]) for model in models.values()))
-    return with_pruned([(f"{found['count']} questions", *models), *rows, overall], before)
+    return with_pruned([(f"{found['count']} questions, {metric_of(found)}", *models), *rows, overall], before)
 
 
 def with_pruned(rows: list[tuple[str, ...]], before: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
@@ -66,6 +66,15 @@ def with_pruned(rows: list[tuple[str, ...]], before: Mapping[str, Any] | None) -
     column = [name, *kinds, percent(before["overall"])]
     place = 2 if rows[0][1] == "dense" else 1
     return [(*row[:place], cell, *row[place:]) for row, cell in zip(rows, column, strict=True)]
+
+
+TITLES = {"exact": "exact match", "vqa": "VQA accuracy", "cider": "CIDEr", "anls": "ANLS"}
+"""What people call a metric."""
+
+
+def metric_of(found: Mapping[str, Any]) -> str:
+    """Return the name of an evaluation's metric; older ones have exact match."""
+    return TITLES[found.get("metric", "exact")]
 
 
 def asked(found: Mapping[str, Any]) -> str:

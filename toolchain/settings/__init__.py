@@ -4,7 +4,7 @@ from vlmc.toolchain.settings.base import RARE, Settings, advanced
 from vlmc.toolchain.settings.chain import CompressSettings
 from vlmc.toolchain.settings.data import DATA_OPTIONS, SAYS_WHICH_DATA, DataSettings
 from vlmc.toolchain.settings.deploy import ExportSettings, RunSettings
-from vlmc.toolchain.settings.measure import BenchSettings, EvalSettings, SweepSettings, WriteSettings
+from vlmc.toolchain.settings.measure import BenchSettings, EvalSettings, Metric, SweepSettings, WriteSettings
 from vlmc.toolchain.settings.prune import (
     CalibrationPrecision,
     MethodSettings,
@@ -40,6 +40,7 @@ __all__ = [
     "ExportSettings",
     "Kernel",
     "MethodSettings",
+    "Metric",
     "Precision",
     "PruneMethod",
     "PruneSettings",

@@ -8,6 +8,9 @@ from vlmc.toolchain.settings.base import Settings
 from vlmc.toolchain.settings.data import DataSettings
 from vlmc.toolchain.settings.prune import MethodSettings
 
+Metric = Literal["exact", "vqa", "cider", "anls"]
+"""How answers are scored."""
+
 
 class EvalSettings(DataSettings):
     """What to evaluate on, and how."""
@@ -20,6 +23,8 @@ class EvalSettings(DataSettings):
     """Questions to answer at once; a smaller batch takes less memory and gives the same answers."""
     device: str | None = None
     """Device to compute on: cpu, cuda or cuda:1. [default: a CUDA GPU if there is one]"""
+    metric: Metric = "exact"
+    """Score: exact match, VQA accuracy (vqa), cider for captions, anls for text in documents (docs/benchmarks.md)."""
     examples: int | None = Field(default=None, ge=0, le=32)
     """Questions for the report that dense and compressed answer differently, with pictures. [default: 8; own data: 0]"""
 

@@ -67,7 +67,7 @@ def test_what_the_user_names_wins_over_what_is_guessed(tmp_path: Path, asked: li
         ({"q": "a"}, None, r"cannot tell which of the columns image, q are .*: name them, as in --columns image=img"),
         ({"question": "a"}, None, "of the columns image, question are .*: name them"),
         ({"q": "a"}, "question=p", r"has no column 'p' \(--columns question=p\): its columns are image, q"),
-        ({"q": "a"}, "text=q", "'text' is not one of image, conversations, question, answer, id, kind"),
+        ({"q": "a"}, "text=q", "'text' is not one of image, conversations, question, answer, references, id, kind"),
         ({"question": "a", "answer": None}, None, "line 1: answer is empty"),
         ({"question": " ", "answer": "b"}, None, "line 1: question is empty"),
     ],

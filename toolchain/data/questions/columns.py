@@ -16,6 +16,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "conversations": ("conversations", "messages"),
     "question": ("question", "query", "instruction", "prompt"),
     "answer": ("answer", "multiple_choice_answer", "answers", "response", "label", "cls"),
+    "references": ("answers", "references"),
     "id": ("id", "question_id", "__key__"),
     "kind": ("kind", "type"),
 }
@@ -41,6 +42,7 @@ class Columns:
     conversations: str | None
     question: str | None
     answer: str | None
+    references: str | None
     id: str | None
     kind: str | None
 
@@ -65,7 +67,8 @@ class Columns:
         question = prompt if self.question is None else placed(one_text(row.get(self.question)), len(images))
         if not question.replace(MARK, "").strip() or not answer:
             raise ValueError(f"{self.answer if question else self.question} is empty")
-        return [Asked(question, answer, tuple(images))]
+        references = texts(row.get(self.references or self.answer))
+        return [Asked(question, answer, tuple(images), references=references if len(references) > 1 else ())]
 
 
 def choose(rows: Rows, given: Mapping[str, str], name: str) -> Columns:
@@ -119,6 +122,14 @@ def one_text(value: Any) -> str:
     if isinstance(value, dict):
         return one_text(next((value[name] for name in _INNER if name in value), None))
     if isinstance(value, list):
-        texts = [text for item in value if (text := one_text(item))]
-        return Counter(texts).most_common(1)[0][0] if texts else ""
+        found = texts(value)
+        return Counter(found).most_common(1)[0][0] if found else ""
     return "" if value is None else str(value).strip()
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """Return every answer of a value: the items of a list, else the value itself; empty ones are left out."""
+    if isinstance(value, dict):
+        return texts(next((value[name] for name in _INNER if name in value), None))
+    items = value if isinstance(value, list) else [value]
+    return tuple(text for item in items if (text := one_text(item)))

@@ -31,6 +31,7 @@ class Asked:
     images: tuple[Any, ...] = ()
     system: str = ""
     kind: str | None = None
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

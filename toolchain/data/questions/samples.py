@@ -56,6 +56,7 @@ class RowSamples(LazySamples):
             asked.answer,
             asked.kind or _text(values, self.columns.kind) or "all",
             asked.system,
+            asked.references,
         )
 
     @property
