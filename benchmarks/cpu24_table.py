@@ -6,7 +6,7 @@ from decoders.measuring import DECODE, INT4, INT8, ORT, PACKED, PACKED_INT8, PRE
 from decoders.shapes import SHAPES
 from pages import DOCS, fill
 from products.contestants import DENSE
-from report import RESULTS, Report, Row
+from report import RESULTS, Report, Row, targets
 
 PAGE = DOCS / "cpu.md"
 TIME, SPEED, SHARE, PREDICTED = "time of a product", "speed-up", "share of the memory's speed", "predicted speed-up"
@@ -29,7 +29,7 @@ def table(found: Report) -> str:
         "Milliseconds, medians of interleaved rounds; in brackets how many times as fast as ONNX Runtime fp32, the median "
         f"of the rounds' ratios. Kernels: {found.settings['instruction_set']}."
     )
-    return "\n\n".join([head, _products(found), _bars(found), *_left_out(found), _origin(found)])
+    return "\n\n".join([head, _products(found), targets(found), *_left_out(found), _origin(found)])
 
 
 def decoders(found: Report) -> str:
@@ -38,7 +38,7 @@ def decoders(found: Report) -> str:
         "As above. MatMulNBits has int8 activations (`accuracy_level` 4); its weights are dense and rounded to nearest. "
         f"Kernels: {found.settings['instruction_set']}."
     )
-    return "\n\n".join([head, _decoders(found), _bars(found), *_left_out(found), _origin(found)])
+    return "\n\n".join([head, _decoders(found), targets(found), *_left_out(found), _origin(found)])
 
 
 def verdict(found: Report) -> str:
@@ -55,7 +55,8 @@ def verdict(found: Report) -> str:
             f"done {prefill} times as fast in bf16"
         )
     where = f"With {found.settings['instruction_set'].upper()} kernels and {_threads(found)}, "
-    return f"{where}{'; '.join(said)}. [All of it](docs/cpu.md#measured). {_origin(found)}"
+    told = f"{where}{'; '.join(said)}. [All of it](docs/cpu.md#measured). {_origin(found)}"
+    return f"{told}\n\n{targets(found)}"
 
 
 def _left_out(found: Report) -> list[str]:
@@ -82,12 +83,6 @@ def _decoders(found: Report) -> str:
             phases = [_cell(found, at, phase, f"speed-up, {phase}") for phase in (PREFILL, DECODE)]
             ends = [_number(found.find(at, BYTES)), *phases, _number(found.find(at, DECODING_SHARE))]
             lines.append(_line([at, *ends]))
-    return "\n".join(lines)
-
-
-def _bars(found: Report) -> str:
-    lines = _header(["bar", "goal", "measured", "holds"])
-    lines += [_line([bar.name, bar.goal, f"{bar.value:g}", "yes" if bar.holds else "**no**"]) for bar in found.bars]
     return "\n".join(lines)
 
 

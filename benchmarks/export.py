@@ -17,7 +17,7 @@ from time import process_time
 from typing import Any
 
 from pages import DOCS, fill
-from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
+from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report, targets
 
 sys.path.insert(0, str(RESULTS.parent.parent))  # the pico models are the tests'
 
@@ -181,8 +181,7 @@ def table(found: Report) -> str:
         lines.append(f"| `{family}` | {' | '.join([*cells, f'{seconds:,.0f} s'])} |")
     failed = [row for row in found.rows if row.value is None]
     told = [f"- {row.name} ({row.metric})" for row in failed]
-    missed = [f"**{bar.name}: {bar.value:g}, not {bar.goal}.**" for bar in found.bars if not bar.holds]
-    ends = [*missed, *(["Not built or not exported:", "\n".join(told)] if told else [])]
+    ends = [targets(found), *(["Not built or not exported:", "\n".join(told)] if told else [])]
     jobs = found.settings["jobs"]
     at_once = "one family" if jobs == 1 else f"{jobs} families"
     origin = f"Measured on {found.machine}, {at_once} at a time, {found.date}: `{found.command}`."

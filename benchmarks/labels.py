@@ -12,7 +12,6 @@ STARTS: dict[str, dict[str, Any]] = {
 """What is repaired: label and settings of the pruning, 2:4 where nothing is said."""
 DENSE, WANDA, BEST, SPARSEST = "dense", "Wanda", "ADMM, reconstructed", "ADMM, 70 %"
 RESSA, REMASKED = "RESSA", "LoRA merged and re-masked"
-DEFAULTS = "defaults"
 ACCURACY = "accuracy"
 
 DEMOS = ("demo", "demo-blip2")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cpu24_table
-from labels import ACCURACY, DEFAULTS, DENSE, REMASKED, RESSA, STARTS
+from labels import ACCURACY, DENSE, REMASKED, RESSA, STARTS
 from plot import draw, is_current
 from repair_table import verdict
-from report import RESULTS, Report, Row, tenths
+from report import RESULTS, Report, Row, targets, tenths
 
 from vlmc.runtime.artifact.writing import write_text
 from vlmc.runtime.errors import CheckFailed, InputError, VlmcError
@@ -92,7 +92,7 @@ def quality(found: Report) -> str:
         f"Right answers to {questions:,} test questions, vision and language pruned, to 2:4 where nothing is said{repeats}."
     )
     tables = [_model_table(found, model) for model in found.settings["models"]]
-    return "\n\n".join([head, *tables, f"![the same accuracies as bars]({PICTURE})", _targets(found), _origin(found)])
+    return "\n\n".join([head, *tables, f"![the same accuracies as bars]({PICTURE})", targets(found), _origin(found)])
 
 
 def _model_table(found: Report, model: str) -> str:
@@ -118,30 +118,6 @@ def _share(row: Row | None) -> str:
     return "" if row is None or row.ratio is None else f"{tenths(100 * row.ratio)} %"
 
 
-def _targets(found: Report) -> str:
-    missed = sum(not bar.holds for bar in found.bars)
-    verdict = f"{missed} of {len(found.bars)} targets are missed" if missed else f"All {len(found.bars)} targets are reached"
-    rows = [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
-    table = "\n".join(["| target | goal | measured | reached |", "|---|---|---:|---|", *rows])
-    return f"<details{' open' if missed else ''}><summary>{verdict}</summary>\n\n{table}\n\n</details>"
-
-
-def validation(found: Report) -> str:
-    """Return one table, settings down, models across."""
-    models = found.settings["models"]
-    rows = [row for row in found.rows if row.metric == ACCURACY and row.name.startswith(f"{models[0]}: ")]
-    changes = [row.name.removeprefix(f"{models[0]}: ") for row in rows]
-    repair = found.settings["repair"]
-    rates = " / ".join(f"{found.value(f'{model}: {DEFAULTS}', 'peak lr'):g}" for model in models)
-    kept = f"rank {repair['rank']}, lr {rates}, {repair['steps']} steps, lambda {repair['task_weight']:g}"
-    lines = [f"| changed | {' | '.join(f'`{model}`' for model in models)} |", "|---|" + "---:|" * len(models)]
-    for change in changes:
-        cells = (_cell(found.find(f"{model}: {change}", ACCURACY)) for model in models)
-        lines.append(f"| {f'nothing ({kept})' if change == DEFAULTS else change} | {' | '.join(cells)} |")
-    head = f"Right answers to {found.settings['questions']:,} validation questions, Wanda 2:4 repaired with {RESSA}."
-    return "\n\n".join([head, "\n".join(lines), _origin(found)])
-
-
 def _origin(found: Report) -> str:
     return f"Measured on {found.machine}, {found.date}: `{found.command}`."
 
@@ -149,7 +125,6 @@ def _origin(found: Report) -> str:
 TABLES: dict[str, Callable[[Report], str]] = {
     "quality": quality,
     "repair": verdict,
-    "repair_validation": validation,
     "cpu24_decoders": cpu24_table.verdict,
 }
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from labels import ACCURACY
-from report import Report, Row, tenths
+from report import Report, Row, targets, tenths
 
 NO_REPAIR, PEAK = "no repair", "peak lr"
 RIVALS = ("lora-remask", "lors", "spp", "sparse-lora")
@@ -26,7 +26,7 @@ def table(found: Report) -> str:
         for part in (_accuracies(found, model), *(_leads(found, model, leader) for leader in LEADERS))
     ]
     beyond = "*beyond*: by more than the greater of the two spreads."
-    return "\n\n".join([head, *tables, beyond, _origin(found)])
+    return "\n\n".join([head, *tables, beyond, targets(found), _origin(found)])
 
 
 def _accuracies(found: Report, model: str) -> str:
@@ -83,7 +83,7 @@ def verdict(found: Report) -> str:
     warmer = f"With `--temperature 2`, which the others were not given: of {warm}."
     beyond = f"*Beyond*: by more than the spread of {settings['seeds']} seeds."
     page = "[All methods](docs/repair.md#methods) stand beside each other there."
-    return " ".join([ahead, warmer, beyond, page, _origin(found)])
+    return f"{' '.join([ahead, warmer, beyond, page, _origin(found)])}\n\n{targets(found)}"
 
 
 def _standing(found: Report, leader: str, rival: str) -> str:

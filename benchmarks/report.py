@@ -122,6 +122,15 @@ def _cells(row: Row) -> tuple[str, ...]:
     return row.name, row.metric, value, row.unit, ratio, spread, row.baseline or ""
 
 
+def targets(found: Report) -> str:
+    """Return every target of the results in Markdown, reached or not; open where one is missed."""
+    missed = sum(not bar.holds for bar in found.bars)
+    verdict = f"{missed} of {len(found.bars)} targets are missed" if missed else f"All {len(found.bars)} targets are reached"
+    rows = [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
+    table = "\n".join(["| target | goal | measured | reached |", "|---|---|---:|---|", *rows])
+    return f"<details{' open' if missed else ''}><summary>{verdict}</summary>\n\n{table}\n\n</details>"
+
+
 def report(command: str, rows: list[Row], bars: list[Bar], settings: dict[str, Any]) -> Report:
     """Return the report of what was just measured on this machine."""
     return Report(machine(), _versions(), f"{datetime.now(UTC):%Y-%m-%d}", command, rows, bars, settings)

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from pages import DOCS, fill
-from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report
+from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report, targets
 from serving.clients import Ask, Load, batched, directly, in_turn, load
 from serving.models import DEMO, SMOL, exported
 
@@ -160,7 +160,7 @@ def table(found: Report) -> str:
         lines.append(f"| {label} | {' | '.join(cells)} | {shown} |")
     what = "TTFT in milliseconds; the ratio is the batcher's over one at a time, in brackets its spread over"
     where = f"Measured on {found.machine}, {found.date}: `{found.command}`."
-    return "\n".join([*lines, "", f"{what} the rounds. {where}"])
+    return "\n".join([*lines, "", targets(found), "", f"{what} the rounds. {where}"])
 
 
 def _cell(found: Report, name: str) -> str:

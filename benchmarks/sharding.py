@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from large import Size, write_llava
 from pages import DOCS, fill
 from processes import watch
-from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
+from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report, targets
 
 from vlmc.toolchain import builtin
 
@@ -107,9 +107,7 @@ def table(found: Report) -> str:
     for name in RUNS:
         weights, peak, gap = (found.value(name, metric) or 0.0 for metric in (WEIGHTS, PEAK, GAP))
         lines.append(f"| {name} | {weights:,.0f} MB | {weights / size:.2f} | {peak:,.0f} MB | {100 * gap:.2g} % |")
-    lines += ["", "| goal | | measured | reached |", "|---|---|---:|---|"]
-    lines += [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
-    return "\n".join([*lines, "", f"Measured on {found.machine}, {found.date}: `{found.command}`."])
+    return "\n".join([*lines, "", targets(found), "", f"Measured on {found.machine}, {found.date}: `{found.command}`."])
 
 
 def _repair(line: list[str], count: int, told: dict[str, str], out: Path, total: int, threads: int) -> Spent:

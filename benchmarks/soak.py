@@ -17,7 +17,7 @@ from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 
 from pages import DOCS, fill
-from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report
+from report import RESULTS, Bar, Report, Row, arguments, command, finish, measured, prepare, report, targets
 from storm.clients import CLIENTS, Target
 from storm.server import ServerProcess
 from storm.storming import Tally, learn, storm
@@ -186,9 +186,7 @@ def table(found: Report) -> str:
         }
         came = ", ".join(f"{status}: {count:,}" for status, count in counts.items())
         lines.append(f"| {kind} | {sum(counts.values()):,} | {came} |")
-    lines += ["", "| target | goal | measured | reached |", "|---|---|---:|---|"]
-    lines += [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
-    return "\n".join([*lines, "", f"Measured on {found.machine}, {found.date}: `{found.command}`."])
+    return "\n".join([*lines, "", targets(found), "", f"Measured on {found.machine}, {found.date}: `{found.command}`."])
 
 
 if __name__ == "__main__":

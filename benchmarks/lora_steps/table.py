@@ -1,6 +1,6 @@
 """The table in docs/repair.md, made from the results."""
 
-from report import Report, Row
+from report import Report, Row, targets
 
 from lora_steps.words import CHECKPOINTED, COSINES, KEPT, PEAK, STEP
 
@@ -18,7 +18,7 @@ def table(found: Report) -> str:
         "ratios within a round",
     ]
     origin = f"Measured on {found.machine}, torch {found.versions['torch']}, {found.date}: `{found.command}`."
-    return "\n\n".join([". ".join(head) + ".", _rows(found), _goals(found), origin])
+    return "\n\n".join([". ".join(head) + ".", _rows(found), targets(found), origin])
 
 
 def _rows(found: Report) -> str:
@@ -35,11 +35,6 @@ def _rows(found: Report) -> str:
         lines.append(f"| {subject if subject != before else ''} | {method} | {' | '.join(cells)} |")
         before = subject
     return "\n".join(lines)
-
-
-def _goals(found: Report) -> str:
-    rows = [f"| {bar.name} | {bar.goal} | {bar.value:.6g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
-    return "\n".join(["| goal | | measured | reached |", "|---|---|---:|---|", *rows])
 
 
 def _cell(row: Row | None) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pages import with_table
 from plot import origin
-from report import Report, tenths
+from report import Report, targets, tenths
 
 from prune_peers.words import (
     ABOVE,
@@ -55,12 +55,10 @@ def table(found: Report) -> str:
     head = "| | time | peak memory | error, `demo` | error, wide | right answers, `demo` |\n|---|---:|---:|---:|---:|---:|"
     lines = "\n".join(_line(found, name) for name in entered(found))
     dense = f"Dense, `{DEMO}` answers {_cell(found, DEMO, DENSE, ACCURACY, 1)} % right."
-    bars = [f"| {bar.name} | {bar.goal} | {bar.value:g} | {'yes' if bar.holds else '**no**'} |" for bar in found.bars]
-    targets = "\n".join(["| target | goal | measured | reached |", "|---|---|---:|---|", *bars])
     picture = "![time, memory, layer error and accuracy as bars](prune.png)"
     where = f"Measured on {found.machine}, {found.date}: `{found.command}`."
     narrow = [] if found.value(f"{DEMO}: {WANDA_BRAIN}", AGREEMENT_FLOAT) is None else [_narrow(found)]
-    return "\n\n".join([f"{head}\n{lines}", dense, *narrow, picture, targets, where])
+    return "\n\n".join([f"{head}\n{lines}", dense, *narrow, picture, targets(found), where])
 
 
 def entered(found: Report) -> list[str]:

@@ -44,7 +44,7 @@ def test_what_failed_stands_below_the_table() -> None:
     report = Report("here", {}, "today", "it", found, benchmark.bars(["a", "b"], found), {"families": ["a", "b"], "jobs": 1})
     text = benchmark.table(report)
     assert "| `b` | 1 | 1.0e-06 | 1.0e-06 | 100 % (128 tokens) | 100 % (128 tokens) | 1 of 1 | 0 of 1 | 1 s |" in text
-    assert "**built in fp16 with TensorRT-RTX: 1, not all 2 families.**" in text
+    assert "| built in fp16 with TensorRT-RTX | all 2 families | 1 | **no** |" in text
     assert "- b: decoder (engine, fp16)" in text
 
 

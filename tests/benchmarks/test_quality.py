@@ -1,8 +1,7 @@
-"""The quality benchmark and the search on the validation split, both on a pico model: every row, in seconds."""
+"""The quality benchmark on a pico model: every row, in seconds."""
 
 import pytest
 import quality
-import validation
 from labels import ACCURACY, STARTS
 from report import Report, Row
 from variants import Trial
@@ -90,21 +89,3 @@ def test_the_slowest_way_decides_the_bar_of_time() -> None:
     trials |= {"dense": [accuracy(0.9)], "Wanda + LoRA merged and re-masked": [accuracy(0.9)], "SparseGPT": [late]}
     (bar,) = (bar for bar in quality.bars_of("demo", trials) if "slowest" in bar.name)
     assert not bar.holds
-
-
-@pytest.mark.slow
-def test_the_search_measures_every_setting(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "neighbours", lambda base, rate: {"slower": base.model_copy(update={"lr": rate / 2})})
-    found = validation.run([model], TINY, 3, "line")
-    assert variants(found.rows, ACCURACY) == ["defaults", "slower"]
-    assert [row.value for row in found.rows if row.metric == "peak lr"] == [TINY.lr, TINY.lr / 2]
-    assert len(found.bars) == 1
-
-
-def test_the_search_changes_one_setting_at_a_time() -> None:
-    base, rate = RepairSettings(), 4e-3
-    for options in validation.neighbours(base, rate).values():
-        assert options != base
-        changed = {name for name in RepairSettings.model_fields if getattr(options, name) != getattr(base, name)}
-        assert changed - {"alpha"} in ({"rank"}, {"lr"}, {"steps"}, {"task_weight"}, {"kl"})
-        assert options.alpha / options.rank == base.alpha / base.rank

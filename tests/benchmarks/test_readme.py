@@ -79,7 +79,7 @@ def test_a_missed_target_is_stated(root: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<!-- table: repair_validation -->\n<!-- end -->\n", "benchmarks/results/repair_validation.json, which is missing"),
+        ("<!-- table: repair -->\n<!-- end -->\n", "benchmarks/results/repair.json, which is missing"),
         ("<!-- table: speed -->\n<!-- end -->\n", "asks for a table speed"),
         ("<!-- table: quality -->\n", "without its '<!-- end -->'"),
     ],

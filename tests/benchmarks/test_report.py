@@ -1,6 +1,7 @@
 """What all benchmarks share: rows, bars, the JSON form, the command line that is reported."""
 
 import json
+import re
 from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
@@ -89,3 +90,21 @@ def test_every_script_explains_itself(name: str, capsys: pytest.CaptureFixture[s
         import_module(name).main(["--help"])
     assert ended.value.code == 0
     assert "options:" in capsys.readouterr().out
+
+
+ROOT = report.RESULTS.parent.parent
+TABLE = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
+PLACES = [
+    pytest.param(page, name, text, id=f"{page.name}: {name}")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for name, text in TABLE.findall(page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize(("page", "name", "text"), PLACES)
+def test_every_target_stands_where_its_table_does_reached_or_not(page: Path, name: str, text: str) -> None:
+    lines = text.splitlines()
+    for bar in report.Report.read(report.RESULTS / f"{name}.json").bars:
+        verdict = "yes" if bar.holds else "no"
+        of_it = [line for line in lines if bar.goal in line and bar.name.partition(":")[0] in line]
+        assert any(verdict in line.replace("*", "").split("|")[-2] or f"| {verdict} |" in line for line in of_it), bar.name

@@ -11,7 +11,7 @@ from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate import metrics, score
 from vlmc.toolchain.evaluate.metrics import anls, exact, normalised, scores, vqa
 
-WORDS = "the a None zero two dont can't isnt 3.5 1,000 red. blue, what? (yes) 7/8 well-known hes youve $5 u.s. n/a wont a.b"
+WORDS = "the a None zero two dont can't isnt 3.5 1,000 red. blue, (yes) 7/8 well-known hes youve $5 u.s. n/a wont a.b dog's"
 
 
 def sample(*references: str, kind: str = "all") -> Sample:

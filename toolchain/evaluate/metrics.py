@@ -90,7 +90,7 @@ def normalised(answer: str) -> str:
 
     Lower case; no punctuation but a full stop in a number; number words as digits; no articles; apostrophes restored.
     """
-    text = " ".join(answer.lower().replace(",", "").replace("?", "").split())
+    text = " ".join(answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").split())
     seen = text
     for mark in _PUNCTUATION:
         text = text.replace(mark, "" if f"{mark} " in seen or f" {mark}" in seen else " ")
