@@ -35,8 +35,8 @@ class Sample:
     """A question about any number of images, with its expected answer.
 
     The question has a `MARK` for each image, or none: then the images come first. `kind` groups questions in the tables of
-    `vlmc eval`; `system` is the system prompt; `references` are all reference answers where there are several. Plain text has
-    neither question nor images: all of it is the answer.
+    `vlmc eval`; `system` is the system prompt; `references` are all reference answers where there are several. Plain text
+    has neither question nor images: all of it is the answer.
     """
 
     id: str
