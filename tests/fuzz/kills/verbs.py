@@ -54,5 +54,6 @@ VERBS: dict[str, Verb] = {
     "compress": Verb(("compress", DENSE, "--out", "x", *_QUICK, *_TRAIN, *_OFTEN), "x", _dense),
     "eval": Verb(("eval", MODEL, "--count", "4", "--quiet"), MODEL, _model, replace=()),
     "export": Verb(("export", MODEL, "--quiet"), MODEL, _model, replace=()),
+    "report": Verb(("report", MODEL, "--quiet"), MODEL, _model, replace=()),
 }
 """Every verb that writes, by its name."""
