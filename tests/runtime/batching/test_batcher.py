@@ -3,22 +3,16 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests import pico
+from tests.runtime.batching.material import SHORT, Held, alone, question, until
 from tests.runtime.conftest import Reference
 from vlmc.runtime import Batcher, Busy, Cancelled, CheckFailed, Closed, InputError, Message, Model, Options
 from vlmc.runtime.batching import Pending
-from vlmc.runtime.batching import batcher as batching
-from vlmc.runtime.batching.reading import Reading
-from vlmc.runtime.batching.rows import Row
-
-SHAPES = ((32, 32), (90, 40), (36, 70), (20, 110))
-SHORT = Options(max_new_tokens=4)
 
 
 @pytest.fixture
@@ -27,47 +21,6 @@ def endless(deployed: Reference) -> Iterator[Model]:
     forever = deployed.deployment.model_copy(update={"stop_ids": ()})
     with Model.from_graphs(deployed.folder, forever, deployed.folder / "onnx", threads=1, vision_bytes=0) as model:
         yield model
-
-
-@pytest.fixture(scope="module")
-def llava(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    from tests.runtime.conftest import refer
-
-    made = refer("llava", tmp_path_factory.getbasetemp())
-    forever = made.deployment.model_copy(update={"stop_ids": ()})
-    with Model.from_graphs(made.folder, forever, made.folder / "onnx", threads=1) as model:
-        yield model
-
-
-def question(number: int) -> Message:
-    """Return one of many questions, of unlike lengths, about images of unlike shapes."""
-    words = " ".join(["what", "is", "the", "digit", "in", "a"][: 1 + number % 6])
-    return Message("user", [pico.picture(number, *SHAPES[number % 4]), f"{words} {pico.QUESTIONS[number % 3]}"])
-
-
-class Held:
-    """Holds the engine's steps until it is let go."""
-
-    def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go, self.calls, before = Event(), 0, model.engine.step
-
-        def step(*given: Any) -> Any:
-            self.calls += 1
-            assert self.go.wait(20)
-            return before(*given)
-
-        monkeypatch.setattr(model.engine, "step", step)
-
-
-def until(holds: Any) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.002)
-
-
-def alone(model: Model, number: int, tokens: int) -> tuple[int, ...]:
-    return model.chat([question(number)], max_new_tokens=tokens).tokens
 
 
 def at_random(model: Model, seed: int, count: int, chunk: int) -> None:
@@ -135,84 +88,6 @@ def test_many_threads_ask_one_batcher(llava: Model) -> None:
     with Batcher(llava, max_batch=4) as batcher, ThreadPoolExecutor(6) as pool:
         found = pool.map(lambda number: batcher.ask([question(number)], Options(6)).answer(30).tokens, range(12))
         assert list(found) == expected
-
-
-def test_questions_are_let_in_in_their_order(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    let_in, add = list[Pending](), Reading.add
-
-    def watched(reading: Reading, rows: list[Row]) -> None:
-        let_in.extend(row.pending for row in rows)
-        add(reading, rows)
-
-    monkeypatch.setattr(Reading, "add", watched)
-    with Batcher(llava, max_batch=2) as batcher:
-        asked = [batcher.ask([question(n)], SHORT) for n in range(10)]
-        for pending in asked:
-            pending.answer(30)
-    assert let_in == asked
-
-
-class Preparing:
-    """Holds the preparation of one question, and notes which questions are read together."""
-
-    def __init__(self, model: Model, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go, self.begun, self.together = Event(), Event(), list[int]()
-        prepare, add = model.prepare, Reading.add
-
-        def slowly(messages: list[Message], options: Options) -> Any:
-            if messages[0].parts[1:] == question(held).parts[1:]:
-                self.begun.set()
-                assert self.go.wait(20)
-            return prepare(messages, options)
-
-        def watched(reading: Reading, rows: list[Row]) -> None:
-            self.together += [len(rows)] if rows else []
-            add(reading, rows)
-
-        monkeypatch.setattr(model, "prepare", slowly)
-        monkeypatch.setattr(Reading, "add", watched)
-
-
-def test_questions_that_are_nearly_ready_are_read_with_those_that_wait(
-    llava: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batching, "_MOMENT", 20)
-    expected = [alone(llava, number, 4) for number in (0, 1)]
-    preparing = Preparing(llava, 1, monkeypatch)
-    with Batcher(llava) as batcher, ThreadPoolExecutor(1) as pool:
-        later = pool.submit(batcher.ask, [question(1)], SHORT)
-        assert preparing.begun.wait(20)
-        first = batcher.ask([question(0)], SHORT)
-        preparing.go.set()
-        assert [one.answer(20).tokens for one in (first, later.result(20))] == expected
-    assert preparing.together == [2]
-
-
-def test_nobody_waits_for_a_question_that_takes_long_to_prepare(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = [alone(llava, number, 4) for number in (0, 1)]
-    preparing = Preparing(llava, 1, monkeypatch)
-    with Batcher(llava) as batcher, ThreadPoolExecutor(1) as pool:
-        later = pool.submit(batcher.ask, [question(1)], SHORT)
-        assert preparing.begun.wait(20)
-        first = batcher.ask([question(0)], SHORT).answer(20)
-        preparing.go.set()
-        assert [first.tokens, later.result(20).answer(20).tokens] == expected
-    assert preparing.together == [1, 1]
-
-
-def test_who_asks_alone_one_question_after_the_other_waits_for_nobody(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "_MOMENT", 60)
-    expected, second, end = alone(llava, 1, 4), list[Pending](), Pending.end
-
-    def ask_again(pending: Pending, answer: Any) -> bool:
-        if not second:  # before the batcher looks for questions
-            second.append(batcher.ask([question(1)], SHORT))
-        return end(pending, answer)
-
-    monkeypatch.setattr(Pending, "end", ask_again)
-    with Batcher(llava) as batcher:
-        batcher.ask([question(0)], SHORT).answer(20)
-        assert second[0].answer(20).tokens == expected
 
 
 def test_a_queue_that_is_full_refuses_and_a_cancel_frees_a_place(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
