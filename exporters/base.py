@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from vlmc.exporters.backend import Backend
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.kernels.packing import ValueType
+from vlmc.runtime.kernels.rounding import SPAN
 
 Precision = Literal["fp32", "fp16", "bf16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
@@ -26,14 +27,16 @@ class Options:
     """What the user may choose: the weights' type, and the GPUs to build for; (): the backend's default.
 
     `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not. `cpu_activations` is
-    the type to which the kernels may round activations. `packed` stores 2:4 weights as their kept values and places.
-    `require_sparse` is the share of the eligible layers that an engine must run sparse; None: no matter.
+    the type to which the kernels may round activations, `span` how many columns share a scale of int8. `packed` stores 2:4
+    weights as their kept values and places. `require_sparse` is the share of the eligible layers that an engine must run
+    sparse; None: no matter.
     """
 
     precision: Precision = "fp32"
     gpus: tuple[str, ...] = ()
     cpu_sparse: ValueType | None = None
     cpu_activations: Activations = "fp32"
+    span: int = SPAN
     packed: bool = False
     require_sparse: float | None = None
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from vlmc.runtime.kernels.rounding import Rounded
 from vlmc.runtime.sparsity import SparsityPattern
 
 
@@ -26,7 +27,8 @@ class GraphSpec:
     dimensions of at least 2; `axes` gives these as input -> dimension -> Axis. `cases` are further inputs of other sizes:
     the graph's outputs must be the module's. `sparse` promises patterns for Linear layers, by their names inside `module`:
     the exporter checks them on the graph's own weights. `keep_fp32` are layers whose weights stay in float32 in a graph in
-    fp16, because their products overflow there.
+    fp16, because their products overflow there. `rounded` are weights of promised layers in whole numbers, for a graph whose
+    weights are packed in int8: they have zeros where the module's have; weights that are not named are rounded to nearest.
     """
 
     name: str
@@ -37,3 +39,4 @@ class GraphSpec:
     cases: Sequence[Mapping[str, Tensor]] = ()
     sparse: Mapping[str, SparsityPattern] = field(default_factory=dict)
     keep_fp32: frozenset[str] = frozenset()
+    rounded: Mapping[str, Rounded] = field(default_factory=dict)

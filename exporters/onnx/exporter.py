@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import onnx
 
 from vlmc.exporters.backend import Backend
-from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
+from vlmc.exporters.base import Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
-from vlmc.exporters.onnx.packed import Repacked, check_packed, pack_weights
+from vlmc.exporters.onnx.packed import Packing, Repacked, check_packed, pack_weights
 from vlmc.exporters.onnx.parity import NOT_RUN, largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.storage import Stored, keep_packed
@@ -25,7 +25,7 @@ from vlmc.runtime.reports import LayerReport
 from vlmc.runtime.sessions import import_onnxruntime
 
 PLAIN = Options()
-NOTHING = Repacked([], 0, 0, 0)
+NOTHING = Repacked([], 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class GraphReport:
 
     It is None for a type that nothing here can run: then outputs were not compared, and `note` says so.
     `packed` counts the layers whose 2:4 weights are packed for the CPU, in the type `cpu_sparse`, and `dense` the other
-    weights and tables of that type. The 2:4 weights take `packed_bytes`, and would take `bf16_bytes` dense in bf16.
+    weights and tables of that type; `compensated` counts those of both that were given in whole numbers. The 2:4 weights
+    take `packed_bytes`, and would take `bf16_bytes` dense in bf16.
     `stored` says what --packed saved; None: weights are stored dense.
     """
 
@@ -43,6 +44,7 @@ class GraphReport:
     cpu_sparse: ValueType | None
     packed: int
     dense: int
+    compensated: int
     packed_bytes: int
     bf16_bytes: int
     stored: Stored | None
@@ -103,7 +105,7 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     """
     start = perf_counter()
     trace(spec, path, options.precision)
-    packed = _pack(spec, path, options.cpu_sparse, options.cpu_activations) if options.cpu_sparse else NOTHING
+    packed = _pack(spec, path, options.cpu_sparse, options) if options.cpu_sparse else NOTHING
     stored = keep_packed(path, spec.sparse) if options.packed else None
     label(path, spec.sparse)
     layers = check_onnx(path)
@@ -115,7 +117,7 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
     seconds = round(perf_counter() - start, 2)
     types, cases = (options.precision, options.cpu_sparse), 1 + len(spec.cases)
-    counts = (len(packed.layers), packed.dense, packed.packed_bytes, packed.bf16_bytes)
+    counts = (len(packed.layers), packed.dense, packed.compensated, packed.packed_bytes, packed.bf16_bytes)
     note = NOT_RUN if error is None else None
     return GraphReport(spec.name, *types, *counts, stored, size, seconds, cases, error, options.tolerance, note, layers)
 
@@ -132,9 +134,11 @@ def check_graph(path: Path) -> None:
         raise CheckFailed(f"{path.name} is not valid ONNX: {one_line(error)}") from None
 
 
-def _pack(spec: GraphSpec, path: Path, kind: ValueType, activations: Activations) -> Repacked:
+def _pack(spec: GraphSpec, path: Path, kind: ValueType, options: Options) -> Repacked:
     """Pack the weights and hold the promised 2:4 ones against the module's."""
-    packed = pack_weights(path, spec.sparse, kind, 3 if activations == "bf16" else 1)
+    level = 3 if options.cpu_activations == "bf16" else 1
+    packing = Packing(kind, level, options.span, spec.rounded if kind == "int8" else {})
+    packed = pack_weights(path, spec.sparse, packing)
     layers = {layer: spec.module.get_parameter(f"{layer}.weight").detach().numpy() for layer in packed.layers}
-    check_packed(path, layers, kind)
+    check_packed(path, layers, packing)
     return packed

@@ -6,7 +6,7 @@ A bias that is added to such a product goes into it. Tables of embeddings are st
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from vlmc.exporters.onnx.function import DOMAIN, VERSION, function
 from vlmc.exporters.onnx.tables import narrow_tables
 from vlmc.exporters.onnx.weights import MATMUL24, MATMUL_DENSE, VALUES, Weights, attribute
 from vlmc.runtime.errors import CheckFailed
-from vlmc.runtime.kernels.packing import GROUP, Array, Packed, ValueType, pack
+from vlmc.runtime.kernels.packing import GROUP, Array, Packed, ValueType, pack, pack_rounded
+from vlmc.runtime.kernels.rounding import SPAN, Rounded
 from vlmc.runtime.sessions import PACKED_KEY
 from vlmc.runtime.sparsity import SparsityPattern
 
@@ -32,45 +33,59 @@ _TWO_FOUR = SparsityPattern.parse("2:4")
 class Repacked:
     """What was done to a file: the layers whose weights are 2:4 and packed, and how many weights are dense in that type.
 
+    `compensated` counts those of both that were in whole numbers already.
     `packed_bytes` is what the 2:4 weights take now, `bf16_bytes` what they would take dense in bf16.
     """
 
     layers: list[str]
     dense: int
+    compensated: int
     packed_bytes: int
     bf16_bytes: int
 
 
-def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], kind: ValueType, level: int = 1) -> Repacked:
-    """Rewrite the file in place: promised 2:4 weights are packed, and other ones stored in the same type if that is smaller.
+@dataclass(frozen=True)
+class Packing:
+    """How weights are packed: the type, the operators' accuracy_level (3: activations may be rounded to bf16, else 1).
 
-    `level` is the operators' accuracy_level: 1, or 3 where activations may be rounded to bf16.
+    For int8, `span` columns share a scale; `rounded` has the layers' weights that are in whole numbers already.
     """
+
+    kind: ValueType
+    level: int = 1
+    span: int = SPAN
+    rounded: Mapping[str, Rounded] = field(default_factory=dict)
+
+
+def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], packing: Packing) -> Repacked:
+    """Rewrite the file in place: promised 2:4 weights are packed, others stored in the same type where that is smaller."""
     model = onnx.load(path)
     weights = Weights(model)
-    found = {layer: weights.of_layer(layer) for layer, pattern in promised.items() if pattern == _TWO_FOUR}
-    names = {weight.initializer for weight in found.values() if weight is not None}
-    packed = _replace(model.graph, weights, names, kind, level)
-    tables = narrow_tables(model.graph, kind)
+    found = {layer: weights.of_layer(layer) for layer in promised}
+    places = {layer: weight.initializer for layer, weight in found.items() if weight is not None}
+    two_four = {name for layer, name in places.items() if promised[layer] == _TWO_FOUR}
+    by_name = {name: packing.rounded[layer] for layer, name in places.items() if layer in packing.rounded}
+    packed = _replace(model.graph, weights, two_four, replace(packing, rounded=by_name))
+    tables = narrow_tables(model.graph, packing.kind)
     _drop_unused(model.graph)
     used = {MATMUL_DENSE if made.positions is None else MATMUL24 for made in packed.values()}
     if used:
         opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-        model.functions.extend(function(operator, kind, opset) for operator in sorted(used))
+        model.functions.extend(function(operator, packing.kind, opset) for operator in sorted(used))
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
-        model.metadata_props.add(key=PACKED_KEY, value=kind)
+        model.metadata_props.add(key=PACKED_KEY, value=packing.kind)
     _write(model, path)
-    layers = [layer for layer, weight in found.items() if weight is not None and weight.initializer in packed]
+    layers = [layer for layer, name in places.items() if name in two_four and name in packed]
     sparse = [made for made in packed.values() if made.positions is not None]
     sizes = sum(made.nbytes for made in sparse), sum(2 * made.outputs * made.inputs for made in sparse)
-    return Repacked(layers, len(packed) - len(sparse) + tables, *sizes)
+    return Repacked(layers, len(packed) - len(sparse) + tables, len(by_name.keys() & packed.keys()), *sizes)
 
 
-def check_packed(path: Path, layers: Mapping[str, Array], kind: ValueType) -> None:
+def check_packed(path: Path, layers: Mapping[str, Array], packing: Packing) -> None:
     """Hold the packed weights of a file against those they were made of, (O, I) by layer.
 
     Raises:
-        CheckFailed: a layer is not packed, or a weight is another one than rounding makes of it.
+        CheckFailed: a layer is not packed, a weight is another one than rounding makes of it, or a zero is none any more.
     """
     weights = Weights(onnx.load(path))
     for layer, expected_OI in layers.items():
@@ -78,14 +93,27 @@ def check_packed(path: Path, layers: Mapping[str, Array], kind: ValueType) -> No
         found_OI = None if weight is None else weights.array(weight.initializer)
         if found_OI is None or found_OI.shape != expected_OI.shape:
             raise CheckFailed(f"{path.name}: the weight of {layer} is not packed")
-        largest = np.abs(expected_OI).max(1, keepdims=True) if kind == "int8" else np.abs(expected_OI)
-        allowed = ROUNDING[kind] * 1.001 * largest + (2.0**-25 if kind == "fp16" else 0)
-        if not (np.abs(found_OI - expected_OI) <= allowed).all():
-            raise CheckFailed(f"{path.name}: the packed weight of {layer} is not the model's, rounded to {kind}")
+        if not _is_rounded(found_OI, expected_OI, packing, layer):
+            raise CheckFailed(f"{path.name}: the packed weight of {layer} is not the model's, rounded to {packing.kind}")
+        if (found_OI[expected_OI == 0] != 0).any():
+            raise CheckFailed(f"{path.name}: the packed weight of {layer} is not zero where the model's is")
 
 
-def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: ValueType, level: int) -> dict[str, Packed]:
-    """Put operators of packed weights in the place of products; return the initializers that are packed."""
+def _is_rounded(found_OI: Array, expected_OI: Array, packing: Packing, layer: str) -> bool:
+    """Whether a weight is the one that was rounded already, or within a rounding of the model's."""
+    if layer in packing.rounded:
+        return bool((found_OI == packing.rounded[layer].weight_OI).all())
+    kind = packing.kind
+    largest = np.abs(expected_OI).max(1, keepdims=True) if kind == "int8" else np.abs(expected_OI)
+    allowed = ROUNDING[kind] * 1.001 * largest + (2.0**-25 if kind == "fp16" else 0)
+    return bool((np.abs(found_OI - expected_OI) <= allowed).all())
+
+
+def _replace(graph: onnx.GraphProto, weights: Weights, two_four: set[str], packing: Packing) -> dict[str, Packed]:
+    """Put operators of packed weights in the place of products; return the initializers that are packed.
+
+    `packing.rounded` is by initializer here.
+    """
     consumers = {name: node for node in graph.node for name in node.input}
     uses = Counter(name for node in graph.node for name in _reads(node)) + Counter(output.name for output in graph.output)
     packed: dict[str, Packed] = {}
@@ -96,9 +124,9 @@ def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: Va
             continue
         if name not in packed:
             values = np.moveaxis(weights.array(name), weight.axis, -1)
-            if name not in names and (kind == "fp32" or values.shape[1] % GROUP):
+            if name not in two_four and (packing.kind == "fp32" or values.shape[1] % GROUP):
                 continue
-            packed[name] = pack(values, kind, dense=name not in names)
+            packed[name] = _packed(values, name, packing, dense=name not in two_four)
         made = packed[name]
         bias, output = node.input[2] if len(node.input) > 2 else "", node.output[0]
         added = consumers.get(output)
@@ -107,7 +135,7 @@ def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: Va
             if _is_vector(weights, other, made.outputs):
                 bias, output = other, added.output[0]
         new[output] = _node(node, name, made, bias, output)
-        new[output].attribute.append(helper.make_attribute("accuracy_level", level))
+        new[output].attribute.append(helper.make_attribute("accuracy_level", packing.level))
     places = [new.get(node.output[0], node) for node in graph.node]
     del graph.node[:]
     graph.node.extend(places)
@@ -116,6 +144,12 @@ def _replace(graph: onnx.GraphProto, weights: Weights, names: set[str], kind: Va
     zeros = {made.outputs for made in packed.values()}
     graph.initializer.extend(numpy_helper.from_array(np.zeros(size, np.float32), _no_bias(size)) for size in sorted(zeros))
     return packed
+
+
+def _packed(weight_OI: Array, name: str, packing: Packing, *, dense: bool) -> Packed:
+    if name in packing.rounded:
+        return pack_rounded(packing.rounded[name], dense=dense)
+    return pack(weight_OI, packing.kind, dense=dense, span=packing.span)
 
 
 def _is_plain(node: onnx.NodeProto, stored: onnx.TensorProto) -> bool:

@@ -34,6 +34,13 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"{count} 2:4 weights are stored packed: {packed / 1e6:.2f} MB, {packed / dense:.4f} of what they take dense"
         )
+    rounding = report.get("rounding")
+    if rounding:
+        means = [f"{rounding['mean'][name]:.1e}" for name in ("error", "nearest")]
+        notes.append(
+            f"{len(rounding['layers'])} layers rounded by {rounding['method']} on {rounding['samples']} samples: squared "
+            f"error of their outputs {means[0]} on average, {means[1]} where they are rounded to nearest"
+        )
     measured = report.get("cpu_sparse_measured")
     if measured:
         times = ", ".join(f"{kind} {time:.2f} ms" for kind, time in measured["milliseconds"].items())

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.kernels.rounding import CHUNK, SPAN, Rounded, of_columns, round_to_nearest
 
 Array = NDArray[Any]
 ValueType = Literal["fp32", "bf16", "fp16", "int8"]
 
-LANES, GROUP, GROUPS, CHUNK = 16, 4, 8, 32
-SPAN = 128
-"""Columns that share an int8 scale, unless something else is asked for; a multiple of 32."""
+LANES, GROUP, GROUPS = 16, 4, 8
 
 _MARKS = (np.arange(16)[:, None] >> np.arange(GROUP)) & 1  # for every set of non-zeros in a group: which of the four are
 _TOO_MANY = _MARKS.sum(1) > 2
@@ -54,23 +53,39 @@ def pack(weight_OI: Array, kind: ValueType, *, dense: bool = False, span: int = 
     Raises:
         InputError: the weight is not 2:4 and `dense` is not set, or `span` is no multiple of 32.
     """
+    if kind == "int8":
+        return pack_rounded(round_to_nearest(weight_OI, span), dense=dense)
+    values, positions = _arranged(weight_OI, kind, dense=dense)
     outputs, inputs = weight_OI.shape
-    if span <= 0 or span % CHUNK:
-        raise InputError(f"{span} columns cannot share a scale: give a multiple of {CHUNK}")
+    return Packed(kind, outputs, inputs, values, positions)
+
+
+def pack_rounded(rounded: Rounded, *, dense: bool = False) -> Packed:
+    """Pack a weight that is in whole numbers already.
+
+    Raises:
+        InputError: the weight is not 2:4 and `dense` is not set.
+    """
+    outputs, inputs = rounded.whole_OI.shape
+    values, positions = _arranged(rounded.whole_OI, "int8", dense=dense)
+    padded_OS = np.pad(rounded.scales_OS, ((0, -outputs % LANES), (0, 0)))
+    scales = padded_OS.reshape(-1, LANES, padded_OS.shape[1]).transpose(0, 2, 1)
+    return Packed("int8", outputs, inputs, values, positions, np.ascontiguousarray(scales), rounded.span)
+
+
+def _arranged(weight_OI: Array, kind: ValueType, *, dense: bool) -> tuple[Array, Array | None]:
+    """Return a weight's values and positions as the kernels read them; no positions for a dense one."""
+    outputs, inputs = weight_OI.shape
     blocks, chunks = -(-outputs // LANES), -(-inputs // CHUNK)
     padded = np.zeros((blocks * LANES, chunks * CHUNK), np.float32)
     padded[:outputs, :inputs] = weight_OI
-    scales = None
-    if kind == "int8":
-        padded, scales = _quantised(padded, span)
     groups_BCGL4 = padded.reshape(blocks, LANES, chunks, GROUPS, GROUP).transpose(0, 2, 3, 1, 4)
     positions = None
     if dense:
         kept = groups_BCGL4.reshape(*groups_BCGL4.shape[:-1], 2, 2).transpose(0, 1, 2, 4, 3, 5)  # B C G pair L 2
     else:
         kept, positions = _kept(weight_OI, groups_BCGL4)
-    values = _narrowed(kept if kind == "bf16" else np.swapaxes(kept, -1, -2), kind)
-    return Packed(kind, outputs, inputs, values, positions, scales, span)
+    return _narrowed(kept if kind == "bf16" else np.swapaxes(kept, -1, -2), kind), positions
 
 
 def unpack(packed: Packed) -> Array:
@@ -87,7 +102,8 @@ def unpack(packed: Packed) -> Array:
     blocks, chunks = groups_BCGL4.shape[:2]
     padded = groups_BCGL4.transpose(0, 3, 1, 2, 4).reshape(blocks * LANES, chunks * CHUNK)
     if packed.scales is not None:
-        padded = padded * _of_columns(packed.scales, packed.span, chunks * CHUNK)
+        scales_OS = packed.scales.transpose(0, 2, 1).reshape(blocks * LANES, -1)
+        padded = padded * of_columns(scales_OS, packed.span, chunks * CHUNK)
     return np.ascontiguousarray(padded[: packed.outputs, : packed.inputs])
 
 
@@ -113,25 +129,6 @@ def _kept(weight_OI: Array, groups_BCGL4: Array) -> tuple[Array, Array]:
     shifts = 4 * np.arange(GROUPS, dtype=np.uint32)[:, None, None] + np.array([0, 2], np.uint32)
     positions = np.bitwise_or.reduce(np.bitwise_or.reduce(places.astype(np.uint32) << shifts, -1), 2)
     return kept, positions
-
-
-def _quantised(padded_OI: Array, span: int) -> tuple[Array, Array]:
-    """Return whole numbers -127..127 and the scales (B, S, L)."""
-    outputs, columns = padded_OI.shape
-    spans = -(-columns // span)
-    wide = np.zeros((outputs, spans * span), np.float32)
-    wide[:, :columns] = padded_OI
-    scales_OS = np.abs(wide).reshape(outputs, spans, span).max(-1) / np.float32(127)
-    scales = scales_OS.reshape(-1, LANES, spans).transpose(0, 2, 1)
-    of_columns = _of_columns(scales, span, columns)
-    whole = np.rint(np.divide(padded_OI, of_columns, out=np.zeros_like(padded_OI), where=of_columns != 0))
-    return np.clip(whole, -127, 127), np.ascontiguousarray(scales)
-
-
-def _of_columns(scales_BSL: Array, span: int, columns: int) -> Array:
-    """Return the scale of every weight (O, I)."""
-    scales_OS = scales_BSL.transpose(0, 2, 1).reshape(-1, scales_BSL.shape[1])
-    return np.repeat(scales_OS, span, 1)[:, :columns]
 
 
 def _narrowed(values: Array, kind: ValueType) -> Array:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.runtime.kernels.material import needs_library, sparse_OI
-from vlmc.exporters.onnx.packed import pack_weights
+from vlmc.exporters.onnx.packed import Packing, pack_weights
 from vlmc.runtime.sessions import OnnxSession
 from vlmc.runtime.sparsity import SparsityPattern
 
@@ -39,7 +39,7 @@ def own_bytes() -> int:
 def test_sessions_hold_no_copy(tmp_path: Path) -> None:
     path = tmp_path / "products.onnx"
     write(path)
-    packed = pack_weights(path, {f"w{i}": SparsityPattern.parse("2:4") for i in range(COUNT)}, "bf16")
+    packed = pack_weights(path, {f"w{i}": SparsityPattern.parse("2:4") for i in range(COUNT)}, Packing("bf16"))
     data = path.with_name(f"{path.name}.data")
     assert len(packed.layers) == COUNT
     assert packed.packed_bytes * 16 == packed.bf16_bytes * 9

@@ -26,7 +26,7 @@ from vlmc.toolchain.deploy.agreement import Exported
 from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
-from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.settings import ExportSettings, RoundingSettings
 from vlmc.toolchain.stages import export as stage
 from vlmc.toolchain.stages.export import Export
 
@@ -154,3 +154,40 @@ def test_type_is_chosen_by_measuring(made: Artifact, monkeypatch: pytest.MonkeyP
 def test_packed_weights_are_an_option_of_onnx_alone(made: Artifact) -> None:
     with pytest.raises(InputError, match="--cpu-sparse is not an option of tensorrt: leave it out"):
         Export(ExportSettings(cpu_sparse="bf16"), "tensorrt", QUIET).run(made)
+
+
+@pytest.mark.parametrize(
+    ("options", "rounding", "message"),
+    [
+        ({"cpu_sparse": "bf16"}, {"rounding": "gptq"}, "--rounding is for --cpu-sparse int8: no other type is rounded so"),
+        ({}, {"group": 64}, "--group is for --cpu-sparse int8: no other type is rounded so"),
+        ({"cpu_sparse": "int8"}, {"data": "x.jsonl"}, "--data is for --rounding gptq: rounding to nearest looks at no data"),
+        ({"cpu_sparse": "int8"}, {"rounding": "gptq", "data": "no.jsonl"}, "no data set at no.jsonl"),
+    ],
+)
+@needs_library
+def test_options_of_rounding_that_mean_nothing_are_refused(
+    made: Artifact, options: dict[str, Any], rounding: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Export(ExportSettings(**options), "onnx", QUIET, rounding=RoundingSettings(**rounding)).run(made)
+    assert Artifact.open(made.root).manifest == made.manifest
+    assert not any(path.name.startswith(".onnx") for path in made.root.iterdir())
+
+
+@needs_library
+def test_int8_is_rounded_on_calibration_data_and_zeros_stay(made: Artifact) -> None:
+    rounding = RoundingSettings(rounding="gptq", group=32, calibration=4)
+    report = Export(ExportSettings(cpu_sparse="int8"), "onnx", QUIET, rounding=rounding).run(made)
+    layers = report["rounding"]["layers"]
+    assert layers.keys() <= made.manifest.layers.keys()
+    assert all(one["error"] <= one["nearest"] for one in layers.values())
+    assert report["rounding"]["mean"]["error"] < report["rounding"]["mean"]["nearest"]
+    assert sum(graph["compensated"] for graph in report["graphs"]) > 0
+    assert all(layer["violation"] is None for graph in report["graphs"] for layer in graph["layers"])
+    opened = Artifact.open(made.root)
+    opened.verify_files("onnx/")
+    assert not any("safetensors" in path for path in opened.manifest.files if path.startswith("onnx/"))
+    assert opened.digest == made.digest
+    notes = tables(report)[0].notes
+    assert any("layers rounded by gptq on 4 samples: squared error of their outputs" in note for note in notes)

@@ -9,11 +9,12 @@ from vlmc.exporters import BACKENDS
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.cli.arguments import ARTIFACT, ArtifactArgument, DenseOption, DownloadFlag
 from vlmc.toolchain.cli.options import NO_VALUE, Terminal, command
-from vlmc.toolchain.settings import ExportSettings, RunSettings
+from vlmc.toolchain.settings import ExportSettings, RoundingSettings, RunSettings
 
 
 def export(
     options: ExportSettings,
+    rounding: RoundingSettings,
     terminal: Terminal,
     artifact: ArtifactArgument = ARTIFACT,
     backend: Annotated[
@@ -28,7 +29,8 @@ def export(
     from vlmc.toolchain.reporting.tables import show_export
     from vlmc.toolchain.stages.export import Export
 
-    stage = Export(options, backend, Progress(quiet=terminal.quiet), dense=dense, download=download)
+    progress = Progress(quiet=terminal.quiet)
+    stage = Export(options, backend, progress, dense=dense, download=download, rounding=rounding, seed=terminal.seed)
     found = stage.run(Artifact.open(artifact))
     terminal.result(found, lambda: show_export(found))
 

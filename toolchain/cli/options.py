@@ -73,7 +73,7 @@ OUTPUT = "Output"
 NO_VALUE = " "
 """What `--help` shows as the value of a flag."""
 
-_PANELS = ("Options", "Study", "Evaluation", "Pruning", "Repair", "Data", OUTPUT)
+_PANELS = ("Options", "Study", "Evaluation", "Pruning", "Repair", "Rounding", "Data", OUTPUT)
 _ORDER = (*_PANELS, *(advanced(panel) for panel in _PANELS))
 """The panels in the order of `--help`, the advanced ones last."""
 

@@ -11,6 +11,7 @@ from vlmc.runtime import processing
 from vlmc.runtime.artifact import Layer
 from vlmc.runtime.deployment import Deployment
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.kernels.rounding import Rounded
 from vlmc.runtime.processing import Request
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.toolchain.data.sample import Sample
@@ -36,8 +37,12 @@ class Deployed:
     questions: list[Sample]
 
 
-def deploy(saved: SavedModel, model: nn.Module, layers: Mapping[str, Layer]) -> Deployed:
+def deploy(
+    saved: SavedModel, model: nn.Module, layers: Mapping[str, Layer], rounded: Mapping[str, Rounded] | None = None
+) -> Deployed:
     """Describe a model's graphs, with example inputs from its own processor for probe images of several shapes.
+
+    `rounded` are weights of its pruned layers in whole numbers, for graphs in int8.
 
     Raises:
         InputError: vlmc cannot export such a model, or cannot use its prompt or processor.
@@ -55,7 +60,8 @@ def deploy(saved: SavedModel, model: nn.Module, layers: Mapping[str, Layer]) -> 
     questions = [*probes(), *([pair()] if several else [])]
     batches = [process([_request(deployment, sample) for sample in some]) for some in (questions[:1], questions[1:])]
     specs = describe_graphs(Sources(model, wiring, deployment, batches))
-    return _with_promises(deployment, specs, model, layers, questions)
+    specs, unreached = _with_promises(specs, model, layers, rounded or {})
+    return Deployed(deployment, specs, unreached, questions)
 
 
 def _request(deployment: Deployment, sample: Sample) -> Request:
@@ -64,17 +70,14 @@ def _request(deployment: Deployment, sample: Sample) -> Request:
 
 
 def _with_promises(
-    deployment: Deployment,
-    specs: Iterable[GraphSpec],
-    model: nn.Module,
-    layers: Mapping[str, Layer],
-    questions: list[Sample],
-) -> Deployed:
-    """Add to each graph the patterns of the pruned layers that it runs."""
+    specs: Iterable[GraphSpec], model: nn.Module, layers: Mapping[str, Layer], rounded: Mapping[str, Rounded]
+) -> tuple[list[GraphSpec], list[str]]:
+    """Add to each graph the patterns of the pruned layers that it runs, and their whole numbers; return who is in none."""
     unreached, promising = set(layers), []
     for spec in specs:
         names = reached(spec, model, layers)
         unreached -= set(names.values())
         promised = {inside: layers[name].sparsity for inside, name in names.items()}
-        promising.append(dataclasses.replace(spec, sparse=promised))
-    return Deployed(deployment, promising, sorted(unreached), questions)
+        whole = {inside: rounded[name] for inside, name in names.items() if name in rounded}
+        promising.append(dataclasses.replace(spec, sparse=promised, rounded=whole))
+    return promising, sorted(unreached)

@@ -3,7 +3,7 @@
 from vlmc.toolchain.settings.base import RARE, Settings, advanced
 from vlmc.toolchain.settings.chain import CompressSettings
 from vlmc.toolchain.settings.data import DATA_OPTIONS, SAYS_WHICH_DATA, DataSettings
-from vlmc.toolchain.settings.deploy import ExportSettings, RunSettings
+from vlmc.toolchain.settings.deploy import ExportSettings, RoundingSettings, RunSettings
 from vlmc.toolchain.settings.measure import BenchSettings, EvalSettings, Metric, SweepSettings, WriteSettings
 from vlmc.toolchain.settings.prune import (
     CalibrationPrecision,
@@ -47,6 +47,7 @@ __all__ = [
     "Ratios",
     "RepairMethod",
     "RepairSettings",
+    "RoundingSettings",
     "RunSettings",
     "ServeSettings",
     "Settings",

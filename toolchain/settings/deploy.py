@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from vlmc.runtime.kernels.rounding import CHUNK, SPAN
 from vlmc.toolchain.settings.base import Settings
+from vlmc.toolchain.settings.data import DataSettings
 
 
 class ExportSettings(Settings):
@@ -26,6 +28,21 @@ class ExportSettings(Settings):
     """GPU architectures to build engines for (TensorRT-RTX). [default: sm86,sm89; TensorRT builds for the GPU at hand]"""
     require_sparse: str | None = None
     """Fail if TensorRT runs a smaller share of the 2:4 layers sparse, such as 90%; TensorRT-RTX cannot say."""
+
+
+class RoundingSettings(DataSettings):
+    """How --cpu-sparse int8 rounds the pruned layers' weights, and on what data."""
+
+    panel = "Rounding"
+
+    rounding: Literal["nearest", "gptq"] = "nearest"
+    """How int8 is rounded: nearest, or gptq, where later columns make up for the error on calibration data."""
+    group: int = Field(default=SPAN, ge=CHUNK, le=1 << 20, multiple_of=CHUNK)
+    """Columns that share an int8 scale, a multiple of 32; fewer are more exact and take more bytes."""
+    calibration: int = Field(default=128, ge=1, le=10_000_000)
+    """Number of calibration samples of --rounding gptq."""
+    device: str | None = None
+    """Device to calibrate on: cpu, cuda or cuda:1. [default: a CUDA GPU where there is one]"""
 
 
 class RunSettings(Settings):

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from torch import nn
@@ -16,6 +17,8 @@ from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend, put_texts
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.kernels.speed import Fastest, fastest
+from vlmc.toolchain import data
+from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
@@ -23,14 +26,18 @@ from vlmc.toolchain.machine.progress import Progress, Task
 from vlmc.toolchain.machine.versions import version_of, versions
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.quantise import Quantised, quantise
 from vlmc.toolchain.reporting.export_page import page
 from vlmc.toolchain.reporting.export_summary import summarise
 from vlmc.toolchain.reporting.paths import EXPORTS, EXPORTS_PAGE
 from vlmc.toolchain.reporting.report import refresh
-from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.settings import ExportSettings, RoundingSettings
 from vlmc.toolchain.stages.base import Stage
 
 DENSE_TWIN, LORA_TWIN = "dense-twin", "lora-twin"
+NEAREST = RoundingSettings()
+_OF_ROUNDING = {"rounding", "group"}
+"""What --cpu-sparse int8 takes with any rounding; the other options are for one that looks at data."""
 
 
 class Export(Stage):
@@ -46,8 +53,11 @@ class Export(Stage):
         *,
         dense: str | None = None,
         download: bool = False,
+        rounding: RoundingSettings = NEAREST,
+        seed: int = 0,
     ) -> None:
         self.options, self.backend = options, backend
+        self.rounding, self.seed = rounding, seed
         self.dense, self.download = dense, download
         self.progress = progress or Progress(quiet=True)
 
@@ -65,26 +75,47 @@ class Export(Stage):
         """
         exporter = exporters.find(self.backend)
         options, measured = _options(exporter.backend, self.options)
+        options = replace(options, span=_span(self.options, self.rounding))
         exporter.check(options)
         artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
         source = SavedModel(str(artifact.root), artifact.root)
         self.check(source)
         dense = find_dense(artifact, self.dense, download=self.download) if self.options.dense_twin else None
+        samples = self._samples()
         with extend(artifact, exporter.backend.name) as folder:
+            quantised = None if samples is None else self._quantise(folder, artifact.manifest, source, samples)
             with self.progress.task("export", 1) as task:
-                report = self._fill(folder, artifact.manifest, source, dense, Exporting(exporter, options, task))
+                work = Exporting(exporter, options, task)
+                report = self._fill(folder, artifact.manifest, source, dense, work, quantised)
+            report["rounding"] = quantised and quantised.report
             report["cpu_sparse_measured"] = measured and asdict(measured)
             report["versions"] = _versions(exporter.backend)
             (folder / exporter.backend.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         write_summary(artifact, self.progress)
         return report
 
+    def _samples(self) -> Sequence[Sample] | None:
+        """Return the calibration samples; None where rounding looks at none."""
+        if self.rounding.rounding == "nearest":
+            return None
+        return data.load(self.rounding, "train", self.rounding.calibration, check=True, seed=self.seed)
+
+    def _quantise(self, folder: Path, manifest: Manifest, source: SavedModel, samples: Sequence[Sample]) -> Quantised:
+        with TemporaryDirectory(dir=folder) as scratch:
+            return quantise(source, manifest.layers, self.rounding, samples, Path(scratch), self.progress)
+
     def _fill(
-        self, folder: Path, manifest: Manifest, source: SavedModel, dense: SavedModel | None, work: "Exporting"
+        self,
+        folder: Path,
+        manifest: Manifest,
+        source: SavedModel,
+        dense: SavedModel | None,
+        work: "Exporting",
+        quantised: Quantised | None,
     ) -> dict[str, Any]:
         """Write the model's graphs, then those of its twins, each into a folder of its own inside."""
         model = source.load()
-        deployed = deploy(source, model, manifest.layers)
+        deployed = deploy(source, model, manifest.layers, {} if quantised is None else quantised.layers)
         report = work.write(folder, source, model, deployed)
         twins: dict[str, Any] = {}
         if self.options.lora_twin:
@@ -152,7 +183,23 @@ def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Faste
         measured = fastest()
         kind = measured.type
     share = None if settings.require_sparse is None else _share(settings.require_sparse)
-    return Options(precision, gpus, kind, settings.cpu_activations or "fp32", settings.packed, share), measured
+    activations, packed = settings.cpu_activations or "fp32", settings.packed
+    return Options(precision, gpus, kind, activations, packed=packed, require_sparse=share), measured
+
+
+def _span(settings: ExportSettings, rounding: RoundingSettings) -> int:
+    """Return how many columns share a scale of int8.
+
+    Raises:
+        InputError: an option of rounding was given that has no meaning here.
+    """
+    given = sorted(rounding.model_fields_set)
+    if given and settings.cpu_sparse != "int8":
+        raise InputError(f"--{given[0].replace('_', '-')} is for --cpu-sparse int8: no other type is rounded so")
+    useless = [name for name in given if name not in _OF_ROUNDING]
+    if useless and rounding.rounding == "nearest":
+        raise InputError(f"--{useless[0].replace('_', '-')} is for --rounding gptq: rounding to nearest looks at no data")
+    return rounding.group
 
 
 def _share(text: str) -> float:
