@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
@@ -47,13 +47,27 @@ class Speeds:
     bytes_read: float
     products: Mapping[ValueType, float]
 
-    def seconds(self, kind: ValueType, outputs: int, inputs: int) -> float:
-        """Predict one row's product with a 2:4 weight that lies in memory: reading or computing, whichever takes longer."""
-        return max(stored_bytes(kind, outputs, inputs) / self.bytes_read, outputs * inputs / self.products[kind])
+    def seconds(self, kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> float:
+        """Predict one row's product with a 2:4 weight that lies in memory: reading or computing, whichever takes longer.
+
+        A dense one of that type is taken to compute as quickly: it has twice the multiply-adds and no shuffles.
+        """
+        read = stored_bytes(kind, outputs, inputs, dense=dense) / self.bytes_read
+        return max(read, outputs * inputs / self.products[kind])
 
     def gain(self, kind: ValueType, outputs: int = LARGE[0], inputs: int = LARGE[1]) -> float:
         """Predict how many times as fast that is as a dense float32 product, which takes the time of reading it."""
         return 4 * outputs * inputs / self.bytes_read / self.seconds(kind, outputs, inputs)
+
+    def decoding_gain(self, kind: ValueType, products: Iterable[tuple[int, int, bool]]) -> float:
+        """Predict how many times as fast all products of a token are, given (outputs, inputs, whether it is 2:4) of each.
+
+        All count as read from memory, so it is no prediction for a model that a cache holds; what else a token takes,
+        attention above all, does not count.
+        """
+        every = list(products)
+        packed = sum(self.seconds(kind, outputs, inputs, dense=not sparse) for outputs, inputs, sparse in every)
+        return sum(4 * outputs * inputs for outputs, inputs, _ in every) / self.bytes_read / packed
 
 
 def fastest(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Fastest:
@@ -79,10 +93,10 @@ def speeds(seconds: float = 1.0, threads: int = DEFAULT_THREADS, now: Callable[[
     return Speeds(threads, _read(threads, seconds / 2, now), {kind: outputs * inputs / time for kind, time in times.items()})
 
 
-def stored_bytes(kind: ValueType, outputs: int, inputs: int) -> float:
-    """Return what a 2:4 weight takes: half of the values, two bits of place for each, int8's scales."""
+def stored_bytes(kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> float:
+    """Return what a 2:4 weight takes: half of the values, two bits of place for each, int8's scales; or a dense one."""
     size = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}[kind]
-    return outputs * inputs * (size / 2 + 1 / 8 + (4 / SPAN if kind == "int8" else 0))
+    return outputs * inputs * ((size if dense else size / 2 + 1 / 8) + (4 / SPAN if kind == "int8" else 0))
 
 
 def _products(

@@ -11,9 +11,12 @@ from torch import nn
 from tests import pico
 from tests.artifacts import pruned
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.kernels.speed import Speeds
 from vlmc.runtime.sessions import Array, Session
 from vlmc.toolchain.bench import bench
-from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, no_lora_latency, packed_types, summary
+from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, bits_of, no_lora_latency, packed_types, summary
+from vlmc.toolchain.bench.memory import mapped
+from vlmc.toolchain.bench.predicting import TOO_SMALL, predicted
 from vlmc.toolchain.bench.showing import PICTURE, RECORD, show, write
 from vlmc.toolchain.bench.timing import PHASES, Timed
 from vlmc.toolchain.deploy.twins import RANK, leave_adapters_apart, rank_of
@@ -73,6 +76,35 @@ def test_types_to_pack_are_checked() -> None:
         packed_types("int4")
 
 
+def test_bits_are_read() -> None:
+    assert bits_of("4, 8") == [8, 4]
+    assert bits_of("") == []
+    with pytest.raises(InputError, match="--nbits 2: give 8, 4, or both separated by a comma"):
+        bits_of("2")
+
+
+def test_what_is_mapped_from_graphs_is_read_from_smaps() -> None:
+    lines = (
+        "7f00-7f10 r--s 00000000 08:01 42                /graphs/decoder.onnx.data\nRss:  12 kB\nPrivate_Dirty:  4 kB\n"
+        "7f10-7f20 r--p 00000000 08:01 42                /graphs-of-others/decoder.onnx.data\nRss:  100 kB\n"
+        "7f20-7f30 rw-p 00000000 00:00 0 \nRss:  100 kB\nPrivate_Dirty:  100 kB\n"
+        "7f30-7f40 r--s 00000000 08:01 43                /graphs/vision.onnx.data\nRss:  8 kB\nPrivate_Dirty:  0 kB\n"
+    )
+    assert mapped(lines.splitlines(), Path("/graphs")) == (20480, 4096)
+
+
+def test_a_decoder_that_a_cache_holds_is_not_predicted() -> None:
+    assert predicted(["bf16"], [(512, 512, True)], 1) == {}
+    assert predicted([], [(1 << 14, 1 << 14, True)], 1) == {}
+
+
+def test_predicted_decoding_is_reading_or_computing() -> None:
+    speeds = Speeds(1, 1e9, {"bf16": 1e9, "int8": 1e8})
+    products = [(1000, 1000, True), (1000, 1000, False)]
+    assert speeds.decoding_gain("bf16", products) == pytest.approx(8 / (1.125 + 2))
+    assert speeds.decoding_gain("int8", products) == pytest.approx(8 / (10 + 10))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_everyone_takes_part(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,12 +113,20 @@ def test_everyone_takes_part(engine: str, tmp_path: Path, capsys: pytest.Capture
     options = BenchSettings(engine=engine, rounds=2, new_tokens=3, packed="bf16", device="cpu")  # type: ignore[arg-type]
     found = Bench(artifact, SavedModel.find(str(dense)), options, Progress(quiet=True)).run()
     packed = ["sparse, packed bf16"] if engine == "onnx" and bench.instruction_sets() else []
-    assert list(found["rows"]) == [DENSE, MERGED, *packed, UNMERGED]
+    narrow = ["dense, MatMulNBits 8", "dense, MatMulNBits 4"] if engine == "onnx" else []
+    assert list(found["rows"]) == [DENSE, *narrow, MERGED, *packed, UNMERGED]
+    assert found["predicted"] == {}
+    assert found["why_not_predicted"] == (TOO_SMALL if packed else None)
     assert rank_of(artifact.manifest) == RANK
     for row in found["rows"].values():
         assert all(row["seconds"][phase]["median"] > 0 for phase in PHASES)
         assert row["bytes"] > 0
-        assert (row["peak_memory"] or 0) > (1 << 20 if engine == "onnx" else -1)
+        assert (row["memory"] is not None) == (engine == "onnx")
+        if row["memory"]:
+            assert row["memory"]["peak"] > 1 << 20
+            assert row["memory"]["copied"] == 0
+    for name in packed:
+        assert 0 < found["rows"][name]["memory"]["mapped"] <= found["rows"][name]["bytes"] + (1 << 16)
     assert found["rows"][UNMERGED]["bytes"] > found["rows"][MERGED]["bytes"]
     write(found, tmp_path / "out")
     assert json.loads((tmp_path / "out" / RECORD).read_text()) == found

@@ -1,4 +1,4 @@
-"""GPTQ against the paper's update in float64: zeros stay, no output is worse than rounded to nearest, no seam between blocks."""
+"""GPTQ against the paper's update in float64: zeros stay, blocks leave no seam, no output is worse than by nearest."""
 
 import numpy as np
 import pytest

@@ -4,7 +4,7 @@ import platform
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -17,10 +17,12 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.native import instruction_sets
 from vlmc.runtime.kernels.packing import ValueType
-from vlmc.runtime.kernels.speed import TYPES
-from vlmc.toolchain.bench.engines import in_onnx, in_torch
-from vlmc.toolchain.bench.memory import peak_bytes
-from vlmc.toolchain.bench.timing import PHASES, Contestant, in_turns
+from vlmc.runtime.kernels.speed import DEFAULT_THREADS, TYPES
+from vlmc.toolchain.bench.engines import in_bits, in_onnx, in_torch
+from vlmc.toolchain.bench.memory import Memory, memory_of
+from vlmc.toolchain.bench.predicting import TOO_SMALL, Product, predicted
+from vlmc.toolchain.bench.predicting import products as products_of
+from vlmc.toolchain.bench.timing import DECODE, PHASES, Contestant, in_turns
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
 from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
@@ -32,6 +34,7 @@ from vlmc.toolchain.settings import BenchSettings
 
 DENSE, UNMERGED, MERGED = "dense", "sparse, LoRA apart", "sparse, merged"
 PLAIN = Options()
+NBITS = ("8", "4")
 AS_QUICK = 0.02
 """How much slower than the dense twin the merged model may be."""
 
@@ -55,30 +58,44 @@ class Bench:
         if self.artifact.manifest.state == "adapted":
             raise InputError(f"{self.artifact.root} has an adapter that is not merged: run vlmc merge first")
         packed_types(self.options.packed)
+        bits_of(self.options.nbits)
         with tempfile.TemporaryDirectory(prefix="vlmc-bench-") as place, ExitStack() as stack:
             folder, found, memory = Path(place), {}, {}
+            products: list[Product] = []
             probes(1)[0].load_images()[0].save(folder / "probe.png")
-            with self.progress.task("bench", 3 + len(self._kinds())) as task:
-                for name, contestant in self._contestants(folder):
+            with self.progress.task("bench", 3 + len(self._kinds()) + len(self._bits())) as task:
+                for name, contestant in self._contestants(folder, products):
                     found[name] = contestant
                     stack.callback(contestant.model.close)
                     memory[name] = self._memory(folder, name)
                     task.advance(name)
             rounds = in_turns(found, probes(1)[0], self.options.new_tokens, self.options.rounds)
-        return self._said(found, memory, rounds)
+        return self._said(found, memory, rounds) | self._foretold(products, rounds)
 
-    def _contestants(self, folder: Path) -> Iterator[tuple[str, Contestant]]:
-        """Build one after the other, so that one model is loaded in torch at a time, but where torch runs them."""
-        yield DENSE, self._build(folder, DENSE, self.dense, self.dense.load())
+    def _contestants(self, folder: Path, products: list[Product]) -> Iterator[tuple[str, Contestant]]:
+        """Build one after the other, so that one model is loaded in torch at a time, but where torch runs them.
+
+        `products` is filled with those of the sparse model's decoder.
+        """
+        yield from self._dense(folder)
         sparse = SavedModel(str(self.artifact.root), self.artifact.root)
         model = sparse.load()
         yield MERGED, self._build(folder, MERGED, sparse, model)
+        products += products_of(self._described(sparse, model), model) if self._kinds() else []
         for kind in self._kinds():
             yield _packed(kind), self._build(folder, _packed(kind), sparse, model, Options(cpu_sparse=kind))
         if self.options.engine == "torch":
             model = sparse.load()
         leave_adapters_apart(model, self.artifact.manifest.layers, rank_of(self.artifact.manifest))
         yield UNMERGED, self._build(folder, UNMERGED, sparse, model)
+
+    def _dense(self, folder: Path) -> Iterator[tuple[str, Contestant]]:
+        """Build the dense twin, and the same in ONNX Runtime's own few bits."""
+        model = self.dense.load()
+        yield DENSE, self._build(folder, DENSE, self.dense, model)
+        for bits in self._bits():
+            name, described = f"dense, MatMulNBits {bits}", self._described(self.dense, model)
+            yield name, in_bits(self.dense.folder, described, folder / DENSE, folder / name, bits, self.options.threads)
 
     def _build(self, folder: Path, name: str, saved: SavedModel, model: nn.Module, options: Options = PLAIN) -> Contestant:
         described = self._described(saved, model)
@@ -96,19 +113,29 @@ class Bench:
         usable = self.options.engine == "onnx" and two_four and instruction_sets()
         return packed_types(self.options.packed) if usable else []
 
-    def _memory(self, folder: Path, name: str) -> int | None:
+    def _bits(self) -> list[int]:
+        return bits_of(self.options.nbits) if self.options.engine == "onnx" else []
+
+    def _memory(self, folder: Path, name: str) -> Memory | None:
         if self.options.engine == "torch":
             return None
         question, image = probes(1)[0].question, folder / "probe.png"
-        return peak_bytes(self.artifact.root, folder / name, image, question, self.options.new_tokens, self.options.threads)
+        return memory_of(self.artifact.root, folder / name, image, question, self.options.new_tokens, self.options.threads)
+
+    def _foretold(self, products: list[Product], rounds: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return how many times as fast as dense each packed form was predicted to decode, with the measured over it."""
+        gains = predicted(self._kinds(), products, self.options.threads or DEFAULT_THREADS)
+        measured = {kind: median(one[DENSE][DECODE] / one[_packed(kind)][DECODE] for one in rounds) for kind in gains}
+        rows = {_packed(kind): {"gain": gain, "measured_of_it": measured[kind] / gain} for kind, gain in gains.items()}
+        return {"predicted": rows, "why_not_predicted": TOO_SMALL if self._kinds() and not gains else None}
 
     def _said(
-        self, found: Mapping[str, Contestant], memory: Mapping[str, int | None], rounds: list[dict[str, Any]]
+        self, found: Mapping[str, Contestant], memory: Mapping[str, Memory | None], rounds: list[dict[str, Any]]
     ) -> dict[str, Any]:
         rows = {
             name: {
                 "bytes": found[name].nbytes,
-                "peak_memory": memory[name],
+                "memory": asdict(held) if (held := memory[name]) else None,
                 "seconds": {phase: summary([one[name][phase] for one in rounds]) for phase in PHASES},
                 "of_dense": {phase: summary([one[DENSE][phase] / one[name][phase] for one in rounds]) for phase in PHASES},
             }
@@ -133,6 +160,19 @@ def packed_types(text: str) -> list[ValueType]:
         if name not in TYPES:
             raise InputError(f"--packed {name}: give {', '.join(TYPES)}, or several of them separated by commas")
     return [kind for kind in TYPES if kind in names]
+
+
+def bits_of(text: str) -> list[int]:
+    """Return the numbers of bits that are named, separated by commas.
+
+    Raises:
+        InputError: ONNX Runtime has no such products.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in NBITS:
+            raise InputError(f"--nbits {name}: give {', '.join(NBITS)}, or both separated by a comma")
+    return [int(name) for name in NBITS if name in names]
 
 
 def summary(values: list[float]) -> dict[str, float]:

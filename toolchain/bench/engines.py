@@ -14,6 +14,7 @@ from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.model import Model
 from vlmc.runtime.sessions import Array, OnnxSession, Session
+from vlmc.toolchain.bench.narrowing import narrow
 from vlmc.toolchain.bench.timing import Contestant, Timed
 from vlmc.toolchain.deploy.deployed import Deployed
 
@@ -23,11 +24,21 @@ ENGINES = ("onnx", "torch")
 def in_onnx(root: Path, deployed: Deployed, folder: Path, options: Options, threads: int) -> Contestant:
     """Export the graphs, checked as any others, and load them; `root` holds the tokenizer and the processor."""
     folder.mkdir()
-    endless = _endless(deployed)
     exporters.find("onnx").export(deployed.specs, folder, options, lambda _: None)
-    (folder / DEPLOYMENT).write_text(endless.deployment.to_json(), encoding="utf-8")
+    (folder / DEPLOYMENT).write_text(_endless(deployed).deployment.to_json(), encoding="utf-8")
+    return _opened(root, deployed, folder, threads)
+
+
+def in_bits(root: Path, deployed: Deployed, graphs: Path, folder: Path, bits: int, threads: int) -> Contestant:
+    """Take a contestant's graphs with their products in ONNX Runtime's own few bits, and load them."""
+    narrow(graphs, folder, bits)
+    return _opened(root, deployed, folder, threads)
+
+
+def _opened(root: Path, deployed: Deployed, folder: Path, threads: int) -> Contestant:
     nbytes = sum(path.stat().st_size for path in folder.glob("*.onnx*"))
-    return _contestant(root, endless, lambda spec: OnnxSession(folder / f"{spec.name}.onnx", threads=threads), nbytes)
+    sessions = {spec.name: folder / f"{spec.name}.onnx" for spec in deployed.specs}
+    return _contestant(root, _endless(deployed), lambda spec: OnnxSession(sessions[spec.name], threads=threads), nbytes)
 
 
 def in_torch(root: Path, deployed: Deployed, device: torch.device) -> Contestant:

@@ -42,10 +42,15 @@ def record(artifact: Artifact, found: Mapping[str, Any], progress: Progress) -> 
 
 def show(found: Mapping[str, Any], folder: Path) -> None:
     """Print a row for each contestant: milliseconds and their spread, tokens a second, how many times as fast as dense."""
-    rows = [_row(name, row) for name, row in found["rows"].items()]
+    rows = [_row(name, row, found["predicted"].get(name)) for name, row in found["rows"].items()]
     header = (f"{found['engine']}, {found['new_tokens']} tokens, {found['rounds']} rounds", *PHASES)
-    show_table((*header, "tokens/s", "decode of dense", "end to end of dense", "graphs", "peak memory"), rows)
-    print("milliseconds, in brackets from the least to the greatest; of dense: more than 1 is faster")
+    speed = ("tokens/s", "decode of dense", "predicted", "end to end of dense")
+    show_table((*header, *speed, "graphs", "peak memory", "mapped of it"), rows)
+    print(
+        "milliseconds, in brackets from the least to the greatest; of dense: more than 1 is faster; mapped: from the graphs"
+    )
+    if found["why_not_predicted"]:
+        print(found["why_not_predicted"])
     latency = found["no_lora_latency"]
     print(
         f"no LoRA latency: merged {latency['merged_of_dense']:.2f} of the dense twin's speed, adapter apart "
@@ -54,11 +59,14 @@ def show(found: Mapping[str, Any], folder: Path) -> None:
     print(f"written: {folder / RECORD}, {folder / PICTURE}")
 
 
-def _row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(name: str, row: Mapping[str, Any], foretold: Mapping[str, float] | None) -> tuple[str, ...]:
     times = (f"{1e3 * one['median']:.2f} ({1e3 * one['spread']:.2f})" for one in (row["seconds"][phase] for phase in PHASES))
-    ratios = (f"{row['of_dense'][phase]['median']:.2f}x" for phase in ("decode", "end to end"))
-    memory = "-" if row["peak_memory"] is None else megabytes(row["peak_memory"])
-    return (name, *times, f"{1 / row['seconds']['decode']['median']:.1f}", *ratios, megabytes(row["bytes"]), memory)
+    ratios = [f"{row['of_dense'][phase]['median']:.2f}x" for phase in ("decode", "end to end")]
+    held = row["memory"]
+    memory = ("-", "-") if held is None else (megabytes(held["peak"]), megabytes(held["mapped"]))
+    predicted = "-" if foretold is None else f"{foretold['gain']:.2f}x"
+    speed = (f"{1 / row['seconds']['decode']['median']:.1f}", ratios[0], predicted, ratios[1])
+    return (name, *times, *speed, megabytes(row["bytes"]), *memory)
 
 
 def _draw(found: Mapping[str, Any], path: Path) -> None:

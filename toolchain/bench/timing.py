@@ -11,7 +11,8 @@ from vlmc.runtime.model import Model
 from vlmc.runtime.sessions import Array, Session
 from vlmc.toolchain.data.sample import Sample
 
-PHASES = ("vision", "prefill", "decode", "end to end")
+DECODE = "decode"
+PHASES = ("vision", "prefill", DECODE, "end to end")
 """Seconds of the vision encoder, of the decoder over the prompt, of one token after it, and of the whole answer."""
 REST = 0.05
 """Seconds until the threads of whoever ran before have stopped waiting for more work."""

@@ -66,6 +66,8 @@ class BenchSettings(Settings):
     """Tokens of an answer."""
     packed: str = "bf16,int8"
     """Types in which 2:4 weights are packed for vlmc's CPU kernels, a row for each; empty: none."""
+    nbits: str = "8,4"
+    """Bits of ONNX Runtime's own dense products (MatMulNBits), a row for each: 8, 4; empty: none."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of ONNX Runtime; 0: one for each core."""
     device: str | None = None

@@ -1,0 +1,148 @@
+"""Answers right on the demo's test questions by exported graphs: 2:4 packed in int8, rounded to nearest and by GPTQ.
+
+Beside them stand the same 2:4 weights in float32, and the dense model in float32 and in ONNX Runtime's own int8 and int4
+(MatMulNBits, 32 columns share a scale, activations in int8, rounded to nearest). All answers come from the runtime, as
+`vlmc run` gives them. An error is the mean over layers of the squared error of their outputs on the calibration data, as a
+share of the squared outputs.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pages import DOCS, fill
+from report import Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report, tenths
+
+from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.deployment import DEPLOYMENT, Deployment
+from vlmc.runtime.model import Model
+from vlmc.toolchain import data
+from vlmc.toolchain.bench.narrowing import BLOCK, narrow
+from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.evaluate import score
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.models.saved import SavedModel
+from vlmc.toolchain.settings import CompressSettings, ExportSettings, RoundingSettings
+from vlmc.toolchain.stages.compress import Compress
+from vlmc.toolchain.stages.export import DENSE_TWIN, Export
+
+NAME, MODEL = "rounding", "demo"
+ACCURACY, BYTES, ERROR, LOST = "accuracy", "bytes of the pruned weights", "error of the layers' outputs", "answers changed"
+DENSE, SPARSE = "dense fp32", "2:4 fp32"
+BITS = {"dense int8, MatMulNBits": 8, "dense int4, MatMulNBits": 4}
+GROUPS, ROUNDINGS = (128, 32), ("nearest", "gptq")
+QUIET = Progress(quiet=True)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions, and how the runtime answers them."""
+
+    samples: Sequence[Sample]
+    threads: int
+
+    def answers(self, root: Path, graphs: Path) -> list[str]:
+        """Return a folder of graphs' answers; `root` holds the tokenizer."""
+        with Model.from_graphs(root, Deployment.read(graphs / DEPLOYMENT), graphs, threads=self.threads) as model:
+            return [model.generate(sample.load_images(), sample.question).text for sample in self.samples]
+
+    def accuracy(self, answers: Sequence[str]) -> float:
+        """Return the percentage that is right."""
+        return 100 * score(self.samples, answers).overall
+
+
+def main(given: Sequence[str]) -> None:
+    """Measure, print, write."""
+    parser = arguments(__doc__)
+    parser.add_argument("--artifact", type=Path, help="what `vlmc compress --repair ressa` wrote [default: made first]")
+    parser.add_argument("--questions", type=int, help="of the test split [default: all 2,000; 40 if --quick]")
+    chosen = parser.parse_args(given)
+    prepare(chosen)
+    asked = Asked(list(data.load(MODEL, "test", chosen.questions or (40 if chosen.quick else None))), chosen.threads or 0)
+    with TemporaryDirectory() as scratch:
+        rows, bars = measure(_artifact(chosen, Path(scratch) / "artifact"), asked, Path(scratch))
+    settings = {"questions": len(asked.samples), "groups": GROUPS, "block": BLOCK}
+    finish(report(command(NAME, given), rows, bars, settings), NAME, chosen)
+    if not chosen.quick and chosen.out is None:
+        fill(DOCS / "cpu.md", NAME, table(Report.read(DOCS.parent / "benchmarks" / "results" / f"{NAME}.json")))
+
+
+def _artifact(chosen: argparse.Namespace, place: Path) -> Artifact:
+    """Return a copy of the artifact, or compress the demo model."""
+    if chosen.artifact is None:
+        options = CompressSettings(repair="ressa", **({"steps": 4, "calibration": 8} if chosen.quick else {}))
+        Compress(options, progress=QUIET).run(SavedModel.find(MODEL), place)
+    else:
+        shutil.copytree(chosen.artifact, place)
+    return Artifact.open(place)
+
+
+def measure(artifact: Artifact, asked: Asked, scratch: Path) -> tuple[list[Row], list[Bar]]:
+    """Return the rows of every form of the weights, and what is asked of int8."""
+    graphs = artifact.root / "onnx"
+    exported = Export(ExportSettings(dense_twin=True), "onnx", QUIET, dense=MODEL).run(artifact)
+    dense = measured(DENSE, ACCURACY, [asked.accuracy(asked.answers(artifact.root, graphs / DENSE_TWIN))], "%")
+    expected = asked.answers(artifact.root, graphs)
+    rows = [dense, *_rows(SPARSE, exported, expected, expected, asked, dense)]
+    for name, bits in BITS.items():
+        folder = scratch / f"dense-{bits}"
+        narrow(graphs / DENSE_TWIN, folder, bits)
+        rows.append(measured(name, ACCURACY, [asked.accuracy(asked.answers(artifact.root, folder))], "%", dense))
+    for group in GROUPS:
+        for rounding in ROUNDINGS:
+            how = RoundingSettings(rounding=rounding, group=group)
+            exported = Export(ExportSettings(cpu_sparse="int8"), "onnx", QUIET, rounding=how).run(artifact)
+            name = named(rounding, group)
+            rows += _rows(name, exported, asked.answers(artifact.root, graphs), expected, asked, dense)
+            print(name, file=sys.stderr, flush=True)
+    found = {(row.name, row.metric): row.value or 0.0 for row in rows}
+    kept = min(found[named(rounding, group), ACCURACY] for rounding in ROUNDINGS for group in GROUPS)
+    return rows, [at_least("2:4 int8, the worst, of 2:4 fp32's accuracy", 99, 100 * kept / found[SPARSE, ACCURACY], "%")]
+
+
+def named(rounding: str, group: int) -> str:
+    """Return what 2:4 in int8 is called."""
+    return f"2:4 int8, {rounding}, {group} columns share a scale"
+
+
+def _rows(
+    name: str, exported: dict[str, Any], answers: list[str], expected: list[str], asked: Asked, dense: Row
+) -> list[Row]:
+    rows = [measured(name, ACCURACY, [asked.accuracy(answers)], "%", dense)]
+    changed = sum(one != other for one, other in zip(answers, expected, strict=True))
+    sizes = [sum(graph[key] for graph in exported["graphs"]) for key in ("packed_bytes", "bf16_bytes")]
+    if sizes[0]:
+        rows.append(Row(name, SPARSE, LOST, changed, "", None, None))
+        rows.append(Row(name, "dense bf16", BYTES, sizes[0], "bytes", round(sizes[0] / sizes[1], 4), None))
+    if exported["rounding"]:
+        means = exported["rounding"]["mean"]
+        ratio = round(means["error"] / means["nearest"], 4)
+        rows.append(Row(name, "rounded to nearest", ERROR, float(f"{means['error']:.3g}"), "", ratio, None))
+    return rows
+
+
+def table(found: Report) -> str:
+    """Return the page's part on int8."""
+    lines = ["| weights | right answers | of dense | answers changed | of dense bf16's bytes | error of outputs |"]
+    lines.append("|---|" + "---:|" * 5)
+    names = list(dict.fromkeys(row.name for row in found.rows))
+    for name in names:
+        right, changed, size, error = (found.find(name, metric) for metric in (ACCURACY, LOST, BYTES, ERROR))
+        assert right is not None
+        assert right.value is not None
+        share = "" if right.ratio is None else f"{tenths(100 * right.ratio)} %"
+        ends = ["" if changed is None else f"{changed.value:g}", "" if size is None else f"{size.ratio:.3f}"]
+        ends.append("" if error is None else f"{error.value:.2g} ({error.ratio:.2f} of nearest's)")
+        lines.append(f"| {name} | {tenths(right.value)} % | {share} | {' | '.join(ends)} |")
+    head = f"Right answers to {found.settings['questions']:,} test questions by the exported graphs of `{MODEL}`."
+    origin = f"Measured on {found.machine}, {found.date}: `{found.command}`."
+    return "\n\n".join([head, "\n".join(lines), origin])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,35 @@
+"""What `vlmc doctor` would predict for a model's own decoder, to stand beside what is measured."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from vlmc.runtime.kernels.packing import ValueType
+from vlmc.runtime.kernels.speed import speeds
+from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.deploy.deployed import Deployed
+from vlmc.toolchain.deploy.reached import reached
+from vlmc.toolchain.families.base import linears
+
+CACHE = 128 << 20
+"""Bytes of float32 weights that a cache may hold: below them decoding does not wait for memory, which the prediction is of."""
+TOO_SMALL = f"nothing is predicted: the decoder takes less than {CACHE >> 20} MB in fp32, which a cache may hold"
+_TWO_FOUR = SparsityPattern.parse("2:4")
+Product = tuple[int, int, bool]
+"""Outputs, inputs, and whether the weight is promised as 2:4."""
+
+
+def products(deployed: Deployed, model: nn.Module) -> list[Product]:
+    """Return the decoder's products with weights."""
+    decoder = next(spec for spec in deployed.specs if spec.name == deployed.deployment.graphs.decoder)
+    names = reached(decoder, model, [name for name, _ in linears(model)])
+    weights = {inside: decoder.module.get_parameter(f"{inside}.weight") for inside in names}
+    return [(*weight.shape, decoder.sparse.get(inside) == _TWO_FOUR) for inside, weight in weights.items()]
+
+
+def predicted(kinds: Sequence[ValueType], found: Sequence[Product], threads: int) -> dict[ValueType, float]:
+    """Return how many times as fast as dense fp32 each type should decode; empty where a cache may hold the weights."""
+    if not kinds or sum(4 * outputs * inputs for outputs, inputs, _ in found) < CACHE:
+        return {}
+    measured = speeds(threads=threads)
+    return {kind: measured.decoding_gain(kind, found) for kind in kinds}
