@@ -11,12 +11,11 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import product
 from statistics import median
 
 from cpu24_table import fill_page
-from products.contestants import DENSE, OPENVINO, OPENVINO_BF16, ORT, OURS, PACKED, Contestant, contestants
+from products.contestants import DENSE, ORT, OURS, PACKED, Contestant, contestants, missing
 from products.measuring import Reading, clock, seconds
 from products.subject import COLD, Subject
 from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
@@ -82,8 +81,7 @@ def run(work: Work, threads: int, line: str) -> Report:
             times[subject, count] = seconds(calls, work.rounds, clock(threads))
             rows += _rows(subject, count, times[subject, count], found, reading.nbytes)
             print(f"{subject.name}, {count} rows", file=sys.stderr)
-    if not find_spec("openvino"):
-        rows += [Row(f"{name}: not installed", None, TIME, None, "ms", None, None) for name in (OPENVINO, OPENVINO_BF16)]
+    rows += [Row(f"{name}: {why}", None, TIME, None, "ms", None, None) for name, why in missing().items()]
     predicted = speeds(threads=threads, now=clock(threads))
     rows += _predicted_rows(times, predicted)
     settings = {"sizes": work.sizes, "rows": work.rows, "rounds": work.rounds, "threads": threads}

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from decoders.measuring import DECODE, INT4, INT8, ORT, PACKED, PACKED_INT8, PREFILL, TORCH
 from decoders.shapes import SHAPES
 from pages import DOCS, fill
-from products.contestants import DENSE
+from products.contestants import BITS, DENSE, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, OURS
 from report import RESULTS, Report, Row, targets
 
 PAGE = DOCS / "cpu.md"
 TIME, SPEED, SHARE, PREDICTED = "time of a product", "speed-up", "share of the memory's speed", "predicted speed-up"
-PRODUCTS = (ORT, TORCH, DENSE, PACKED, "2:4 fp16", "2:4 fp32", PACKED_INT8)
+PRODUCTS = (ORT, TORCH, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, *BITS, DENSE, *OURS)
+"""The columns of products; those that nothing was measured of are left out."""
 DECODERS = (ORT, TORCH, PACKED, PACKED_INT8, INT8, INT4)
 BYTES, DECODING_SHARE = "bytes of the products' weights", "share of the memory's speed, decoding"
 
@@ -67,9 +68,10 @@ def _left_out(found: Report) -> list[str]:
 def _products(found: Report) -> str:
     sizes = [(*size, rows) for size in found.settings["sizes"] for rows in found.settings["rows"]]
     names = [f"{i} to {o}, {rows} {'row' if rows == 1 else 'rows'}" for i, o, rows in sizes]
-    lines = _header(["inputs to outputs", *PRODUCTS, "predicted for 2:4 bf16", "2:4 bf16: share of memory's speed"])
+    products = [who for who in PRODUCTS if any(found.find(f"{name}: {who}", TIME) for name in names)]
+    lines = _header(["inputs to outputs", *products, "predicted for 2:4 bf16", "2:4 bf16: share of memory's speed"])
     for name in names:
-        cells = [_cell(found, f"{name}: {who}", TIME, SPEED) for who in PRODUCTS]
+        cells = [_cell(found, f"{name}: {who}", TIME, SPEED) for who in products]
         packed = f"{name}: {PACKED}"
         lines.append(_line([name, *cells, _number(found.find(packed, PREDICTED), "x"), _number(found.find(packed, SHARE))]))
     return "\n".join(lines)

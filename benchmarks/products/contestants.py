@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from decoders.graphs import in_bits
 from onnx import TensorProto, helper, numpy_helper
 
 from products.subject import Subject
@@ -16,6 +18,10 @@ from vlmc.runtime.kernels.packing import Array, ValueType
 OURS: dict[str, ValueType] = {"2:4 bf16": "bf16", "2:4 fp16": "fp16", "2:4 fp32": "fp32", "2:4 int8": "int8"}
 PACKED, ROUNDED, DENSE, ORT = "2:4 bf16", "2:4 bf16, x rounded to bf16", "our kernel, dense bf16", "ONNX Runtime fp32"
 TORCH, OPENVINO, OPENVINO_BF16 = "torch bf16", "OpenVINO fp32", "OpenVINO bf16"
+OPENVINO_INT8, OPENVINO_SPARSE = "OpenVINO int8, weights and x", "OpenVINO int8, sparse decompression"
+BITS = {"ONNX Runtime MatMulNBits 8": 8, "ONNX Runtime MatMulNBits 4": 4}
+SPARSE_RATE = {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.4}
+"""From what share of zeros on OpenVINO reads int8 weights compressed; it does so with AMX alone."""
 
 
 class Contestant(ABC):
@@ -34,17 +40,26 @@ class Contestant(ABC):
 
 
 class OnnxRuntime(Contestant):
-    """One graph with a node for every weight: MatMul, or our operator where a type is given."""
+    """One graph with a node for every weight: MatMul, our operator where a type is given, MatMulNBits for bits."""
 
     def __init__(
-        self, subject: Subject, threads: int, kind: ValueType | None = None, *, dense: bool = False, level: int = 1
+        self,
+        subject: Subject,
+        threads: int,
+        kind: ValueType | None = None,
+        *,
+        dense: bool = False,
+        level: int = 1,
+        bits: int | None = None,
     ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads disturb who comes next
-        if kind is None:
+        if bits is not None:
+            nodes, tensors = _in_bits(subject, bits)
+        elif kind is None:
             nodes, tensors = _matmuls(subject)
         else:
             options.register_custom_ops_library(str(require_library()))
@@ -96,16 +111,17 @@ class Torch(Contestant):
 
 
 class OpenVino(Contestant):
-    """The same ONNX graph in OpenVINO, in the type that it is asked for."""
+    """The same ONNX graph in OpenVINO, in the type that it is asked for; int8 has quantised weights and x."""
 
-    def __init__(self, subject: Subject, threads: int, precision: str) -> None:
+    def __init__(self, subject: Subject, threads: int, precision: str, **more: object) -> None:
         import openvino
 
-        nodes, tensors = _matmuls(subject)
-        settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
+        nodes, tensors = _quantised(subject) if precision == "int8" else _matmuls(subject)
+        hint = {"INFERENCE_PRECISION_HINT": "f32" if precision == "int8" else precision}
         core = openvino.Core()
-        self._request = core.compile_model(core.read_model(_model(subject, nodes, tensors)), "CPU", settings)
-        self._request = self._request.create_infer_request()
+        read = core.read_model(_model(subject, nodes, tensors))
+        compiled = core.compile_model(read, "CPU", {"INFERENCE_NUM_THREADS": threads, **hint, **more})
+        self._request = compiled.create_infer_request()
         self.nbytes = sum(len(tensor.raw_data) for tensor in tensors) // (2 if precision == "bf16" else 1)
 
     def prepared(self, x_RI: Array) -> Callable[[], object]:
@@ -119,13 +135,63 @@ class OpenVino(Contestant):
 
 
 def contestants(subject: Subject, threads: int) -> dict[str, Contestant]:
-    """Return all that are installed."""
+    """Return all that are installed and that this CPU can run."""
     found: dict[str, Contestant] = {ORT: OnnxRuntime(subject, threads), TORCH: Torch(subject)}
-    if find_spec("openvino"):
-        found |= {OPENVINO: OpenVino(subject, threads, "f32"), OPENVINO_BF16: OpenVino(subject, threads, "bf16")}
+    found |= {name: OnnxRuntime(subject, threads, bits=bits) for name, bits in BITS.items()}
+    absent = missing()
+    for name, (precision, more) in _OPENVINO.items():
+        if name not in absent:
+            found[name] = OpenVino(subject, threads, precision, **more)
     found[DENSE] = OnnxRuntime(subject, threads, "bf16", dense=True)
     found[ROUNDED] = OnnxRuntime(subject, threads, "bf16", level=3)
     return found | {name: OnnxRuntime(subject, threads, kind) for name, kind in OURS.items()}
+
+
+_OPENVINO: dict[str, tuple[str, dict[str, object]]] = {
+    OPENVINO: ("f32", {}),
+    OPENVINO_BF16: ("bf16", {}),
+    OPENVINO_INT8: ("int8", {}),
+    OPENVINO_SPARSE: ("int8", SPARSE_RATE),
+}
+
+
+def missing() -> dict[str, str]:
+    """Return who of OpenVINO cannot be measured here, and why."""
+    if not find_spec("openvino"):
+        return dict.fromkeys(_OPENVINO, "not installed")
+    import openvino
+
+    found, able = {}, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in able:
+        found[OPENVINO_BF16] = "this CPU has no bf16 products: it would compute in fp32"
+    if "amx_int8" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        found[OPENVINO_SPARSE] = "it needs AMX"
+    return found
+
+
+def _quantised(subject: Subject) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Return products of x in uint8, one scale for -8 to 8, and int8 weights with a scale for each output."""
+    ends = {"sx": np.array(16 / 255, np.float32), "zx": np.array(128, np.uint8)}
+    nodes = [helper.make_node("QuantizeLinear", ["x", "sx", "zx"], ["qx"])]
+    nodes.append(helper.make_node("DequantizeLinear", ["qx", "sx", "zx"], ["dx"]))
+    tensors = [numpy_helper.from_array(array, name) for name, array in ends.items()]
+    for i, weight in enumerate(subject.weights):
+        scales_O = np.abs(weight).max(1) / np.float32(127)
+        whole = np.rint(weight / scales_O[:, None]).astype(np.int8)
+        nodes.append(helper.make_node("DequantizeLinear", [f"w{i}", f"s{i}"], [f"d{i}"], axis=1))
+        nodes.append(helper.make_node("MatMul", ["dx", f"d{i}"], [f"y{i}"]))
+        arrays = {f"w{i}": np.ascontiguousarray(whole.T), f"s{i}": scales_O}
+        tensors += [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    return nodes, tensors
+
+
+def _in_bits(subject: Subject, bits: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    nodes, tensors, product = [], [], in_bits(bits)
+    for i, weight in enumerate(subject.weights):
+        operator, domain, arrays, sizes = product("", weight)
+        nodes.append(helper.make_node(operator, ["x", *(f"{end}{i}" for end in arrays)], [f"y{i}"], domain=domain, **sizes))
+        tensors += [numpy_helper.from_array(array, f"{end}{i}") for end, array in arrays.items()]
+    return nodes, tensors
 
 
 def _matmuls(subject: Subject) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
@@ -156,6 +222,6 @@ def _model(subject: Subject, nodes: list[onnx.NodeProto], tensors: list[onnx.Ten
         helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, ["rows", subject.outputs]) for i in range(subject.copies)
     ]
     graph = helper.make_graph(nodes, "products", [x], outputs, tensors)
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("vlmc", 1)]
+    opsets = [helper.make_opsetid("", 18), *(helper.make_opsetid(domain, 1) for domain in ("vlmc", "com.microsoft"))]
     found: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
     return found

@@ -12,8 +12,8 @@ from vlmc.toolchain.deploy.reached import reached
 from vlmc.toolchain.families.base import linears
 
 CACHE = 128 << 20
-"""Bytes of float32 weights that a cache may hold: below them decoding does not wait for memory, which the prediction is of."""
-TOO_SMALL = f"nothing is predicted: the decoder takes less than {CACHE >> 20} MB in fp32, which a cache may hold"
+"""Bytes of float32 weights that a cache may hold: below them decoding does not wait for memory, which is predicted."""
+TOO_SMALL = f"nothing is predicted: below {CACHE >> 20} MB of fp32 a cache may hold the decoder's weights"
 _TWO_FOUR = SparsityPattern.parse("2:4")
 Product = tuple[int, int, bool]
 """Outputs, inputs, and whether the weight is promised as 2:4."""
