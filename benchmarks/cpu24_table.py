@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from decoders.measuring import DECODE, INT4, INT8, ORT, PACKED, PACKED_INT8, PREFILL, TORCH
+from decoders.measuring import DECODE, INT4, INT8, ORT, PACKED, PACKED_INT8, PEERS, PREFILL, TORCH
 from decoders.shapes import SHAPES
 from pages import DOCS, fill
 from products.contestants import BITS, DENSE, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, OURS
@@ -12,7 +12,8 @@ PAGE = DOCS / "cpu.md"
 TIME, SPEED, SHARE, PREDICTED = "time of a product", "speed-up", "share of the memory's speed", "predicted speed-up"
 PRODUCTS = (ORT, TORCH, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, *BITS, DENSE, *OURS)
 """The columns of products; those that nothing was measured of are left out."""
-DECODERS = (ORT, TORCH, PACKED, PACKED_INT8, INT8, INT4)
+DECODERS = (ORT, TORCH, *PEERS, PACKED, PACKED_INT8, INT8, INT4)
+"""The rows of a decoder; peers that nothing was measured of are left out."""
 BYTES, DECODING_SHARE = "bytes of the products' weights", "share of the memory's speed, decoding"
 
 
@@ -82,6 +83,8 @@ def _decoders(found: Report) -> str:
     for name in _measured_decoders(found):
         for who in DECODERS:
             at = f"{name}: {who}"
+            if who in PEERS and not found.find(at, DECODE):
+                continue
             phases = [_cell(found, at, phase, f"speed-up, {phase}") for phase in (PREFILL, DECODE)]
             ends = [_number(found.find(at, BYTES)), *phases, _number(found.find(at, DECODING_SHARE))]
             lines.append(_line([at, *ends]))

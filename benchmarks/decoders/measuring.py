@@ -1,13 +1,16 @@
 """Everyone who runs a whole decoder: a prompt, then token after token, in turns."""
 
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from products.contestants import OPENVINO, OPENVINO_BF16, missing
 from products.measuring import Clock
 
 from decoders.graphs import in_bits, packed, plain, write
+from decoders.inputs import embeddings
+from decoders.peers import OpenVino
+from decoders.running import Runner
 from decoders.shapes import Decoder
 from vlmc.runtime.kernels.native import require_library
 
@@ -16,21 +19,9 @@ SLOWEST = 30.0
 """Seconds of a prompt above which a contestant is not measured again."""
 ORT, PACKED, INT8, INT4 = "ONNX Runtime fp32", "2:4 bf16", "ONNX Runtime MatMulNBits 8", "ONNX Runtime MatMulNBits 4"
 PACKED_INT8, TORCH = "2:4 int8", "torch bf16"
+OPENVINO_INT8 = "OpenVINO int8, weights alone"
+PEERS = {OPENVINO: "fp32", OPENVINO_BF16: "bf16", OPENVINO_INT8: "int8"}
 PREFILL, DECODE = "prefill of 600 tokens", "decoding of 64 tokens, each"
-
-
-class Runner(ABC):
-    """A decoder that is ready to run; `nbytes` of products' weights."""
-
-    nbytes: int
-
-    @abstractmethod
-    def prefill(self, tokens: int) -> None:
-        """Run a prompt."""
-
-    @abstractmethod
-    def step(self) -> None:
-        """Run one token more."""
 
 
 class Graph(Runner):
@@ -58,17 +49,16 @@ class Graph(Runner):
     def _run(self, tokens: int) -> None:
         binding = self._session.io_binding()
         self._length += tokens
-        x = np.random.default_rng(tokens).standard_normal((1, tokens, self._decoder.hidden), np.float32)
-        binding.bind_cpu_input("inputs_embeds", x)
-        binding.bind_cpu_input("seqlens_k", np.array([self._length - 1], np.int32))
-        binding.bind_cpu_input("total", np.array(self._length, np.int32))
+        for name, array in embeddings(self._decoder, tokens, self._length).items():
+            binding.bind_cpu_input(name, array)
         names = [node.name for node in self._session.get_inputs() if node.name.startswith("past.")]
         for name, value in zip(names, self._past, strict=True):
             binding.bind_ortvalue_input(name, value)
         for output in self._session.get_outputs():
             binding.bind_output(output.name, "cpu")
         self._session.run_with_iobinding(binding)
-        self.logits, *self._past = binding.get_outputs()
+        logits, *self._past = binding.get_outputs()
+        self.logits = logits.numpy()
 
 
 class Torch(Runner):
@@ -117,7 +107,18 @@ def runners(decoder: Decoder, folder: Path, threads: int, *, torch: bool = True)
     for number, (name, product) in enumerate(products.items()):
         path = folder / f"{number}.onnx"
         found[name] = Graph(decoder, path, threads, write(decoder, product, path))
+    absent = absent_peers()
+    peers = {name: kind for name, kind in PEERS.items() if name not in absent}
+    found |= {name: OpenVino(decoder, folder / "0.onnx", threads, kind) for name, kind in peers.items()}
     return found | ({TORCH: Torch(decoder)} if torch else {})
+
+
+def absent_peers() -> dict[str, str]:
+    """Return who of others' runtimes is not measured here, and why."""
+    found = missing()
+    if OPENVINO in found:
+        return dict.fromkeys(PEERS, found[OPENVINO])
+    return {name: why for name, why in found.items() if name in PEERS}
 
 
 def times(found: dict[str, Runner], rounds: int, now: Clock) -> dict[str, dict[str, list[float]]]:

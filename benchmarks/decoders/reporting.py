@@ -3,18 +3,32 @@
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 from products.measuring import Reading, clock
 from report import Bar, Row, at_least
 
-from decoders.measuring import DECODE, INT8, ORT, PACKED, PACKED_INT8, PREFILL, SLOWEST, TORCH, runners, times
+from decoders.measuring import (
+    DECODE,
+    INT8,
+    ORT,
+    PACKED,
+    PACKED_INT8,
+    PREFILL,
+    SLOWEST,
+    TORCH,
+    absent_peers,
+    runners,
+    times,
+)
 from decoders.shapes import Decoder
+from vlmc.runtime.kernels.packing import ValueType
+from vlmc.runtime.kernels.speed import speeds
 
 Taken = dict[str, dict[str, list[float]]]
-OTHERS = {"OpenVINO": "openvino", "llama.cpp": "llama_cpp"}
+LEFT_OUT = {"llama.cpp": "there is no run of it yet"}
+PREDICTED = "predicted speed-up, decoding"
 
 
 def measure(decoders: Sequence[Decoder], threads: int, rounds: int, *, torch: bool = True) -> tuple[list[Row], list[Bar]]:
@@ -27,10 +41,12 @@ def measure(decoders: Sequence[Decoder], threads: int, rounds: int, *, torch: bo
             nbytes = {name: one.nbytes for name, one in found.items()}
             taken = times(found, rounds, clock(threads))
             read = _read(threads)
+            gains = _predicted(decoder, threads)
         rows += _rows(decoder, taken, nbytes, read)
-        bars += _bars(decoder, taken)
-    missing = [name for name, package in OTHERS.items() if not find_spec(package)]
-    rows += [Row(f"whole decoders: {name}: not installed", None, DECODE, None, "ms", None, None) for name in missing]
+        rows += _predicted_rows(decoder, taken, gains)
+        bars += _bars(decoder, taken) + _prediction_bars(decoder, taken, gains)
+    absent = absent_peers() | LEFT_OUT
+    rows += [Row(f"whole decoders: {name}: {why}", None, DECODE, None, "ms", None, None) for name, why in absent.items()]
     if not torch:
         rows.append(Row(f"whole decoders: {TORCH}: left out by --no-torch", None, DECODE, None, "ms", None, None))
     return rows, bars
@@ -73,6 +89,29 @@ def _bars(decoder: Decoder, taken: Taken) -> list[Bar]:
         for name, baseline, phase, goal in wanted
         if (gains := _gains(taken, baseline, name, phase))
     ]
+
+
+def _predicted(decoder: Decoder, threads: int) -> dict[str, float]:
+    """Return what `vlmc bench` would predict for the packed forms: its products alone, read from memory."""
+    measured = speeds(threads=threads, now=clock(threads))
+    sizes = [(name, outputs, inputs) for name, outputs, inputs in decoder.products()]
+    every = [(o, i, name != "head") for name, o, i in sizes for _ in range(1 if name == "head" else decoder.layers)]
+    kinds: dict[str, ValueType] = {PACKED: "bf16", PACKED_INT8: "int8"}
+    return {name: measured.decoding_gain(kind, every) for name, kind in kinds.items()}
+
+
+def _predicted_rows(decoder: Decoder, taken: Taken, gains: dict[str, float]) -> list[Row]:
+    rows = []
+    for name, gain in gains.items():
+        measured = median(_gains(taken, ORT, name, DECODE))
+        title = f"{decoder.name}: {name}"
+        rows.append(Row(title, ORT, PREDICTED, _number(gain), "x", round(measured / gain, 3), None))
+    return rows
+
+
+def _prediction_bars(decoder: Decoder, taken: Taken, gains: dict[str, float]) -> list[Bar]:
+    off = {name: round(abs(median(_gains(taken, ORT, name, DECODE)) / gain - 1), 3) for name, gain in gains.items()}
+    return [Bar(f"{decoder.name}: {name}: prediction", "off by at most 0.2", it, it <= 0.2) for name, it in off.items()]
 
 
 def _gains(taken: Taken, baseline: str, name: str, phase: str) -> list[float]:
