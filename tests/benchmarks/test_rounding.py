@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import rounding
-from report import Report, Row
+from pages import DOCS, with_table
+from report import RESULTS, Report, Row
 
 from tests.artifacts import exported
 from tests.runtime.kernels.material import needs_library
@@ -41,3 +42,9 @@ def test_graphs_are_packed_as_the_export_does(tmp_path: Path, tmp_path_factory: 
     layers = [layer for path in (tmp_path / "packed").glob("*.onnx") for layer in check_onnx(path, None) if layer.pattern]
     assert layers
     assert all(layer.violation is None for layer in layers)
+
+
+def test_page_is_what_the_results_say() -> None:
+    page = (DOCS / "cpu.md").read_text(encoding="utf-8")
+    content = rounding.table(Report.read(RESULTS / "rounding.json"))
+    assert with_table(page, "rounding", content) == page, "run python benchmarks/rounding.py"
