@@ -94,6 +94,12 @@ def test_a_language_model_that_the_family_does_not_know_is_refused(tmp_path: Pat
         find(config, "here")
 
 
+def test_a_damaged_configuration_is_one_line(tmp_path: Path) -> None:
+    config = SavedModel.find(str(pico.save("llava", tmp_path))).config
+    with pytest.raises(InputError, match=r"here has a damaged config.json: its text_config is a list"):
+        find(config | {"text_config": ["llama"]}, "here")
+
+
 def test_every_family_has_its_row_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "families.md").read_text()
     assert all(f"\n| `{name}`" in text for name in FAMILIES)

@@ -20,6 +20,7 @@ from vlmc.toolchain.calibration.statistics import Need, Statistics
 from vlmc.toolchain.calibration.tokens import Tokens
 from vlmc.toolchain.families.base import Family, Tower
 from vlmc.toolchain.machine.processes import ProcessGroup
+from vlmc.toolchain.models.own_code import own_code
 from vlmc.toolchain.models.streaming.activations import Activations
 from vlmc.toolchain.models.streaming.stack import Passed, Stack
 from vlmc.toolchain.models.streaming.weights import StreamedModel
@@ -104,7 +105,8 @@ class Calibration:
 
     def loss(self, sample: int) -> Tensor:
         """Return the whole model's loss on one sample, which must hold labels; it may be called on the walk too."""
-        loss: Tensor = self.model.module(**on_device(self.inputs[sample], self.model), use_cache=False).loss
+        with own_code():
+            loss: Tensor = self.model.module(**on_device(self.inputs[sample], self.model), use_cache=False).loss
         return loss
 
     def by_block(self, layers: Iterable[str]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.evaluate.batching import batches, shape, stack, windows
 from vlmc.toolchain.evaluate.metrics import scores
 from vlmc.toolchain.machine.progress import Progress, Task
+from vlmc.toolchain.models.own_code import own_code
 from vlmc.toolchain.settings import Metric
 
 
@@ -81,14 +82,16 @@ def _answer(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded], size
 def _generate(model: nn.Module, encoder: Encoder, encoded: Sequence[Encoded]) -> list[list[int]]:
     device = next(model.parameters()).device
     inputs = {name: tensor.to(device) for name, tensor in stack(encoder, encoded).items()}
-    tokens = model.generate(  # type: ignore[operator]
-        **inputs,
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=min(shape(encoder, item).room for item in encoded),
-        eos_token_id=list(encoder.end_ids),
-        pad_token_id=encoder.end_ids[0],
-    )
+    most = min(shape(encoder, item).room for item in encoded)
+    with own_code():
+        tokens = model.generate(  # type: ignore[operator]
+            **inputs,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=most,
+            eos_token_id=list(encoder.end_ids),
+            pad_token_id=encoder.end_ids[0],
+        )
     length = inputs["input_ids"].shape[1]
     if tokens.shape[1] >= length and torch.equal(tokens[:, :length], inputs["input_ids"]):
         tokens = tokens[:, length:]  # some families return the question before the answer

@@ -57,7 +57,12 @@ def find(config: dict[str, Any], where: str, folder: Path | None = None) -> Fami
     kin = [family for family in FAMILIES.values() if family.model_type == model_type]
     if not kin:
         return discover(config, where, ", ".join(sorted(FAMILIES)), folder)
-    language = (config.get("text_config") or {}).get("model_type")
+    text = config.get("text_config") or {}
+    if not isinstance(text, dict):
+        raise InputError(
+            f"{where} has a damaged config.json: its text_config is a {type(text).__name__}; copy the file again"
+        )
+    language = text.get("model_type")
     for family in kin:
         if not family.languages or language in family.languages:
             return family

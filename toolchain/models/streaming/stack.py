@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from vlmc.runtime.errors import InputError, one_line
+from vlmc.toolchain.models.own_code import own_code
 from vlmc.toolchain.models.streaming.activations import Tree
 
 
@@ -141,14 +140,8 @@ def _reached(run: Callable[[], object]) -> Any:
         InputError: the model's own code cannot be run on what the processor made.
     """
     try:
-        run()
+        with own_code():
+            run()
     except _Reached as end:
         return end.found
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
-        what = f"{type(error).__name__}: {one_line(error)}"
-        raise InputError(
-            f"the model cannot be run ({what}): its configuration, processor and weights do not agree"
-        ) from error
     raise AssertionError("the model never reached the tower's blocks")

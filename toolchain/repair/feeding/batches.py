@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE, Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.models.own_code import own_code
 
 Item = TypeVar("Item")
 
@@ -62,7 +63,8 @@ def find_answers(encoded: Encoded, *, apart: bool = False) -> Batch:
 def answer_logits(model: nn.Module, batch: Batch) -> Tensor:
     """Return the logits (N, V) that predict the answers' tokens; no other column's are computed."""
     kept = {} if "labels" in batch.inputs else {"logits_to_keep": batch.columns_K}
-    logits_BKV: Tensor = model(**batch.inputs, use_cache=False, **kept).logits
+    with own_code():
+        logits_BKV: Tensor = model(**batch.inputs, use_cache=False, **kept).logits
     return logits_BKV[batch.answered_BK]
 
 
