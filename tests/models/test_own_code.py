@@ -6,7 +6,6 @@ import torch
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.models.own_code import own_code
 
-
 ERRORS = (RuntimeError("a\nb"), IndexError("b"), ValueError("c"), AttributeError("d"), KeyError("e"))
 LACKS = (torch.OutOfMemoryError("x"), MemoryError(), RuntimeError("can't allocate memory: 9 bytes"))
 
