@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from vlmc.runtime.sparsity import SparsityPattern
 
+OPSET = 18
+"""The version of ONNX's operators that every backend takes."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -26,7 +29,7 @@ class GraphSpec:
     dimensions of at least 2; `axes` gives these as input -> dimension -> Axis. `cases` are further inputs of other sizes:
     the graph's outputs must be the module's. `sparse` promises patterns for Linear layers, by their names inside `module`:
     the exporter checks them on the graph's own weights. `keep_fp32` are layers whose weights stay in float32 in a graph in
-    fp16, because their products overflow there.
+    fp16, because their products overflow there. `opset` is the version of ONNX's operators.
     """
 
     name: str
@@ -37,3 +40,4 @@ class GraphSpec:
     cases: Sequence[Mapping[str, Tensor]] = ()
     sparse: Mapping[str, SparsityPattern] = field(default_factory=dict)
     keep_fp32: frozenset[str] = frozenset()
+    opset: int = OPSET

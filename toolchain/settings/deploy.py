@@ -12,6 +12,8 @@ class ExportSettings(Settings):
 
     precision: Literal["fp32", "fp16", "bf16"] | None = None
     """Type of the graph's weights. [default: fp32 for onnx, fp16 for tensorrt]"""
+    cache: Literal["in-place", "concatenated"] | None = None
+    """How the graph adds tokens to its key-value cache; concatenated for other programs. [default: in-place for onnx]"""
     cpu_sparse: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = None
     """Pack the 2:4 weights in this type, for vlmc's CPU kernels; auto measures for a second. [default: they stay dense]"""
     cpu_activations: Literal["fp32", "bf16"] | None = None

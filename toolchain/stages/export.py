@@ -13,7 +13,7 @@ from vlmc import exporters
 from vlmc.exporters.backend import Backend, resolve
 from vlmc.exporters.base import Exporter, Options, Precision
 from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend, put_texts
-from vlmc.runtime.deployment import DEPLOYMENT
+from vlmc.runtime.deployment import DEPLOYMENT, CacheLayout
 from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.kernels.speed import Fastest, fastest
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
@@ -71,7 +71,8 @@ class Export(Stage):
         dense = find_dense(artifact, self.dense, download=self.download) if self.options.dense_twin else None
         with extend(artifact, exporter.backend.name) as folder:
             with self.progress.task("export", 1) as task:
-                report = self._fill(folder, artifact.manifest, source, dense, Exporting(exporter, options, task))
+                work = Exporting(exporter, options, _cache(exporter.backend, self.options), task)
+                report = self._fill(folder, artifact.manifest, source, dense, work)
             report["cpu_sparse_measured"] = measured and asdict(measured)
             report["versions"] = _versions(exporter.backend)
             (folder / exporter.backend.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -83,7 +84,7 @@ class Export(Stage):
     ) -> dict[str, Any]:
         """Write the model's graphs, then those of its twins, each into a folder of its own inside."""
         model = source.load()
-        deployed = deploy(source, model, manifest.layers)
+        deployed = deploy(source, model, manifest.layers, work.cache)
         report = work.write(folder, source, model, deployed)
         twins: dict[str, Any] = {}
         if self.options.lora_twin:
@@ -107,6 +108,7 @@ class Exporting:
 
     exporter: Exporter
     options: Options
+    cache: CacheLayout
     task: Task
 
     def write(self, folder: Path, source: SavedModel, model: nn.Module, deployed: Deployed) -> dict[str, Any]:
@@ -114,7 +116,7 @@ class Exporting:
         backend, options = self.exporter.backend, self.options
         self.task.extend(len(deployed.specs))
         report = self.exporter.export(deployed.specs, folder, options, self.task.advance)
-        report |= {"layers_in_no_graph": deployed.unreached}
+        report |= {"layers_in_no_graph": deployed.unreached, "cache": deployed.deployment.cache}
         (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
         if backend.session is not None and options.precision != "bf16":  # nothing here runs graphs in bf16
             exported = Exported(deployed.deployment, folder, backend.suffix, resolve(backend.session))
@@ -127,7 +129,7 @@ class Exporting:
         folder.mkdir()
         self.task.extend(1)
         plain = replace(self.options, cpu_sparse=None, cpu_activations="fp32", packed=False, require_sparse=None)
-        return replace(self, options=plain).write(folder, source, model, deploy(source, model, layers))
+        return replace(self, options=plain).write(folder, source, model, deploy(source, model, layers, self.cache))
 
 
 def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Fastest | None]:
@@ -151,6 +153,11 @@ def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Faste
         kind = measured.type
     share = None if settings.require_sparse is None else _share(settings.require_sparse)
     return Options(precision, gpus, kind, settings.cpu_activations or "fp32", settings.packed, share), measured
+
+
+def _cache(backend: Backend, settings: ExportSettings) -> CacheLayout:
+    """Return the cache's layout: what the user chose, or the backend's default; concatenated where it knows one only."""
+    return settings.cache or cast(CacheLayout, backend.options.get("cache", "concatenated"))
 
 
 def _share(text: str) -> float:
