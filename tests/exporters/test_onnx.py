@@ -60,7 +60,8 @@ def test_graphs_have_the_names_that_others_know(artifact: Artifact) -> None:
     usual, past = inputs[: -2 * len(CACHES.get(family, ("",))) * DEPTHS.get(family, 1)], []
     for block in range(DEPTHS.get(family, 1)):
         past += [f"past_key_values.{block}.{c}{kind}" for c in CACHES.get(family, ("",)) for kind in ("key", "value")]
-    assert usual == ["inputs_embeds", "attention_mask", "position_ids", *BESIDE.get(family, [])]
+    write = [] if family in CACHES else ["write_indices"]
+    assert usual == ["inputs_embeds", "attention_mask", "position_ids", *BESIDE.get(family, []), *write]
     assert inputs[len(usual) :] == past
     grown = [name.replace("past_key_values", "present") for name in past if ".encoder." not in name]
     assert [node.name for node in decoder.output] == ["logits", *grown]

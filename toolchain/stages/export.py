@@ -16,6 +16,7 @@ from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend, put_texts
 from vlmc.runtime.deployment import DEPLOYMENT, CacheLayout
 from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.kernels.speed import Fastest, fastest
+from vlmc.toolchain.deploy import triton
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
@@ -76,6 +77,8 @@ class Export(Stage):
             report["cpu_sparse_measured"] = measured and asdict(measured)
             report["versions"] = _versions(exporter.backend)
             (folder / exporter.backend.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if self.options.layout == "triton":
+            write_repository(artifact)
         write_summary(artifact)
         return report
 
@@ -94,6 +97,14 @@ class Export(Stage):
             del model, deployed
             twins[DENSE_TWIN] = work.twin(folder / DENSE_TWIN, dense, dense.load(), {})
         return report | {"twins": twins}
+
+
+def write_repository(artifact: Artifact) -> None:
+    """Write the model repository by which Triton Inference Server serves the artifact's ONNX graphs."""
+    with extend(Artifact.open(artifact.root), triton.FOLDER) as folder:
+        for path, text in triton.repository().items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
 
 
 def write_summary(artifact: Artifact) -> None:
