@@ -55,9 +55,13 @@ class TritonPythonModel:
         self._pool = ThreadPoolExecutor(2 * most, thread_name_prefix="vlmc-triton")
 
     def execute(self, requests: Iterable[Any]) -> None:
-        """Begin to answer; Triton gets the responses later, through each request's sender."""
+        """Begin to answer; Triton gets the responses later, through each request's sender.
+
+        The inputs are copied now: when this returns, Triton may put others in their memory.
+        """
         for request in requests:
-            self._pool.submit(self._answer, request, request.get_response_sender())
+            inputs = {tensor.name(): tensor.as_numpy().reshape(-1).tolist() for tensor in request.inputs()}
+            self._pool.submit(self._answer, inputs, request.get_response_sender())
 
     def finalize(self) -> None:
         """End what is being answered, as closed, and free the model."""
@@ -65,10 +69,10 @@ class TritonPythonModel:
         self._pool.shutdown()
         self._model.close()
 
-    def _answer(self, request: Any, sender: Any) -> None:
+    def _answer(self, inputs: Mapping[str, list[Any]], sender: Any) -> None:
         final = self._triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         try:
-            for response in self._responses(self._batcher.ask(*question(self._inputs(request))), sender):
+            for response in self._responses(self._batcher.ask(*question(inputs)), sender):
                 sender.send(response)
             sender.send(flags=final)
         except Exception as error:  # whatever it is, who asked has to hear of it
@@ -88,12 +92,9 @@ class TritonPythonModel:
         values = {TEXT: _texts(text), TOKENS: np.array([tokens], np.int32), FINISH: _texts(finish)}
         return self._triton.InferenceResponse([self._triton.Tensor(name, value) for name, value in values.items()])
 
-    def _inputs(self, request: Any) -> dict[str, list[Any]]:
-        return {tensor.name(): tensor.as_numpy().reshape(-1).tolist() for tensor in request.inputs()}
-
     def _error(self, error: Exception) -> Any:
         kinds = self._triton.TritonError
-        known = {
+        known: dict[type[Exception], int] = {
             InputError: kinds.INVALID_ARG,
             Busy: kinds.UNAVAILABLE,
             Closed: kinds.UNAVAILABLE,
