@@ -28,7 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     usual = exported(FAMILY, tmp_path_factory.getbasetemp())
     other = tmp_path_factory.mktemp("cache") / "concatenated"
     shutil.copytree(usual, other)
-    Export(ExportSettings(cache="concatenated"), "onnx", Progress(quiet=True)).run(Artifact.open(other))
+    Export(ExportSettings(cache="concatenated", layout="triton"), "onnx", Progress(quiet=True)).run(Artifact.open(other))
     return usual, other
 
 
@@ -48,6 +48,12 @@ def test_the_files_say_which_it_is(folders: tuple[Path, Path]) -> None:
         operators = {node.op_type for node in model.graph.node}
         assert ({"TensorScatter", "Attention"} <= operators) == (layout == "in-place")
         assert ("write_indices" in {one.name for one in model.graph.input}) == (layout == "in-place")
+
+
+def test_a_repository_for_triton_is_part_of_the_artifact(folders: tuple[Path, Path]) -> None:
+    listed = [[path for path in Artifact.open(folder).manifest.files if path.startswith("triton/")] for folder in folders]
+    models = ("vlmc", "vlmc_stream")
+    assert listed == [[], sorted(f"triton/{name}/{file}" for name in models for file in ("1/model.py", "config.pbtxt"))]
 
 
 def test_a_model_alone_gives_the_same_tokens(models: list[Model]) -> None:
