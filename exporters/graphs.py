@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from vlmc.runtime.kernels.rounding import Rounded
 from vlmc.runtime.sparsity import SparsityPattern
 
+OPSET = 18
+"""The version of ONNX's operators that every backend takes."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -29,6 +32,7 @@ class GraphSpec:
     the exporter checks them on the graph's own weights. `keep_fp32` are layers whose weights stay in float32 in a graph in
     fp16, because their products overflow there. `rounded` are weights of promised layers in whole numbers, for a graph whose
     weights are packed in int8: they have zeros where the module's have; weights that are not named are rounded to nearest.
+    `opset` is the version of ONNX's operators.
     """
 
     name: str
@@ -40,3 +44,4 @@ class GraphSpec:
     sparse: Mapping[str, SparsityPattern] = field(default_factory=dict)
     keep_fp32: frozenset[str] = frozenset()
     rounded: Mapping[str, Rounded] = field(default_factory=dict)
+    opset: int = OPSET

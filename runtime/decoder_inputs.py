@@ -14,6 +14,9 @@ _PAST, _PRESENT = "past_key_values.", "present."
 _RESTING = {"block_sequence_ids": -1, "deepstack_embeds": 0}
 """Inputs that say something of a prompt alone, and what they are for all other tokens."""
 
+WRITE = "write_indices"
+"""The input of a decoder whose cache is in place: the column of each row's first new token."""
+
 
 def empty_cache(decoder: Session, rows: int) -> dict[str, Array]:
     """Return keys and values (B, K, 0, E) for every layer, as the decoder's inputs declare them."""
@@ -52,3 +55,23 @@ def placed(features: Array, is_image_BS: Array, others: Array | None = None) -> 
 def renamed(outputs: Mapping[str, Array]) -> dict[str, Array]:
     """Return keys and values that a graph returned under the names of the decoder's inputs."""
     return {name.replace(_PRESENT, _PAST): value for name, value in outputs.items()}
+
+
+def returned(cache: Mapping[str, Array]) -> dict[str, Array]:
+    """Return a cache under the names of the decoder's outputs."""
+    return {name.replace(_PAST, _PRESENT): value for name, value in cache.items()}
+
+
+def widened(array: Array, columns: int) -> Array:
+    """Return an array (B, T) or (B, K, T, E) with so many columns T, zero after those that it has."""
+    axis = 1 if array.ndim == 2 else 2
+    made = np.zeros((*array.shape[:axis], columns, *array.shape[axis + 1 :]), array.dtype)
+    made[(slice(None),) * axis + (slice(array.shape[axis]),)] = array
+    return made
+
+
+def written(mask_BT: Array, new_BS: Array, write_B: Array) -> Array:
+    """Return a mask with new tokens in the columns of each row from `write_B` on."""
+    made = mask_BT.copy()
+    np.put_along_axis(made, write_B[:, None] + np.arange(new_BS.shape[1]), new_BS, 1)
+    return made

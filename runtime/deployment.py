@@ -22,6 +22,8 @@ Side = Annotated[int, Field(gt=0, le=8192)]
 Positive = Annotated[float, Field(gt=0)]
 Id = Annotated[int, Field(ge=0, lt=1 << 31)]
 """The id of a token."""
+CacheLayout = Literal["concatenated", "in-place"]
+"""How a decoder's graph adds tokens to its cache."""
 
 
 class ImagePipeline(_Strict):
@@ -134,7 +136,8 @@ class Deployment(_Strict):
     `first_position` is the position of a request's first token. `start_id` is the token that an encoder-decoder's answers
     start from. `prefix_mask` says what attention sees in both directions: the whole `prompt`, or the tokens of each of its
     `images`; false: nothing. `deepstack`: how many of the decoder's first layers get image features of their own. `cache`:
-    `concatenated`, the decoder returns its past with the new tokens appended. `max_images` is how many images one request
+    `concatenated`, the decoder returns its past with the new tokens appended; `in-place`, it writes them into buffers, each
+    row's from the column that `write_indices` says. `max_images` is how many images one request
     may have, `max_positions` how many tokens in all; None: no limit.
     """
 
@@ -152,7 +155,7 @@ class Deployment(_Strict):
     first_position: int = Field(default=0, ge=0, lt=1 << 31)
     prefix_mask: Literal[False, "prompt", "images"] = False
     deepstack: int = Field(default=0, ge=0)
-    cache: Literal["concatenated"] = "concatenated"
+    cache: CacheLayout = "concatenated"
     stop_ids: tuple[Id, ...]
     max_positions: int | None = Field(default=None, gt=0, lt=1 << 31)
 

@@ -1,17 +1,18 @@
 """Engine: prefill and step on arrays, feeding the inputs that the graphs declare.
 
-Shapes: B requests, S new tokens, P past tokens, T = P + S, D hidden size, V vocabulary, K key-value heads, E head size.
+Shapes: B requests, S new tokens, P past tokens, T = P + S, D hidden size, V vocabulary, K key-value heads, E head size. With
+a cache in place, T is the room of its buffers.
 """
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import final
 
 import numpy as np
 
-from vlmc.runtime.decoder_inputs import at_rest, empty_cache, placed, renamed
+from vlmc.runtime.decoder_inputs import WRITE, at_rest, empty_cache, placed, renamed, returned, widened, written
 from vlmc.runtime.deployment import Deployment
 from vlmc.runtime.errors import InputError, one_line
 from vlmc.runtime.processing.base import Batch
@@ -19,6 +20,8 @@ from vlmc.runtime.sessions import Array, Session
 
 QUESTION_MASK = "encoder_attention_mask"
 """The decoder's input for the mask of the question, in an encoder-decoder."""
+SPARE = 32
+"""Columns for more tokens that buffers get at least; long ones get an eighth of what they hold."""
 NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
@@ -29,12 +32,16 @@ class State:
     `cache` has keys and values (B, K, T, E) under the names of the decoder's inputs, `mask_BT` is 1 for a row's own tokens
     and 0 for padding, `next_B` is each row's next position. `question` is what an encoder-decoder's decoder reads in every
     step and does not change: keys and values (B, K, S, E) of the question, and its mask (B, S).
+
+    In place, a row's tokens are in the first columns, without a gap, and room for more follows. The next step writes
+    there, so a state that has been stepped is not to be stepped again.
     """
 
     cache: Mapping[str, Array]
     mask_BT: Array
     next_B: Array
     question: Mapping[str, Array] = field(default_factory=dict)
+    in_place: bool = False
 
 
 @final
@@ -98,16 +105,23 @@ class Engine:
     def _begun(self, rows: int, question: Mapping[str, Array] = NOTHING) -> State:
         """Return the state before the first token."""
         cache = {name: one for name, one in empty_cache(self._decoder, rows).items() if name not in question}
-        return State(cache, np.zeros((rows, 0), np.int64), np.zeros(rows, np.int64), question)
+        in_place = self._deployment.cache == "in-place"
+        return State(cache, np.zeros((rows, 0), np.int64), np.zeros(rows, np.int64), question, in_place)
 
     def _extend(self, given: Mapping[str, Array], mask_BS: Array, positions: Array, state: State) -> tuple[Array, State]:
         """Run new tokens after those of a state; return the logits (B, S, V) after each, and the next state."""
-        mask_BT = np.concatenate([state.mask_BT, mask_BS], 1)
-        feeds = at_rest(self._decoder, *mask_BS.shape) | dict(given) | {"attention_mask": mask_BT, "position_ids": positions}
-        outputs = self._run(self._decoder, feeds | dict(state.question) | dict(state.cache))
+        feeds, places = at_rest(self._decoder, *mask_BS.shape) | dict(given) | {"position_ids": positions}, NOTHING
+        if state.in_place:
+            state = roomy(state, mask_BS.shape[1])
+            feeds[WRITE], places = state.mask_BT.sum(1), state.cache
+            mask_BT = written(state.mask_BT, mask_BS, feeds[WRITE])
+        else:
+            mask_BT = np.concatenate([state.mask_BT, mask_BS], 1)
+        feeds |= {"attention_mask": mask_BT, **state.question, **state.cache}
+        outputs = self._run(self._decoder, feeds, places)
         positions_ABS = positions.reshape(-1, *mask_BS.shape)
         next_B = np.maximum(state.next_B, (positions_ABS * mask_BS).max((0, 2)) + 1)
-        return outputs.pop("logits"), State(renamed(outputs), mask_BT, next_B, state.question)
+        return outputs.pop("logits"), replace(state, cache=renamed(outputs), mask_BT=mask_BT, next_B=next_B)
 
     def step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
         """Run one more token of each row; return the logits (B, V) after it, and the next state.
@@ -149,11 +163,22 @@ class Engine:
             embedded["deepstack_embeds"] = placed(found["deepstack_features"], is_image_BS)
         return embedded
 
-    def _run(self, session: Session, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def _run(self, session: Session, feeds: Mapping[str, Array], places: Mapping[str, Array] = NOTHING) -> dict[str, Array]:
         missing = [name for name in session.inputs if name not in feeds]
         if missing:
             raise InputError(f"a graph needs {missing[0]}, which the processor does not return: export again")
-        return session.run({name: feeds[name] for name in session.inputs})
+        needed = {name: feeds[name] for name in session.inputs}
+        return session.run_in_place(needed, returned(places)) if places else session.run(needed)
+
+
+def roomy(state: State, new: int) -> State:
+    """Return a state whose buffers have room for so many more tokens in every row: itself, or a copy with spare columns."""
+    used, had = int(state.mask_BT.sum(1).max(initial=0)) + new, state.mask_BT.shape[1]
+    if used <= had:
+        return state
+    columns = used + max(SPARE, used // 8)
+    cache = {name: widened(array, columns) for name, array in state.cache.items()}
+    return replace(state, cache=cache, mask_BT=widened(state.mask_BT, columns))
 
 
 @contextmanager

@@ -45,6 +45,10 @@ class Session(ABC):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs by name; feeds are converted to the types of the inputs."""
 
+    def run_in_place(self, feeds: Mapping[str, Array], places: Mapping[str, Array]) -> dict[str, Array]:
+        """Do as `run`; an output may be written into the array that `places` has for it, which may be one of the feeds."""
+        return self.run(feeds)
+
     @abstractmethod
     def close(self) -> None:
         """Free the graph; it cannot run any more."""
@@ -97,12 +101,33 @@ class OnnxSession(Session):
         return self._inputs
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self._run(feeds, lambda session, typed: session.run(self._outputs, typed))
+
+    def run_in_place(self, feeds: Mapping[str, Array], places: Mapping[str, Array]) -> dict[str, Array]:
+        return self._run(feeds, lambda session, typed: self._bound(session, typed, places))
+
+    def _bound(self, session: Any, typed: Mapping[str, Array], places: Mapping[str, Array]) -> list[Array]:
+        """Run with outputs in these arrays; where one is an input too, the operators that write into it copy nothing."""
+        binding = session.io_binding()
+        for name, array in typed.items():
+            binding.bind_cpu_input(name, array)
+        for name in self._outputs:
+            if name in places:
+                array = places[name]
+                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            else:
+                binding.bind_output(name, "cpu")
+        session.run_with_iobinding(binding)
+        found = zip(self._outputs, binding.get_outputs(), strict=True)
+        return [places[name] if name in places else value.numpy() for name, value in found]
+
+    def _run(self, feeds: Mapping[str, Array], work: Callable[[Any, Mapping[str, Array]], list[Array]]) -> dict[str, Array]:
         session = self._session  # another thread may close it meanwhile
         if session is None:
             raise Closed(f"{self._name} is closed: load the model again")
         typed = {name: np.ascontiguousarray(feeds[name], dtype=kind) for name, (kind, _) in self._inputs.items()}
         try:
-            return dict(zip(self._outputs, session.run(self._outputs, typed), strict=True))
+            return dict(zip(self._outputs, work(session, typed), strict=True))
         except Exception as error:  # as above
             sizes = ", ".join(f"{name} {value.shape}" for name, value in list(typed.items())[:3])
             raise CheckFailed(f"{self._name} cannot be run on {sizes}: {one_line(error)}") from None

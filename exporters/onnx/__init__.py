@@ -13,7 +13,15 @@ BACKEND = Backend(
     tables="vlmc.exporters.onnx.report:tables",
     packages={"onnx": "export", "onnxscript": "export"},
     runtimes=RUNTIMES,
-    options={"precision": "fp32", "cpu_sparse": "", "cpu_activations": "fp32", "packed": "", **TWINS},
+    options={
+        "precision": "fp32",
+        "cache": "in-place",
+        "cpu_sparse": "",
+        "cpu_activations": "fp32",
+        "packed": "",
+        "layout": "",
+        **TWINS,
+    },
     session="vlmc.runtime.sessions:OnnxSession",
     verifier="vlmc.exporters.onnx.sparsity:check_onnx",
 )

@@ -17,7 +17,7 @@ from vlmc.exporters.onnx.packed import Packing, Repacked, check_packed, pack_wei
 from vlmc.exporters.onnx.parity import NOT_RUN, largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.storage import Stored, keep_packed
-from vlmc.exporters.onnx.tracing import OPSET, trace
+from vlmc.exporters.onnx.tracing import trace
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.kernels.native import require_library
 from vlmc.runtime.kernels.packing import ValueType
@@ -40,6 +40,7 @@ class GraphReport:
     """
 
     graph: str
+    opset: int
     precision: Precision
     cpu_sparse: ValueType | None
     packed: int
@@ -91,7 +92,7 @@ class OnnxExporter(Exporter):
             raise InputError("--cpu-sparse: no layer is promised as 2:4, so there is nothing to pack: leave it out")
         if options.packed and not any(report.stored and report.stored.weights for report in reports):
             raise InputError("--packed: no layer is promised as 2:4, so there is nothing to pack: leave it out")
-        found = {"backend": BACKEND.name, "opset": OPSET, "precision": options.precision, "cpu_sparse": options.cpu_sparse}
+        found: dict[str, Any] = {"backend": BACKEND.name, "precision": options.precision, "cpu_sparse": options.cpu_sparse}
         found |= {"cpu_activations": options.cpu_activations, "packed": options.packed}
         return found | {"graphs": [asdict(report) for report in reports]}
 
@@ -119,7 +120,8 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     types, cases = (options.precision, options.cpu_sparse), 1 + len(spec.cases)
     counts = (len(packed.layers), packed.dense, packed.compensated, packed.packed_bytes, packed.bf16_bytes)
     note = NOT_RUN if error is None else None
-    return GraphReport(spec.name, *types, *counts, stored, size, seconds, cases, error, options.tolerance, note, layers)
+    about = (spec.name, spec.opset, *types, *counts, stored, size, seconds, cases)
+    return GraphReport(*about, error, options.tolerance, note, layers)
 
 
 def check_graph(path: Path) -> None:

@@ -17,7 +17,6 @@ from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx.naming import name_initializers
 from vlmc.exporters.onnx.weights import SCOPES
 
-OPSET = 18
 TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 EXTERNAL_ABOVE = 1_500_000_000
 """Bytes above which the weights go into a file of their own: protobuf ends at 2 GiB."""
@@ -32,7 +31,7 @@ def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
             module,
             inputs,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=spec.opset,
             input_names=list(spec.inputs),
             output_names=list(spec.outputs),
             dynamic_shapes=_dynamic_shapes(spec),

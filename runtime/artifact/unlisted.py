@@ -19,6 +19,8 @@ _ANYWHERE = {
 }
 _IN_A_MODEL = {".json"}
 _VOCABULARIES = {"vocab.txt", "merges.txt"}
+_COMPILED = "triton/*/1/__pycache__/model.*.pyc"
+"""What Triton Inference Server leaves beside the code of a model repository: no part of the model, and read by it alone."""
 _ADAPTER, _TOKENIZER = "adapter", "tokenizer_config.json"
 
 
@@ -47,6 +49,8 @@ def _files(root: Path) -> Iterator[str]:
 
 def _could_be_read(root: Path, path: str) -> bool:
     pure = PurePosixPath(path)
+    if pure.match(_COMPILED) and len(pure.parts) == _COMPILED.count("/") + 1:
+        return False
     if pure.suffix.lower() in _ANYWHERE:
         return True
     folder = pure.parent

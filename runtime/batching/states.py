@@ -2,10 +2,12 @@
 
 Shapes: B slots, R some rows, T columns, S columns of questions, K key-value heads, E head size. A row's tokens end in the
 last column and come without a gap, so that distances between columns are distances between tokens; before them, and in free
-slots, the mask is 0. So do the tokens of the questions that an encoder-decoder answers, in columns of their own.
+slots, the mask is 0. So do the tokens of the questions that an encoder-decoder answers, in columns of their own. In a cache
+in place, a row's tokens begin in the first column instead, and have room after them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -73,15 +75,16 @@ class Slots:
     def _write(self, slot: int, new: State, row: int, length: int, asked: int) -> None:
         """Write a row, of so many tokens and with so many in its question, so that it ends in the last column."""
         columns = self.state.mask_BT.shape[1]
+        first = 0 if self.state.in_place else columns - length
+        own = slice(first, first + length)
         self.state.mask_BT[slot] = 0
-        self.state.mask_BT[slot, columns - length :] = 1
+        self.state.mask_BT[slot, own] = 1
         self.state.next_B[slot], self.taken[slot] = new.next_B[row], True
         for name, array in self.state.cache.items():
-            array[slot, :, columns - length :] = new.cache[name][row, :, :length]
+            array[slot, :, own] = new.cache[name][row, :, :length]
         for name, array in self.state.question.items():
-            own = (Ellipsis, slice(asked), *[slice(None)] * (array.ndim - 1 - _axis(array)))
             array[slot] = 0
-            array[slot][_last(array, asked)] = new.question[name][row][own]
+            array[slot][_last(array, asked)] = new.question[name][row][_first(array, asked)]
 
 
 def _lengths(state: State, rows: Sequence[int]) -> Array:
@@ -99,27 +102,36 @@ def _columns(state: State) -> list[int]:
 
 
 def _copied(state: State, kept: Sequence[int], columns: int, asked: int) -> State:
-    """Return some rows of a state with its last columns, or more before the first; -1 stands for an empty row."""
-    cache = {name: _moved(array, kept, columns) for name, array in state.cache.items()}
-    question = {name: _moved(array, kept, asked) for name, array in state.question.items()}
+    """Return some rows of a state with its last columns, or more before the first; -1 stands for an empty row.
+
+    In place, with its first columns, or more after the last.
+    """
+    part = _first if state.in_place else _last
+    cache = {name: _moved(array, kept, columns, part) for name, array in state.cache.items()}
+    question = {name: _moved(array, kept, asked, _last) for name, array in state.question.items()}
     next_B = np.array([state.next_B[row] if row >= 0 else 0 for row in kept], np.int64)
-    return State(cache, _moved(state.mask_BT, kept, columns), next_B, question)
+    return replace(state, cache=cache, mask_BT=_moved(state.mask_BT, kept, columns, part), next_B=next_B, question=question)
 
 
-def _moved(array: Array, kept: Sequence[int], columns: int) -> Array:
+def _moved(array: Array, kept: Sequence[int], columns: int, part: Callable[[Array, int], tuple[Any, ...]]) -> Array:
     """Return an array (B, T) or (B, K, T, E) as `_copied` does."""
     axis = _axis(array)
     made = np.zeros((len(kept), *array.shape[1:axis], columns, *array.shape[axis + 1 :]), array.dtype)
     shared = min(array.shape[axis], columns)
     for index, row in enumerate(kept):
         if row >= 0 and shared:
-            made[index][_last(made, shared)] = array[row][_last(array, shared)]
+            made[index][part(made, shared)] = array[row][part(array, shared)]
     return made
 
 
 def _axis(array: Array) -> int:
     """Return the axis of an array's columns."""
     return 1 if array.ndim == 2 else 2
+
+
+def _first(array: Array, count: int) -> tuple[Any, ...]:
+    """Return what selects the first columns of one row of an array."""
+    return (..., slice(count), *[slice(None)] * (array.ndim - 1 - _axis(array)))
 
 
 def _last(array: Array, count: int) -> tuple[Any, ...]:

@@ -63,3 +63,14 @@ def test_a_new_token_is_in_no_block_of_the_past(past: int) -> None:
 def test_two_blocks_do_not_see_each_other_ahead() -> None:
     found = masks(PLAIN, [[1] * 4], 4, blocks_BS=torch.tensor([[0, 0, 1, 1]]))
     assert seen(found) == ["xx..", "xx..", "xxxx", "xxxx"]
+
+
+@pytest.mark.parametrize("config", [PLAIN, MIXED, ALL])
+def test_in_place_tokens_see_what_they_see_when_they_come_last(config: Any) -> None:
+    """Two rows of 2 and 4 tokens get 2 more, in buffers of 8 columns; concatenated, the short row has a gap."""
+    gap = masks(config, [[1, 1, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1]], 2, blocks_BS=torch.tensor([[0, 0], [-1, -1]]))
+    given = {"blocks_BS": torch.tensor([[0, 0], [-1, -1]]), "write_B": torch.tensor([2, 4])}
+    found = masks(config, [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0]], 2, **given)
+    for one, other in zip(*((it.values() if isinstance(it, dict) else [it]) for it in (gap, found)), strict=True):
+        assert [line[:2] + line[4:] + "...." for line in seen(one)] == seen(other)
+        assert [line + ".." for line in seen(one, 1)] == seen(other, 1)

@@ -15,6 +15,7 @@ from tests import pico
 from tests.deploy.sessions import TorchSession
 from vlmc.runtime import processing
 from vlmc.runtime.batching.states import Slots
+from vlmc.runtime.deployment import CacheLayout
 from vlmc.runtime.engine import Engine
 from vlmc.runtime.processing import Processing, Request
 from vlmc.runtime.prompts import fill_prompt
@@ -33,8 +34,13 @@ SHAPES = [(90, 40), (36, 70), (32, 32)]
 
 
 @pytest.fixture(params=pico.DEPLOYABLE)
-def wired(request: pytest.FixtureRequest, tmp_path: Path) -> Wired:
-    return wire(str(request.param), tmp_path)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["concatenated", "in-place"])
+def wired(request: pytest.FixtureRequest, family: str, tmp_path: Path) -> Wired:
+    return wire(family, tmp_path, request.param)
 
 
 def test_a_padded_batch_answers_as_transformers_does(wired: Wired) -> None:
@@ -78,13 +84,13 @@ class Wired:
     expected: list[list[int]]
 
 
-def wire(family: str, folder: Path) -> Wired:
+def wire(family: str, folder: Path, cache: CacheLayout) -> Wired:
     try:
         source = SavedModel.find(str(pico.save(family, folder / family)))
     except ImportError as error:  # transformers 5.17 has no image processor for Idefics3 that does without torchvision
         pytest.skip(str(error).strip().splitlines()[0])
     model = source.load()
-    deployed = deploy(source, model, {})
+    deployed = deploy(source, model, {}, cache=cache)
     deployment, several = deployed.deployment, deployed.deployment.max_images != 1
     images = [pico.picture(seed, *shape) for seed, shape in enumerate(SHAPES)]
     questions = [

@@ -60,7 +60,8 @@ def test_graphs_have_the_names_that_others_know(artifact: Artifact) -> None:
     usual, past = inputs[: -2 * len(CACHES.get(family, ("",))) * DEPTHS.get(family, 1)], []
     for block in range(DEPTHS.get(family, 1)):
         past += [f"past_key_values.{block}.{c}{kind}" for c in CACHES.get(family, ("",)) for kind in ("key", "value")]
-    assert usual == ["inputs_embeds", "attention_mask", "position_ids", *BESIDE.get(family, [])]
+    write = [] if family in CACHES else ["write_indices"]
+    assert usual == ["inputs_embeds", "attention_mask", "position_ids", *BESIDE.get(family, []), *write]
     assert inputs[len(usual) :] == past
     grown = [name.replace("past_key_values", "present") for name in past if ".encoder." not in name]
     assert [node.name for node in decoder.output] == ["logits", *grown]
@@ -107,11 +108,13 @@ def test_files_tell_nothing_of_this_machine(artifact: Artifact) -> None:
 
 def test_cases_have_other_sizes_and_caches_empty_and_full(artifact: Artifact) -> None:
     saved = SavedModel.find(str(artifact.root))
-    vision, _, decoder = deploy(saved, saved.load(), artifact.manifest.layers).specs
-    sizes = {(case["inputs_embeds"].shape[:2], case["past_key_values.0.key"].shape[2]) for case in decoder.cases}
+    vision, *_, decoder = deploy(saved, saved.load(), artifact.manifest.layers).specs
+    key, mask = (next(name for name in decoder.inputs if name.endswith(end)) for end in (".key", "attention_mask"))
+    sizes = {(case["inputs_embeds"].shape[:2], case[key].shape[2]) for case in decoder.cases}
     assert {past == 0 for _, past in sizes} == {True, False}
-    assert {new for (_, new), _ in sizes} > {1}
-    assert any((case["attention_mask"] == 0).any() for case in decoder.cases)
+    lengths = {new for (_, new), _ in sizes}
+    assert lengths == {1} if saved.family.encoder_decoder else lengths > {1}
+    assert any((case[mask] == 0).any() for case in decoder.cases)
     assert len({len(case["pixel_values"]) for case in (vision.inputs, *vision.cases)}) > 1
 
 

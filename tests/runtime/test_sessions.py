@@ -77,3 +77,25 @@ def test_providers_have_short_names(tmp_path: Path) -> None:
             assert session.run({"x": np.array([1.0])})["y"].tolist() == [1.0]
     with pytest.raises(EnvironmentLacks, match="ONNX Runtime has no TensorrtExecutionProvider here"):
         OnnxSession(path, ["tensorrt", "cpu"])
+
+
+def test_outputs_go_where_they_are_wanted_and_into_an_input(tmp_path: Path) -> None:
+    """The buffer that goes in is the one that comes out, with the row's new token in its column and all else untouched."""
+    info = helper.make_tensor_value_info
+    ends = [info("new", TensorProto.FLOAT, ["b", 1, 1, 2]), info("write", TensorProto.INT64, ["b"])]
+    past, present = (info(name, TensorProto.FLOAT, ["b", 1, "t", 2]) for name in ("past", "present"))
+    nodes = [
+        helper.make_node("TensorScatter", ["past", "new", "write"], ["present"], axis=-2),
+        helper.make_node("ReduceSum", ["present"], ["sum"], keepdims=0),
+    ]
+    graph = helper.make_graph(nodes, "g", [past, *ends], [present, info("sum", TensorProto.FLOAT, [])])
+    path = tmp_path / "a.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10), path)
+    buffer = np.zeros((2, 1, 5, 2), np.float32)
+    with OnnxSession(path) as session:
+        for column in range(2):
+            feeds = {"past": buffer, "new": np.ones((2, 1, 1, 2)), "write": np.array([column, column + 3])}
+            found = session.run_in_place(feeds, {"present": buffer})
+            assert found["present"] is buffer
+            assert found["sum"] == 4 * (column + 1)
+    assert buffer[:, 0, :, 0].tolist() == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 1]]

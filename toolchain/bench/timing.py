@@ -35,6 +35,12 @@ class Timed(Session):
         self.seconds.append(perf_counter() - began)
         return found
 
+    def run_in_place(self, feeds: Mapping[str, Array], places: Mapping[str, Array]) -> dict[str, Array]:
+        began = perf_counter()
+        found = self._session.run_in_place(feeds, places)
+        self.seconds.append(perf_counter() - began)
+        return found
+
     def close(self) -> None:
         self._session.close()
 

@@ -1,16 +1,20 @@
 """A causal language model as one graph for the prompt and for every token after it.
 
-Shapes: B batch, S new tokens, P past tokens, T = P + S, D hidden size, V vocabulary, K key-value heads, E head size.
+Shapes: B batch, S new tokens, P past tokens, T = P + S, D hidden size, V vocabulary, K key-value heads, E head size. Of a
+cache in place, P = T is the room of its buffers.
 """
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vlmc.runtime.decoder_inputs import WRITE
+from vlmc.toolchain.deploy.in_place import InPlace, grouped_attention
 from vlmc.toolchain.deploy.masks import attention_masks
 
 
@@ -34,24 +38,31 @@ class Cache:
         """The names of its tensors in order: `0.key`, `0.value`, `1.key`, ..."""
         return [f"{index}.{kind}" for index in range(self.layers) for kind in ("key", "value")]
 
-    def empty(self, batch: int) -> list[Tensor]:
-        """Return an empty cache: keys and values (B, K, 0, E) of every layer."""
-        return [torch.zeros(batch, self.heads, 0, self.head_size) for _ in self.names]
+    def empty(self, batch: int, room: int = 0) -> list[Tensor]:
+        """Return an empty cache: keys and values (B, K, room, E) of every layer."""
+        return [torch.zeros(batch, self.heads, room, self.head_size) for _ in self.names]
 
 
 class Decoder(nn.Module):
     """A language model with its cache as plain tensors. Positions are (B, S), or (3, B, S) for M-RoPE.
 
-    `extra` names the inputs between the positions and the cache.
+    `extra` names the inputs between the positions and the cache. With `in_place` the cache is buffers with room for more
+    tokens, and before it comes the column (B) where the new tokens of each row begin.
     """
 
     extra: tuple[str, ...] = ()
 
-    def __init__(self, language_model: nn.Module, head: nn.Module | None) -> None:
+    def __init__(self, language_model: nn.Module, head: nn.Module | None, *, in_place: bool = False) -> None:
         super().__init__()
         self.language_model = language_model
         self.head = head
+        self.in_place = in_place
         self.cache_keyword = cache_keyword(language_model)
+
+    @property
+    def before_cache(self) -> tuple[str, ...]:
+        """The names of the inputs after the positions, up to the cache."""
+        return (*self.extra, WRITE) if self.in_place else self.extra
 
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
@@ -61,26 +72,43 @@ class Decoder(nn.Module):
 
     def run(self, inputs_embeds: Tensor, mask: Any, position_ids: Tensor, past: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Run the language model; `mask` is one that it takes."""
-        cache = filled(past)
-        output = self.language_model(
-            inputs_embeds=inputs_embeds,
-            attention_mask=mask,
-            position_ids=position_ids,
-            use_cache=True,
-            **{self.cache_keyword: cache},
-        )
+        cache = self.cache(past)
+        with self.attention():
+            output = self.language_model(
+                inputs_embeds=inputs_embeds,
+                attention_mask=mask,
+                position_ids=position_ids,
+                use_cache=True,
+                **{self.cache_keyword: cache},
+            )
         logits = output.logits if self.head is None else self.head(output.last_hidden_state)
         return (logits, *emptied(cache))
 
+    def masks(self, mask_BT: Tensor, embeds_BSD: Tensor, past: Sequence[Tensor], **blocks: Any) -> Any:
+        """Return the masks of `attention_masks`."""
+        write_B = past[0] if self.in_place else None
+        return attention_masks(self.language_model.config, mask_BT, embeds_BSD, write_B=write_B, **blocks)
 
-class WindowDecoder(Decoder):
-    """A language model with layers that see only the last tokens (Mistral, Qwen2): of a row's own, not of the cache's."""
+    def cache(self, past: Sequence[Tensor]) -> Any:
+        """Return transformers' cache with what follows the inputs before it."""
+        return InPlace(past[0], past[1:]) if self.in_place else filled(past)
+
+    def attention(self) -> AbstractContextManager[None]:
+        """Return the context in which the language model runs."""
+        return grouped_attention(self.language_model) if self.in_place else nullcontext()
+
+
+class MaskedDecoder(Decoder):
+    """A language model that is given its whole masks.
+
+    So layers that see only the last tokens (Mistral, Qwen2) count a row's own, not the cache's; and a cache in place has
+    columns after the new tokens.
+    """
 
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
     ) -> tuple[Tensor, ...]:
-        masks = attention_masks(self.language_model.config, attention_mask, inputs_embeds)
-        return self.run(inputs_embeds, masks, position_ids, past)
+        return self.run(inputs_embeds, self.masks(attention_mask, inputs_embeds, past), position_ids, past)
 
 
 class BlockDecoder(Decoder):
@@ -91,8 +119,10 @@ class BlockDecoder(Decoder):
 
     extra = ("block_sequence_ids",)
 
-    def __init__(self, language_model: nn.Module, head: nn.Module | None, *, whole_blocks: bool) -> None:
-        super().__init__(language_model, head)
+    def __init__(
+        self, language_model: nn.Module, head: nn.Module | None, *, whole_blocks: bool, in_place: bool = False
+    ) -> None:
+        super().__init__(language_model, head, in_place=in_place)
         self.whole_blocks = whole_blocks
 
     def forward(  # type: ignore[override]
@@ -104,8 +134,8 @@ class BlockDecoder(Decoder):
         *past: Tensor,
     ) -> tuple[Tensor, ...]:
         """As `Decoder.forward`, and the number of each token's block (B, S), -1 for none."""
-        config, whole = self.language_model.config, self.whole_blocks
-        masks = attention_masks(config, attention_mask, inputs_embeds, block_sequence_ids, whole_blocks=whole)
+        blocks = {"blocks_BS": block_sequence_ids, "whole_blocks": self.whole_blocks}
+        masks = self.masks(attention_mask, inputs_embeds, past, **blocks)
         return self.run(inputs_embeds, masks, position_ids, past)
 
 
@@ -122,14 +152,15 @@ class DeepstackDecoder(Decoder):
     ) -> tuple[Tensor, ...]:
         """As `Decoder.forward`, and the features (B, S, layers, D) to add after each of the first layers."""
         model: Any = self.language_model
-        cache, states = filled(past), inputs_embeds
-        mask = attention_masks(model.config, attention_mask, inputs_embeds)
+        cache, states = self.cache(past), inputs_embeds
+        mask = self.masks(attention_mask, inputs_embeds, past)
         angles = model.rotary_emb(inputs_embeds, position_ids)
         keyword = cache_keyword(model.layers[0])
-        for index, layer in enumerate(model.layers):
-            states = layer(states, attention_mask=mask, position_embeddings=angles, **{keyword: cache})
-            if index < deepstack_embeds.shape[2]:
-                states = states + deepstack_embeds[:, :, index]
+        with self.attention():
+            for index, layer in enumerate(model.layers):
+                states = layer(states, attention_mask=mask, position_embeddings=angles, **{keyword: cache})
+                if index < deepstack_embeds.shape[2]:
+                    states = states + deepstack_embeds[:, :, index]
         assert self.head is not None
         return (self.head(model.norm(states)), *emptied(cache))
 

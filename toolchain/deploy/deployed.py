@@ -9,7 +9,7 @@ from torch import nn
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.runtime import processing
 from vlmc.runtime.artifact import Layer
-from vlmc.runtime.deployment import Deployment
+from vlmc.runtime.deployment import CacheLayout, Deployment
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.rounding import Rounded
 from vlmc.runtime.processing import Request
@@ -38,11 +38,16 @@ class Deployed:
 
 
 def deploy(
-    saved: SavedModel, model: nn.Module, layers: Mapping[str, Layer], rounded: Mapping[str, Rounded] | None = None
+    saved: SavedModel,
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    rounded: Mapping[str, Rounded] | None = None,
+    cache: CacheLayout = "concatenated",
 ) -> Deployed:
     """Describe a model's graphs, with example inputs from its own processor for probe images of several shapes.
 
-    `rounded` are weights of its pruned layers in whole numbers, for graphs in int8.
+    `rounded` are weights of its pruned layers in whole numbers, for graphs in int8. A `cache` in place is for a decoder
+    alone, and for attention whose scores are not capped (Gemma 2); with other models it stays concatenated.
 
     Raises:
         InputError: vlmc cannot export such a model, or cannot use its prompt or processor.
@@ -54,7 +59,7 @@ def deploy(
             f"vlmc cannot export a {family.name} model yet: it exports {', '.join(exported_names())}; "
             f"transformers loads {saved.folder} as any other model"
         )
-    deployment = describe(family, wiring, model, saved.load_processor())
+    deployment = describe(family, wiring, model, saved.load_processor(), cache)
     process = processing.find(saved.folder, deployment)
     several = deployment.max_images != 1
     questions = [*probes(), *([pair()] if several else [])]

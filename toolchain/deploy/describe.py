@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from vlmc.runtime.deployment import Deployment, FixedProcessor, Graphs, ImagePipeline, OwnProcessor, Prompt
+from vlmc.runtime.deployment import CacheLayout, Deployment, FixedProcessor, Graphs, ImagePipeline, OwnProcessor, Prompt
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.deploy.probes import image
 from vlmc.toolchain.deploy.wiring import Wiring
@@ -14,7 +14,9 @@ from vlmc.toolchain.families.prompting import QUESTION
 _IMAGES = "{images}"
 
 
-def describe(family: Family, wiring: Wiring, model: nn.Module, processor: Processor) -> Deployment:
+def describe(
+    family: Family, wiring: Wiring, model: nn.Module, processor: Processor, cache: CacheLayout = "concatenated"
+) -> Deployment:
     """Return how a model is fed.
 
     Raises:
@@ -36,9 +38,15 @@ def describe(family: Family, wiring: Wiring, model: nn.Module, processor: Proces
         first_position=wiring.first_position,
         prefix_mask=wiring.prefix_mask,
         deepstack=wiring.deepstack,
+        cache=cache if _can_be_in_place(wiring, config) else "concatenated",
         stop_ids=family.end_ids(model, processor),
         max_positions=family.max_positions(model),
     )
+
+
+def _can_be_in_place(wiring: Wiring, config: Any) -> bool:
+    """Whether the decoder is one of its own, whose attention scores are not capped."""
+    return not wiring.encoder_decoder and getattr(config.get_text_config(), "attn_logit_softcapping", None) is None
 
 
 def image_pipeline(images: Any) -> ImagePipeline | None:

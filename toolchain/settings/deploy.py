@@ -14,6 +14,8 @@ class ExportSettings(Settings):
 
     precision: Literal["fp32", "fp16", "bf16"] | None = None
     """Type of the graph's weights. [default: fp32 for onnx, fp16 for tensorrt]"""
+    cache: Literal["in-place", "concatenated"] | None = None
+    """How the graph adds tokens to its key-value cache; concatenated for other programs. [default: in-place for onnx]"""
     cpu_sparse: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = None
     """Pack the 2:4 weights in this type, for vlmc's CPU kernels; auto measures for a second. [default: they stay dense]"""
     cpu_activations: Literal["fp32", "bf16"] | None = None
@@ -24,6 +26,8 @@ class ExportSettings(Settings):
     """Write the dense model's graphs too, into a folder dense-twin, to compare with."""
     lora_twin: bool = False
     """Write the graphs with an adapter left apart too, into a folder lora-twin, to compare with."""
+    layout: Literal["triton"] | None = None
+    """Write a model repository for Triton Inference Server too, into the artifact's folder triton. [default: none]"""
     gpu: str | None = None
     """GPU architectures to build engines for (TensorRT-RTX). [default: sm86,sm89; TensorRT builds for the GPU at hand]"""
     require_sparse: str | None = None

@@ -14,11 +14,12 @@ from vlmc import exporters
 from vlmc.exporters.backend import Backend, resolve
 from vlmc.exporters.base import Exporter, Options, Precision
 from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend, put_texts
-from vlmc.runtime.deployment import DEPLOYMENT
+from vlmc.runtime.deployment import DEPLOYMENT, CacheLayout
 from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.kernels.speed import Fastest, fastest
 from vlmc.toolchain import data
 from vlmc.toolchain.data.sample import Sample
+from vlmc.toolchain.deploy import triton
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
@@ -85,12 +86,14 @@ class Export(Stage):
         with extend(artifact, exporter.backend.name) as folder:
             quantised = None if samples is None else self._quantise(folder, artifact.manifest, source, samples)
             with self.progress.task("export", 1) as task:
-                work = Exporting(exporter, options, task)
+                work = Exporting(exporter, options, _cache(exporter.backend, self.options), task)
                 report = self._fill(folder, artifact.manifest, source, dense, work, quantised)
             report["rounding"] = quantised and quantised.report
             report["cpu_sparse_measured"] = measured and asdict(measured)
             report["versions"] = _versions(exporter.backend)
             (folder / exporter.backend.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if self.options.layout == "triton":
+            write_repository(artifact)
         write_summary(artifact, self.progress)
         return report
 
@@ -115,7 +118,7 @@ class Export(Stage):
     ) -> dict[str, Any]:
         """Write the model's graphs, then those of its twins, each into a folder of its own inside."""
         model = source.load()
-        deployed = deploy(source, model, manifest.layers, {} if quantised is None else quantised.layers)
+        deployed = deploy(source, model, manifest.layers, {} if quantised is None else quantised.layers, work.cache)
         report = work.write(folder, source, model, deployed)
         twins: dict[str, Any] = {}
         if self.options.lora_twin:
@@ -125,6 +128,14 @@ class Export(Stage):
             del model, deployed
             twins[DENSE_TWIN] = work.twin(folder / DENSE_TWIN, dense, dense.load(), {})
         return report | {"twins": twins}
+
+
+def write_repository(artifact: Artifact) -> None:
+    """Write the model repository by which Triton Inference Server serves the artifact's ONNX graphs."""
+    with extend(Artifact.open(artifact.root), triton.FOLDER) as folder:
+        for path, text in triton.repository().items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
 
 
 def write_summary(artifact: Artifact, progress: Progress) -> None:
@@ -140,6 +151,7 @@ class Exporting:
 
     exporter: Exporter
     options: Options
+    cache: CacheLayout
     task: Task
 
     def write(self, folder: Path, source: SavedModel, model: nn.Module, deployed: Deployed) -> dict[str, Any]:
@@ -147,7 +159,7 @@ class Exporting:
         backend, options = self.exporter.backend, self.options
         self.task.extend(len(deployed.specs))
         report = self.exporter.export(deployed.specs, folder, options, self.task.advance)
-        report |= {"layers_in_no_graph": deployed.unreached}
+        report |= {"layers_in_no_graph": deployed.unreached, "cache": deployed.deployment.cache}
         (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
         if backend.session is not None and options.precision != "bf16":  # nothing here runs graphs in bf16
             exported = Exported(deployed.deployment, folder, backend.suffix, resolve(backend.session))
@@ -160,7 +172,7 @@ class Exporting:
         folder.mkdir()
         self.task.extend(1)
         plain = replace(self.options, cpu_sparse=None, cpu_activations="fp32", packed=False, require_sparse=None)
-        return replace(self, options=plain).write(folder, source, model, deploy(source, model, layers))
+        return replace(self, options=plain).write(folder, source, model, deploy(source, model, layers, cache=self.cache))
 
 
 def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Fastest | None]:
@@ -200,6 +212,11 @@ def _span(settings: ExportSettings, rounding: RoundingSettings) -> int:
     if useless and rounding.rounding == "nearest":
         raise InputError(f"--{useless[0].replace('_', '-')} is for --rounding gptq: rounding to nearest looks at no data")
     return rounding.group
+
+
+def _cache(backend: Backend, settings: ExportSettings) -> CacheLayout:
+    """Return the cache's layout: what the user chose, or the backend's default; concatenated where it knows one only."""
+    return settings.cache or cast(CacheLayout, backend.options.get("cache", "concatenated"))
 
 
 def _share(text: str) -> float:

@@ -1,23 +1,26 @@
 """Slots hold each row's own tokens, whatever joins, leaves and moves around them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vlmc.runtime.batching.states import Slots
-from vlmc.runtime.engine import NOTHING, QUESTION_MASK, State
+from vlmc.runtime.decoder_inputs import written
+from vlmc.runtime.engine import NOTHING, QUESTION_MASK, SPARE, State, roomy
 from vlmc.runtime.sessions import Array
 
 
-def prompts(lengths: list[int], first: int, *, asked: bool = False) -> State:
+def prompts(lengths: list[int], first: int, *, asked: bool = False, in_place: bool = False) -> State:
     """Return a state padded on the right, whose keys number the tokens: row `first` + b, token t -> 100 (first + b) + t.
 
-    With `asked` row r also has a question, of 1 + r % 7 tokens, numbered in the same way.
+    With `asked` row r also has a question, of 1 + r % 7 tokens, numbered in the same way. `in_place` leaves no room.
     """
     mask_BT = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
     rows = first + np.arange(len(lengths))
     keys = 100 * rows[:, None] + np.arange(max(lengths))
     cache = {"past_key_values.0.key": np.where(mask_BT, keys, -1.0)[:, None, :, None].repeat(2, 1)}
-    return State(cache, mask_BT, np.array(lengths, np.int64), questions(rows) if asked else NOTHING)
+    return State(cache, mask_BT, np.array(lengths, np.int64), questions(rows) if asked else NOTHING, in_place)
 
 
 def questions(rows_B: Array) -> dict[str, Array]:
@@ -31,6 +34,9 @@ def step(slots: Slots, rows: dict[int, int]) -> None:
     """Append a token to every slot, as the engine does: its number for taken slots, nonsense for free ones."""
     slots.rest()
     state = slots.state
+    if state.in_place:
+        step_in_place(slots, rows)
+        return
     count = len(state.next_B)
     new = np.full((count, 2, 1, 1), -7.0)
     for slot, row in rows.items():
@@ -40,12 +46,23 @@ def step(slots: Slots, rows: dict[int, int]) -> None:
     slots.state = State(cache, mask_BT, state.next_B + 1, state.question)
 
 
+def step_in_place(slots: Slots, rows: dict[int, int]) -> None:
+    state = roomy(slots.state, 1)
+    write_B = state.mask_BT.sum(1)
+    for slot, column in enumerate(write_B):
+        number = 100 * rows[slot] + state.next_B[slot] if slot in rows else -7.0
+        state.cache["past_key_values.0.key"][slot, :, column] = number
+    mask_BT = written(state.mask_BT, np.ones((len(write_B), 1), np.int64), write_B)
+    slots.state = replace(state, mask_BT=mask_BT, next_B=state.next_B + 1)
+
+
 def check(slots: Slots, rows: dict[int, int]) -> None:
     state = slots.state
     for slot, row in rows.items():
         length = int(state.next_B[slot])
         own = np.flatnonzero(state.mask_BT[slot])
-        assert own.tolist() == list(range(state.mask_BT.shape[1] - length, state.mask_BT.shape[1]))
+        first = 0 if state.in_place else state.mask_BT.shape[1] - length
+        assert own.tolist() == list(range(first, first + length))
         expected = np.tile(100 * row + np.arange(length), (2, 1))
         np.testing.assert_array_equal(state.cache["past_key_values.0.key"][slot, :, own, 0].T, expected)
         if state.question:
@@ -54,16 +71,16 @@ def check(slots: Slots, rows: dict[int, int]) -> None:
             np.testing.assert_array_equal(state.question["past_key_values.0.encoder.key"][slot, :, own, 0].T, expected)
 
 
-@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize(("asked", "in_place"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("seed", range(10))
-def test_rows_keep_their_tokens(seed: int, asked: bool) -> None:
+def test_rows_keep_their_tokens(seed: int, asked: bool, in_place: bool) -> None:
     draw = np.random.default_rng(seed)
-    slots, rows, count = Slots(prompts([3], 0, asked=asked)), dict[int, int](), 0
+    slots, rows, count = Slots(prompts([3], 0, asked=asked, in_place=in_place)), dict[int, int](), 0
     for _ in range(60):
         if draw.random() < 0.3:
             lengths = draw.integers(1, 40, draw.integers(1, 4)).tolist()
             some = [index for index in range(len(lengths)) if index == 0 or draw.random() < 0.7]
-            used = slots.fill(prompts(lengths, count, asked=asked), some)
+            used = slots.fill(prompts(lengths, count, asked=asked, in_place=in_place), some)
             assert not set(used) & rows.keys()
             rows |= {slot: count + index for slot, index in zip(used, some, strict=True)}
             count += len(lengths)
@@ -106,3 +123,14 @@ def test_few_rows_do_not_stay_in_many_slots() -> None:
     assert slots.compact() == [1, 3]
     assert slots.state.mask_BT.shape == (2, 4)
     check(slots, {0: 1, 1: 3})
+
+
+def test_buffers_grow_in_steps_and_keep_what_they_hold() -> None:
+    state = prompts([5, 3], 0, in_place=True)
+    grown = roomy(state, 1)
+    assert grown.mask_BT.shape == (2, 6 + SPARE)
+    assert grown.cache["past_key_values.0.key"].shape == (2, 2, 6 + SPARE, 1)
+    np.testing.assert_array_equal(grown.cache["past_key_values.0.key"][:, :, :5], state.cache["past_key_values.0.key"])
+    assert grown.mask_BT.sum(1).tolist() == [5, 3]
+    assert roomy(grown, SPARE + 1) is grown
+    assert roomy(grown, SPARE + 2) is not grown
