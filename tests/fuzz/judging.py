@@ -12,6 +12,8 @@ from tests.fuzz.commands import Limits, Outcome
 LONGEST_LINE = 2_000
 _FINE = "\n\t"  # control characters that texts are laid out with
 _CODES = {1, 2, 3}
+_PROGRESS = re.compile(r" \d+/\d+ +\d+:\d\d:\d\d")
+"""What a bar of progress leaves behind: how much was done, and how long it took."""
 
 
 class Kind(StrEnum):
@@ -71,7 +73,7 @@ def _judge_text(outcome: Outcome) -> Verdict:
         return Verdict(Kind.ACCEPTED)
     if outcome.code not in _CODES:
         return Verdict(Kind.MESSAGE, f"exit code {outcome.code}: {_first_words(outcome.stderr)}")
-    lines = outcome.stderr.removesuffix("\n").split("\n")
+    lines = [line for line in outcome.stderr.removesuffix("\n").split("\n") if not _PROGRESS.search(line)]
     if len(lines) != 1 or not lines[0].startswith("vlmc: "):
         return Verdict(Kind.MESSAGE, f"no single line: {_opening(outcome.stderr)}")
     if outcome.stderr_bytes > LONGEST_LINE:
