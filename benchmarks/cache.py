@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from pages import DOCS, fill
 from products.measuring import Clock, clock
-from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report
+from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report, targets
 from torch import nn
 
 from vlmc.exporters.graphs import Axis, GraphSpec
@@ -182,7 +182,9 @@ def table(found: Report) -> str:
         f"Milliseconds for a token of {found.settings['layers']} layers of width {HIDDEN}, medians of interleaved rounds; "
         "in brackets how many times as fast as concatenated, the median of the rounds' ratios."
     )
-    return "\n\n".join([head, "\n".join(lines), f"Measured on {found.machine}, {found.date}: `{found.command}`."])
+    return "\n\n".join(
+        [head, "\n".join(lines), targets(found), f"Measured on {found.machine}, {found.date}: `{found.command}`."]
+    )
 
 
 def main(given: Sequence[str]) -> None:

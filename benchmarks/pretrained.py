@@ -22,7 +22,7 @@ from labels import DENSE
 from pages import DOCS, fill
 from pretraining.measures import ANSWERS, TEXT
 from pretraining.runs import CLEAN, MIXED, REPAIRS, STARTS, WRONG, Runs, Work
-from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
+from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report, targets
 from stored import Found, OutOfTime, Store
 
 NAME, PAGE = "pretrained", DOCS / "smol.md"
@@ -171,11 +171,8 @@ def table(found: Report) -> str:
         seconds = [found.value(name, f"time to {step}") for step in ("prune", "repair")]
         told = ", ".join(f"{value:,.0f} s" for value in seconds if value is not None)
         lines.append(f"| {name} | {' | '.join(_cell(row) for row in values)} | {told} |")
-    verdicts = [
-        f"- {bar.name}: {bar.value:g} ({bar.goal}): {'reached' if bar.holds else 'not reached'}" for bar in found.bars
-    ]
     where = f"In brackets the spread over seeds. Measured on {found.machine}, {found.date}: `{found.command}`."
-    return "\n".join([*lines, "", where, "", *verdicts])
+    return "\n\n".join(["\n".join(lines), targets(found), where])
 
 
 def _cell(row: Row | None) -> str:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pages import DOCS, fill
-from report import Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report, tenths
+from report import Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report, targets, tenths
 from torch import nn
 
 from vlmc.exporters.onnx.packed import Packing, check_packed, pack_weights
@@ -189,7 +189,7 @@ def table(found: Report) -> str:
         lines.append(f"| {name} | {tenths(right.value)} % | {share} | {' | '.join(ends)} |")
     head = f"Right answers to {found.settings['questions']:,} test questions by the exported graphs of `{MODEL}`."
     origin = f"Measured on {found.machine}, {found.date}: `{found.command}`."
-    return "\n\n".join([head, "\n".join(lines), origin])
+    return "\n\n".join([head, "\n".join(lines), targets(found), origin])
 
 
 if __name__ == "__main__":
