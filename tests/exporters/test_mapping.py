@@ -16,13 +16,13 @@ from vlmc.runtime.sessions import OnnxSession
 from vlmc.runtime.sparsity import SparsityPattern
 
 pytestmark = [needs_library, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
-SIZE = 1024
+SIZE = 2048
 COUNT = 4
 SESSIONS = 3
 
 
 def write(path: Path) -> None:
-    """Write a graph of four 2:4 products and a dense one; in fp32 they take 20 MiB."""
+    """Write a graph of four 2:4 products and a dense one; in fp32 they take 80 MiB."""
     names = [*(f"w{i}" for i in range(COUNT)), "head"]
     nodes = [helper.make_node("MatMul", [f"x{i}", f"{name}.weight"], [f"x{i + 1}"]) for i, name in enumerate(names)]
     weights = [
@@ -74,6 +74,6 @@ def test_sessions_share_the_weights_and_hold_no_copy(kind: ValueType, tmp_path: 
     assert found["Rss"] >= 0.95 * SESSIONS * size  # each has mapped all of it
     assert found["Pss"] <= 1.05 * size  # and all together hold it once
     assert found["Private_Dirty"] == 0
-    assert own_bytes() - before < SESSIONS * packed.packed_bytes / 3
+    assert own_bytes() - before < SESSIONS * packed.packed_bytes / 2
     for session in opened:
         session.close()
