@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from vlmc.exporters.backend import Backend
 from vlmc.exporters.graphs import GraphSpec
+from vlmc.runtime.kernels.columns import SPAN
 from vlmc.runtime.kernels.packing import ValueType
-from vlmc.runtime.kernels.rounding import SPAN
 
 Precision = Literal["fp32", "fp16", "bf16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}

@@ -17,8 +17,9 @@ from vlmc.exporters.onnx.function import DOMAIN, VERSION, function
 from vlmc.exporters.onnx.tables import narrow_tables
 from vlmc.exporters.onnx.weights import MATMUL24, MATMUL_DENSE, VALUES, Weights, attribute
 from vlmc.runtime.errors import CheckFailed
+from vlmc.runtime.kernels.columns import SPAN
 from vlmc.runtime.kernels.packing import GROUP, Array, Packed, ValueType, pack, pack_rounded
-from vlmc.runtime.kernels.rounding import SPAN, Rounded
+from vlmc.runtime.kernels.rounding import Rounded
 from vlmc.runtime.sessions import PACKED_KEY
 from vlmc.runtime.sparsity import SparsityPattern
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.kernels.rounding import CHUNK, SPAN, Rounded, of_columns, round_to_nearest
+from vlmc.runtime.kernels.columns import CHUNK, SPAN
+from vlmc.runtime.kernels.rounding import Rounded, of_columns, round_to_nearest
 
 Array = NDArray[Any]
 ValueType = Literal["fp32", "bf16", "fp16", "int8"]

@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmc.runtime.errors import InputError
+from vlmc.runtime.kernels.columns import CHUNK, SPAN
 
 Array = NDArray[Any]
 
 MOST = 127
 """Whole numbers go from its negative to it: -128 would have no opposite."""
-SPAN = 128
-"""Columns that share a scale, unless something else is asked for."""
-CHUNK = 32
-"""What a span must be a multiple of: the kernels read so many columns at a time."""
 
 
 @dataclass(frozen=True)

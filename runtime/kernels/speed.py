@@ -11,9 +11,9 @@ from typing import Final, TypeVar, get_args
 
 import numpy as np
 
+from vlmc.runtime.kernels.columns import CHUNK, SPAN
 from vlmc.runtime.kernels.native import loaded, product, run
 from vlmc.runtime.kernels.packing import GROUPS, LANES, Array, Packed, ValueType
-from vlmc.runtime.kernels.rounding import CHUNK, SPAN
 
 TYPES: Final[tuple[ValueType, ...]] = get_args(ValueType)
 CHOSEN_FROM: Final[tuple[ValueType, ...]] = ("bf16", "fp16", "fp32")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlmc.runtime.kernels.rounding import CHUNK, SPAN
+from vlmc.runtime.kernels.columns import CHUNK, SPAN
 from vlmc.toolchain.settings.base import Settings
 from vlmc.toolchain.settings.data import DataSettings
 
