@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from vlmc.runtime.decoder_inputs import WRITE
-from vlmc.toolchain.deploy.in_place import InPlace, grouped_attention
 from vlmc.toolchain.deploy.masks import attention_masks
 
 
@@ -91,11 +90,19 @@ class Decoder(nn.Module):
 
     def cache(self, past: Sequence[Tensor]) -> Any:
         """Return transformers' cache with what follows the inputs before it."""
-        return InPlace(past[0], past[1:]) if self.in_place else filled(past)
+        if not self.in_place:
+            return filled(past)
+        from vlmc.toolchain.deploy.in_place import InPlace
+
+        return InPlace(past[0], past[1:])
 
     def attention(self) -> AbstractContextManager[None]:
         """Return the context in which the language model runs."""
-        return grouped_attention(self.language_model) if self.in_place else nullcontext()
+        if not self.in_place:
+            return nullcontext()
+        from vlmc.toolchain.deploy.in_place import grouped_attention
+
+        return grouped_attention(self.language_model)
 
 
 class MaskedDecoder(Decoder):

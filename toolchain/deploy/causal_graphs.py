@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from vlmc.exporters.graphs import OPSET, Axis, GraphSpec
 from vlmc.runtime.processing import Batch
-from vlmc.toolchain.deploy import in_place
 from vlmc.toolchain.deploy.causal import BlockDecoder, Cache, Decoder, DeepstackDecoder, MaskedDecoder
 from vlmc.toolchain.deploy.masks import has_window
 from vlmc.toolchain.deploy.sources import ROWS, Sources, embed
@@ -27,6 +26,8 @@ def describe(sources: Sources) -> list[GraphSpec]:
     cache = Cache.of(config.get_text_config(decoder=True))
     module = _decoder(sources).eval()
     past = [f"past_key_values.{name}" for name in cache.names]
+    from vlmc.toolchain.deploy.in_place import OPSET as IN_PLACE
+
     names = ("inputs_embeds", "attention_mask", "position_ids", *module.before_cache, *past)
     inputs = [dict(zip(names, case.tensors, strict=True)) for case in _cases(sources, module, cache)]
     sequence, batch = sources.sequence, 1 if sources.deployment.positions == "m-rope" else 0
@@ -44,7 +45,7 @@ def describe(sources: Sources) -> list[GraphSpec]:
         | {name: ROWS for name in module.before_cache if name not in module.extra}
         | {name: ROWS | {2: _past(sources, module)} for name in past},
         cases=inputs[1:],
-        opset=in_place.OPSET if module.in_place else OPSET,
+        opset=IN_PLACE if module.in_place else OPSET,
     )
     return [spec]
 
