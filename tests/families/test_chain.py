@@ -112,6 +112,7 @@ def wanda_mask(model: nn.Module, name: str, seen: Statistics) -> Tensor:
     return PRUNERS["wanda"].prune(model.get_parameter(f"{name}.weight"), seen, SparsityPattern(n=2, m=4))[1]
 
 
+@pytest.mark.integration
 def test_tied_embeddings_stay_tied(built: Built, reloaded: nn.Module) -> None:
     def tied(model: nn.Module) -> bool:
         return model.get_input_embeddings().weight is model.get_output_embeddings().weight  # type: ignore[operator]
@@ -119,6 +120,7 @@ def test_tied_embeddings_stay_tied(built: Built, reloaded: nn.Module) -> None:
     assert tied(reloaded) == tied(built.model)
 
 
+@pytest.mark.integration
 def test_the_processor_came_along(built: Built, artifact: Artifact) -> None:
     processor, sample = SavedModel.find(str(artifact.root)).load_processor(), samples()[1]
     again = type(built.encoder)(processor, built.source.family, built.model).answered(sample)
@@ -127,6 +129,7 @@ def test_the_processor_came_along(built: Built, artifact: Artifact) -> None:
     assert all(torch.equal(again[name], first[name]) for name in first)
 
 
+@pytest.mark.integration
 def test_families_that_are_not_deployed_are_refused(built: Built, artifact: Artifact) -> None:
     assert built.source.family.exportable == (built.name in pico.DEPLOYABLE)
     with pytest.raises(InputError, match="has no graphs for onnx yet: run 'vlmc export"):
