@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vlmc.runtime import Model, load
 from vlmc.runtime.artifact import Artifact
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
@@ -14,7 +15,8 @@ from vlmc.toolchain.settings import ExportSettings, PruneSettings
 from vlmc.toolchain.stages.export import Export
 from vlmc.toolchain.stages.prune import Prune
 
-DEMO, SMOL = "demo", "135 M"
+DEMO, LONG, SMOL = "demo", "demo, long answers", "135 M"
+"""The demo's own answers have two tokens or three; long ones go on after their end, as far as they may."""
 SHAPE = {
     "hidden_size": 576,
     "intermediate_size": 1536,
@@ -31,9 +33,9 @@ _KEPT = {".json", ".jinja"}  # the demo's tokenizer, processor and template
 
 def exported(name: str, folder: Path, blocks: int = 30) -> Path:
     """Return the artifact of a model with its ONNX graphs, which is made in `folder` unless it is there."""
-    made = folder / name.replace(" ", "")
+    made = folder / ("135M" if name == SMOL else "demo")
     if not made.exists():
-        dense = SavedModel.find("demo").folder if name == DEMO else _smol(folder / "dense", blocks)
+        dense = _smol(folder / "dense", blocks) if name == SMOL else SavedModel.find("demo").folder
         part = folder / "part"
         shutil.rmtree(part, ignore_errors=True)
         options = PruneSettings(target="2:4", method="magnitude", calibration=1)
@@ -41,6 +43,16 @@ def exported(name: str, folder: Path, blocks: int = 30) -> Path:
         Export(ExportSettings(), "onnx", Progress(quiet=True)).run(artifact)
         part.rename(made)
     return made
+
+
+def opened(name: str, folder: Path, threads: int) -> Model:
+    """Load the graphs of an exported model, which keeps no features of images."""
+    model = load(folder, threads=threads, verify=False, vision_bytes=0)
+    if name != LONG:
+        return model
+    with model:
+        endless = model.deployment.model_copy(update={"stop_ids": ()})
+    return Model.from_graphs(folder, endless, folder / "onnx", threads=threads, vision_bytes=0)
 
 
 def _smol(folder: Path, blocks: int) -> Path:
