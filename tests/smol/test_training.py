@@ -140,6 +140,20 @@ def test_the_connector_starts_with_the_words_for_what_is_there(model: Any, token
 
 
 @pytest.mark.integration
+def test_a_connector_that_learned_follows_an_encoder_that_goes_on_alone(model: Any, tokenizer: Any) -> None:
+    training = Training(model, tokenizer, replace(PLAN, prepared=12), seed=0)
+    former = training.former = deepcopy(training.vision)
+    seen, _ = training.look("wording", 12)
+    with torch.no_grad():
+        training.vision.encoder.post_layernorm.weight.mul_(2)
+        said_BIL, astray_BIL = former(seen.pixels_BCHW), training.vision(seen.pixels_BCHW)
+        training.start_alignment()
+        told_BIL = training.vision(seen.pixels_BCHW)
+    assert (told_BIL - said_BIL).norm() < 0.1 * (astray_BIL - said_BIL).norm()
+    assert training.former is None
+
+
+@pytest.mark.integration
 def test_words_stand_in_the_cells_that_they_are_about(model: Any, tokenizer: Any) -> None:
     training = Training(model, tokenizer, PLAN, seed=0)
     scene = next(scene for scene in iter(lambda: draw_scene(Random(3), "train"), None) if scene.cells[3] is not None)
@@ -168,6 +182,17 @@ def test_make_writes_a_trained_part_from_which_another_training_starts(
     for file in (WEIGHTS, LANGUAGE):
         first, second = (load_file(tmp_path / folder / file) for folder in ("trained", "same"))
         assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+    more = replace(still, more_vision=1)
+    train.make(tmp_path / "more", tmp_path / "further", more)
+    seen, language = (load_file(tmp_path / "further" / file) for file in (WEIGHTS, LANGUAGE))
+    assert any(not torch.equal(weight, first) for weight, first in zip(seen.values(), _of(tmp_path, WEIGHTS), strict=True))
+    assert all(torch.equal(weight, first) for weight, first in zip(language.values(), _of(tmp_path, LANGUAGE), strict=True))
+    with pytest.raises(InputError, match="--more-vision goes on from weights: name them by --start"):
+        train.make(tmp_path / "none", tmp_path / "nothing", replace(more, start=None))
+
+
+def _of(folder: Path, file: str) -> list[torch.Tensor]:
+    return list(load_file(folder / "trained" / file).values())
 
 
 def test_adapters_that_are_merged_say_what_they_said_before(model: Any) -> None:

@@ -22,7 +22,7 @@ from vlmc.toolchain.smol.packing import Packer
 from vlmc.toolchain.smol.scenes import Scene
 from vlmc.toolchain.smol.tuning import adapt, fill
 from vlmc.toolchain.smol.vision import Naming, Vision, whiten
-from vlmc.toolchain.smol.words import Words
+from vlmc.toolchain.smol.words import Words, follow
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Plan:
     decay: float = 0.05
     variants: int = 16
     prepared: int = 600
-    emphasis: dict[str, float] = field(default_factory=lambda: {"caption": 2.0, "name": 1.5, "where": 1.5})
+    emphasis: dict[str, float] = field(default_factory=lambda: {"caption": 2.5, "name": 1.5, "where": 2.5})
 
     @property
     def steps(self) -> int:
@@ -65,12 +65,14 @@ class Plan:
 class Training:
     """Everything that training changes, and how far it is: `step` counts over all stages.
 
-    `taught` says that the connector knows some words already.
+    `taught` says that the connector knows some words already; `former` is what it was like before the encoder, trained
+    already, went on alone.
     """
 
     def __init__(self, model: Any, tokenizer: Any, plan: Plan, seed: int) -> None:
         self.model, self.plan, self.seed, self.step, self.taught = model, plan, seed, 0, False
         self.packer, self.vision = Packer(tokenizer), Vision(model)
+        self.former: Vision | None = None
         self.naming = Naming(self.vision.width)
         self.words = Words(model.get_input_embeddings().weight.detach(), tokenizer)
         attend_plainly(model)
@@ -82,10 +84,10 @@ class Training:
 
     def run(self, report: Callable[["Training", float], None]) -> None:
         """Train from `step` to the end; `report` is called after every step with its loss."""
-        if self.step == 0:
+        if self.step == 0 and not self.taught:
             whiten(self.vision, self.look("whitening", self.plan.prepared)[0].pixels_BCHW)
         while self.step < self.plan.steps:
-            if self.step == self.plan.vision_steps and not self.taught:
+            if self.step == self.plan.vision_steps and (self.former is not None or not self.taught):
                 self.start_alignment()
             self._let_language_learn(self._joint)
             loss = self._one_step()
@@ -93,10 +95,16 @@ class Training:
             report(self, loss)
 
     def start_alignment(self) -> None:
-        """Let the connector write, as well as a linear map can, the words for what the encoder tells."""
+        """Let the connector write, as well as a linear map can, the words for what the encoder tells.
+
+        A connector that has learned goes on saying what it said before, as well as a linear map can.
+        """
         look, scenes = self.look("wording", self.plan.prepared)
-        self.words.teach(self.vision, look.pixels_BCHW, scenes)
-        self.taught = True
+        if self.former is not None:
+            follow(self.vision, self.former, look.pixels_BCHW)
+        else:
+            self.words.teach(self.vision, look.pixels_BCHW, scenes)
+        self.taught, self.former = True, None
         self._optimizers = self._fresh_optimizers()
 
     @property

@@ -1,5 +1,6 @@
 """Writing the trained part of `smol`: weights in fp16, a card with what was measured, and sums; and going on from it."""
 
+import copy
 import os
 import tempfile
 from dataclasses import dataclass
@@ -26,13 +27,17 @@ NAMING = "naming.safetensors"
 
 @dataclass(frozen=True)
 class Run:
-    """One training: how it was set, from which weights it started, on how many questions it is measured, its hours."""
+    """One training: how it was set, from which weights it started, on how many questions it is measured, its hours.
+
+    Where it starts from weights, the encoder alone learns for `more_vision` steps first.
+    """
 
     plan: Plan
     seed: int
     threads: int
     count: int
     start: Path | None = None
+    more_vision: int = 0
     hours: float = 0.0
 
 
@@ -55,8 +60,10 @@ def publish(training: Training, gguf_path: Path, run: Run, out: Path) -> None:
         os.rename(fresh, out)
 
 
-def begin(training: Training, folder: Path) -> None:
+def begin(training: Training, folder: Path, more_vision: int = 0) -> None:
     """Start with the second stage from a folder that `publish` wrote; with the third one, where its language has learned.
+
+    With `more_vision` steps of the encoder alone it starts with these, and goes through all stages after them.
 
     Raises:
         InputError: a file of the folder is damaged.
@@ -64,9 +71,13 @@ def begin(training: Training, folder: Path) -> None:
     verify(folder)
     training.model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     training.naming.load_state_dict(load_file(folder / NAMING))
-    training.step, training.taught = training.plan.vision_steps, True
-    if (folder / LANGUAGE).is_file():
+    training.step, training.taught = training.plan.vision_steps - more_vision, True
+    learned = (folder / LANGUAGE).is_file()
+    if learned:
         fill(training.language, load_file(folder / LANGUAGE))
+    if more_vision:
+        training.former = copy.deepcopy(training.vision).requires_grad_(False)
+    elif learned:
         training.step += training.plan.alignment_steps
 
 

@@ -23,11 +23,13 @@ def make(work: Path, out: Path, run: Run) -> None:
     """Train from the last checkpoint in `work`, if there is one, to the end; write the trained part to `out`.
 
     Raises:
-        InputError: `out` exists, or `work` holds a training with another seed.
+        InputError: `out` exists, there are no weights to go on from, or `work` holds a training with another seed.
         EnvironmentLacks: the language model is not here and cannot be fetched.
     """
     if out.exists():
         raise InputError(f"{out} exists: choose another folder")
+    if run.more_vision and run.start is None:
+        raise InputError("--more-vision goes on from weights: name them by --start")
     gguf_path = language_model()
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(run.threads)
@@ -35,7 +37,7 @@ def make(work: Path, out: Path, run: Run) -> None:
     model, tokenizer = blank(gguf_path), read_tokenizer(gguf_path)
     training = Training(model, tokenizer, run.plan, run.seed)
     if run.start is not None:
-        begin(training, run.start)
+        begin(training, run.start, run.more_vision)
     watch = Watch(work, resume(training, work))
     training.run(watch)
     publish(training, gguf_path, replace(run, hours=watch.seconds() / 3600), out)
@@ -52,14 +54,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="the shipped weights were trained with the default")
     steps = parser.add_argument_group("steps")
     steps.add_argument("--vision-steps", type=int, default=plan.vision_steps, help="of the vision encoder alone")
+    steps.add_argument("--more-vision", type=int, default=0, help="of the encoder alone, before it goes on from --start")
     steps.add_argument("--alignment-steps", type=int, default=plan.alignment_steps, help="with the frozen language model")
     steps.add_argument("--joint-steps", type=int, default=plan.joint_steps, help="in which the language model learns too")
     parser.add_argument("--count", type=int, default=2_000, help="how many questions of each split to measure it on")
     chosen = parser.parse_args()
     plan = replace(plan, vision_steps=chosen.vision_steps, alignment_steps=chosen.alignment_steps)
     plan = replace(plan, joint_steps=chosen.joint_steps)
+    run = Run(plan, chosen.seed, chosen.threads, chosen.count, chosen.start, chosen.more_vision)
     try:
-        make(chosen.work, chosen.out, Run(plan, chosen.seed, chosen.threads, chosen.count, chosen.start))
+        make(chosen.work, chosen.out, run)
     except (EnvironmentLacks, InputError) as error:
         parser.exit(error.exit_code, f"{error}\n")
 

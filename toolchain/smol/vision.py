@@ -19,6 +19,9 @@ CELL_I = torch.tensor([place // ROW * 2 // ROW * 2 + place % ROW * 2 // ROW for 
 _FAINT = 0.01
 """The variance, of pixels between -1 and 1, below which a component is not made stronger."""
 
+_DIGIT = 3.0
+"""How much more a digit counts than an emoji: each emoji is drawn one way, a digit by many hands."""
+
 _SMOOTH = 0.05
 _COUNTS = 0.3
 
@@ -60,16 +63,21 @@ def whiten(vision: Vision, pixels_BCHW: Tensor) -> None:
 class Naming(nn.Module):
     """Linear readings of every image token: the thing in its cell, its colour, and what there is to count in the scene."""
 
+    weight_N: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.thing, self.colour = nn.Linear(width, EMPTY + 1), nn.Linear(width, COLOURLESS + 1)
         self.counts = nn.Linear(width, COUNTED * 5)
+        weight_N = torch.ones(EMPTY + 1)
+        weight_N[len(EMOJI) : EMPTY] = _DIGIT
+        self.register_buffer("weight_N", weight_N, persistent=False)
 
     def forward(self, seen_BID: Tensor, look: Look) -> Tensor:
         """Return the sum of all losses of a batch."""
         counts_BIN5 = self.counts(seen_BID).unflatten(-1, (COUNTED, 5))
         return (
-            _entropy(self.thing(seen_BID), look.thing_BK[:, CELL_I])
+            _entropy(self.thing(seen_BID), look.thing_BK[:, CELL_I], self.weight_N)
             + _entropy(self.colour(seen_BID), look.colour_BK[:, CELL_I])
             + _COUNTS * _entropy(counts_BIN5, look.count_BN[:, None].expand(-1, TOKENS, -1))
         )
@@ -91,5 +99,5 @@ class Naming(nn.Module):
         return {name: part.float().mean().item() for name, part in parts.items()}
 
 
-def _entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return functional.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), label_smoothing=_SMOOTH)
+def _entropy(logits: Tensor, target: Tensor, weight_N: Tensor | None = None) -> Tensor:
+    return functional.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), weight_N, label_smoothing=_SMOOTH)

@@ -14,6 +14,7 @@ from vlmc.toolchain.smol.scenes import POSITIONS, WORDS, Digit, Drawn, Scene
 from vlmc.toolchain.smol.vision import Vision
 
 _RIDGE = 1.0
+_AT_ONCE = 100
 
 
 class Words:
@@ -25,11 +26,7 @@ class Words:
     @torch.no_grad()
     def teach(self, vision: Vision, pixels_BCHW: Tensor, scenes: Sequence[Scene]) -> None:
         """Set the connector to the ridge regression from what the encoder tells of these scenes to the words for it."""
-        seen_MD = torch.cat([vision.seen(part) for part in torch.split(pixels_BCHW, 100)]).flatten(0, 1).double()
-        words_ML = torch.cat([self.tokens(scene) for scene in scenes]).double()
-        ridge_DD = seen_MD.T @ seen_MD + _RIDGE * torch.eye(seen_MD.shape[1], dtype=torch.float64)
-        weight_DL = torch.linalg.solve(ridge_DD, seen_MD.T @ words_ML)
-        vision.connector.modality_projection.proj.weight.copy_(weight_DL.T)
+        _fit(vision, pixels_BCHW, torch.cat([self.tokens(scene) for scene in scenes]))
 
     def tokens(self, scene: Scene) -> Tensor:
         """Return the image tokens that would tell a scene in words, I x L, in rows of two cells.
@@ -56,3 +53,16 @@ class Words:
 
     def _ids(self, words: str) -> list[int]:
         return list(self._tokenizer(f" {words}", add_special_tokens=False)["input_ids"])
+
+
+@torch.no_grad()
+def follow(vision: Vision, former: Vision, pixels_BCHW: Tensor) -> None:
+    """Set the connector to the ridge regression from what the encoder tells now to the image tokens there were before."""
+    _fit(vision, pixels_BCHW, torch.cat([former(part).flatten(0, 1) for part in torch.split(pixels_BCHW, _AT_ONCE)]))
+
+
+def _fit(vision: Vision, pixels_BCHW: Tensor, wanted_ML: Tensor) -> None:
+    seen_MD = torch.cat([vision.seen(part) for part in torch.split(pixels_BCHW, _AT_ONCE)]).flatten(0, 1).double()
+    ridge_DD = seen_MD.T @ seen_MD + _RIDGE * torch.eye(seen_MD.shape[1], dtype=torch.float64)
+    weight_DL = torch.linalg.solve(ridge_DD, seen_MD.T @ wanted_ML.double())
+    vision.connector.modality_projection.proj.weight.copy_(weight_DL.T)
