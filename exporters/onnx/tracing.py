@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vlmc.exporters.base import Precision
 from vlmc.exporters.graphs import GraphSpec
+from vlmc.exporters.onnx.fusing import SINCE, fuse
 from vlmc.exporters.onnx.naming import name_initializers
 from vlmc.exporters.onnx.weights import SCOPES
 
@@ -38,6 +39,8 @@ def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
             verbose=False,
         )
         assert program is not None
+        if spec.opset >= SINCE:
+            program.model = fuse(program.model)
         _forget_origin(program)
         name_initializers(program.model.graph)
         program.save(path, external_data=_bytes(module) > EXTERNAL_ABOVE)
