@@ -1,4 +1,4 @@
-"""One operator of ONNX for what torch's exporter writes in many: RMS norm and rotary position embedding, by onnxscript's rules.
+"""One operator of ONNX for what torch writes in many: RMS norm and rotary position embedding, by onnxscript's rules.
 
 Each of the many reads and writes all activations once, and costs a runtime a few microseconds for every token.
 """
