@@ -1,10 +1,10 @@
 """Exporter: what every backend does with graph descriptions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from vlmc.exporters.backend import Backend
 from vlmc.exporters.graphs import GraphSpec
@@ -18,8 +18,15 @@ Activations = Literal["fp32", "bf16"]
 PACKED_TOLERANCE: dict[ValueType, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2, "int8": 1e-1}
 """The same where 2:4 weights are packed for the CPU: what rounding the weights may change."""
 
-Progress = Callable[[str], None]
-"""Is called with the name of each finished graph."""
+
+class Progress(Protocol):
+    """Is told how far an exporter is."""
+
+    def advance(self, note: str) -> None:
+        """Hear that a graph is finished, by its name."""
+
+    def say(self, note: str) -> None:
+        """Hear what is being done, such as a step of a long build."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Options:
     `cpu_sparse` is the type in which 2:4 weights are packed for the CPU kernels; None: they are not. `cpu_activations` is
     the type to which the kernels may round activations, `span` how many columns share a scale of int8. `packed` stores 2:4
     weights as their kept values and places. `require_sparse` is the share of the eligible layers that an engine must run
-    sparse; None: no matter.
+    sparse; None: no matter. `workspace` is how many bytes of GPU memory a builder may take to try a layer; None: all.
     """
 
     precision: Precision = "fp32"
@@ -39,6 +46,7 @@ class Options:
     span: int = SPAN
     packed: bool = False
     require_sparse: float | None = None
+    workspace: int | None = None
 
     @property
     def tolerance(self) -> float:

@@ -87,7 +87,7 @@ class OnnxExporter(Exporter):
         reports = []
         for spec in specs:
             reports.append(export(spec, folder / f"{spec.name}.onnx", options))
-            progress(spec.name)
+            progress.advance(spec.name)
         if options.cpu_sparse and not any(report.packed for report in reports):
             raise InputError("--cpu-sparse: no layer is promised as 2:4, so there is nothing to pack: leave it out")
         if options.packed and not any(report.stored and report.stored.weights for report in reports):

@@ -74,7 +74,20 @@ def check_onnx(path: Path, target: SparsityPattern | None = None) -> list[LayerR
         raise InputError(f"{path} has no weights: nothing in it multiplies with a stored tensor")
     if target is None:
         return guess(path, [(layer, _zeros(weights, weight)) for layer, weight in every])
-    return [examine(layer, path.stem, target, _zeros(weights, weight)) for layer, weight in every]
+    return _compared(path, weights, target)
+
+
+def compare_weights(path: Path, target: SparsityPattern) -> list[LayerReport]:
+    """Compare every weight of a MatMul, Gemm or Conv with `target`; none where a graph has none, such as that of a table.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return _compared(path, Weights(read(path)), target)
+
+
+def _compared(path: Path, weights: Weights, target: SparsityPattern) -> list[LayerReport]:
+    return [examine(layer, path.stem, target, _zeros(weights, weight)) for layer, weight in _everything(weights)]
 
 
 def read(path: Path) -> onnx.ModelProto:

@@ -17,5 +17,5 @@ BACKEND = Backend(
         "tensorrt-rtx": "TensorRT-RTX engines, built without a GPU",
     },
     runtimes=RUNTIMES,
-    options={"precision": "fp16", "gpu": "sm86,sm89", "require_sparse": "", **TWINS},
+    options={"precision": "fp16", "gpu": "sm86,sm89", "require_sparse": "", "workspace": "", **TWINS},
 )

@@ -1,17 +1,28 @@
 """From an ONNX file to the bytes of an engine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlmc.exporters.graphs import Axis, GraphSpec
 from vlmc.exporters.tensorrt.binding import Binding
-from vlmc.exporters.tensorrt.stopping import stoppable
+from vlmc.exporters.tensorrt.watching import watched
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks
 
 
-def build(binding: Binding, spec: GraphSpec, path: Path, gpu: str) -> tuple[bytes, list[str]]:
-    """Return the engine, and the lines of the builder's log.
+@dataclass(frozen=True)
+class Target:
+    """The GPU that an engine is for, and how many bytes of its memory the builder may take to try a layer; None: all."""
+
+    gpu: str
+    workspace: int | None = None
+
+
+def build(
+    binding: Binding, spec: GraphSpec, path: Path, target: Target, say: Callable[[str], None]
+) -> tuple[bytes, list[str]]:
+    """Return the engine, and the lines of the builder's log; `say` hears of each step of the build.
 
     Raises:
         CheckFailed: TensorRT cannot read or build the graph; the message has TensorRT's reason.
@@ -26,11 +37,11 @@ def build(binding: Binding, spec: GraphSpec, path: Path, gpu: str) -> tuple[byte
     if not parser.parse_from_file(str(path)):
         reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise CheckFailed(f"TensorRT cannot read {spec.name}: {_one_line(reasons[0] if reasons else 'no reason given')}")
-    config = _configure(binding, builder, spec, gpu)
-    with stoppable(trt, config):
+    config = _configure(binding, builder, spec, target)
+    with watched(trt, config, lambda step: say(f"{spec.name}, {target.gpu}: {step}")):
         engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise CheckFailed(f"TensorRT cannot build {spec.name} for {gpu}: {_one_line(_last_error(logger))}")
+        raise CheckFailed(f"TensorRT cannot build {spec.name} for {target.gpu}: {_one_line(_last_error(logger))}")
     return bytes(engine), [line for _, line in logger.lines]
 
 
@@ -42,14 +53,16 @@ def _builder(binding: Binding, logger: Any) -> Any:
         raise EnvironmentLacks(f"{binding.package} finds no GPU to build on; {remedy}") from None
 
 
-def _configure(binding: Binding, builder: Any, spec: GraphSpec, gpu: str) -> Any:
+def _configure(binding: Binding, builder: Any, spec: GraphSpec, target: Target) -> Any:
     trt = binding.trt
     config = builder.create_builder_config()
     config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if binding.ahead_of_time:
         config.num_compute_capabilities = 1
-        config.set_compute_capability(binding.compute_capabilities[gpu], 0)
+        config.set_compute_capability(binding.compute_capabilities[target.gpu], 0)
+    if target.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, target.workspace)
     profile = builder.create_optimization_profile()
     for name, shapes in profile_shapes(spec).items():
         profile.set_shape(name, *shapes)

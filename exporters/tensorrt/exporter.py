@@ -12,10 +12,10 @@ from vlmc.exporters.backend import Backend
 from vlmc.exporters.base import Exporter, Options, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx.exporter import GraphReport, OnnxExporter, export
-from vlmc.exporters.onnx.sparsity import check_onnx
+from vlmc.exporters.onnx.sparsity import compare_weights
 from vlmc.exporters.tensorrt import BACKEND
 from vlmc.exporters.tensorrt.binding import Binding, bind
-from vlmc.exporters.tensorrt.building import build, describe_axis
+from vlmc.exporters.tensorrt.building import Target, build, describe_axis
 from vlmc.exporters.tensorrt.layers import LayerChoice, choices, read_layers
 from vlmc.exporters.tensorrt.log import parse
 from vlmc.runtime.errors import CheckFailed, InputError
@@ -75,9 +75,9 @@ class TensorrtExporter(Exporter):
             with TemporaryDirectory() as scratch:
                 path = Path(scratch) / f"{spec.name}.onnx"
                 graphs.append(export(spec, path, Options(options.precision)))
-                engines += [_engine(binding, spec, path, gpu, folder) for gpu in gpus]
+                engines += [_engine(binding, spec, path, Target(gpu, options.workspace), folder, progress) for gpu in gpus]
             require_sparse(engines[-len(gpus) :], options.require_sparse)
-            progress(spec.name)
+            progress.advance(spec.name)
         return {
             "backend": BACKEND.name,
             "package": binding.package,
@@ -90,17 +90,17 @@ class TensorrtExporter(Exporter):
         }
 
 
-def _engine(binding: Binding, spec: GraphSpec, path: Path, gpu: str, folder: Path) -> EngineReport:
+def _engine(binding: Binding, spec: GraphSpec, path: Path, target: Target, folder: Path, progress: Progress) -> EngineReport:
     start = perf_counter()
-    engine, lines = build(binding, spec, path, gpu)
-    file = folder / f"{spec.name}.{gpu}.engine"
+    engine, lines = build(binding, spec, path, target, progress.say)
+    file = folder / f"{spec.name}.{target.gpu}.engine"
     file.write_bytes(engine)
-    layers = check_onnx(path, SPARSE_CORES)
+    layers = compare_weights(path, SPARSE_CORES)
     log = parse(lines)
     silent = AHEAD_OF_TIME if binding.ahead_of_time else SILENT
     return EngineReport(
         graph=spec.name,
-        gpu=gpu,
+        gpu=target.gpu,
         file=file.name,
         bytes=len(engine),
         seconds=round(perf_counter() - start, 2),

@@ -22,6 +22,7 @@ from vlmc.exporters.onnx.tracing import trace
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.deploy.deployed import deploy
+from vlmc.toolchain.machine.progress import Task
 from vlmc.toolchain.models.saved import SavedModel
 
 pytestmark = pytest.mark.integration
@@ -193,5 +194,7 @@ def test_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exporter_tells_each_graph_that_is_done(tmp_path: Path, traced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "trace", lambda spec, path, precision: shutil.copyfile(traced, path))
     told: list[str] = []
-    exporters.find("onnx").export([small()], tmp_path, Options(), told.append)
+    task = Task()
+    monkeypatch.setattr(task, "advance", told.append)
+    exporters.find("onnx").export([small()], tmp_path, Options(), task)
     assert told == ["small"]

@@ -21,6 +21,7 @@ from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.sessions import OnnxSession
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.machine.progress import Task
 
 pytestmark = [pytest.mark.integration, needs_library]
 TYPES: tuple[ValueType, ...] = ("fp32", "bf16", "fp16", "int8")
@@ -82,7 +83,7 @@ def test_only_2_4_is_packed(tmp_path: Path) -> None:
     assert [(layer.layer, layer.violation) for layer in report.layers] == [("rows", None), ("sequence", None)]
     nothing = small(sparse={"sequence": SparsityPattern.parse("50%")})
     with pytest.raises(InputError, match="no layer is promised as 2:4"):
-        exporters.find("onnx").export([nothing], tmp_path, Options(cpu_sparse="bf16"), lambda _: None)
+        exporters.find("onnx").export([nothing], tmp_path, Options(cpu_sparse="bf16"), Task())
 
 
 def test_activations_are_rounded_only_with_bf16_weights(tmp_path: Path) -> None:

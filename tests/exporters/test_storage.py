@@ -19,6 +19,7 @@ from vlmc.exporters.onnx.storage import keep_packed, unpack_file
 from vlmc.exporters.onnx.tracing import trace
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.machine.progress import Task
 
 
 def clean(**changes: object) -> GraphSpec:
@@ -125,7 +126,7 @@ def test_options_that_contradict_it_are_refused(tmp_path: Path) -> None:
         exporter.check(Options(packed=True, cpu_sparse="bf16"))
     nothing = clean(sparse={"rows": SparsityPattern.parse("50%")})
     with pytest.raises(InputError, match="--packed: no layer is promised as 2:4"):
-        exporter.export([nothing], tmp_path, Options(packed=True), lambda _: None)
+        exporter.export([nothing], tmp_path, Options(packed=True), Task())
 
 
 def test_what_is_not_packed_is_not_unpacked(tmp_path: Path, traced: Path) -> None:

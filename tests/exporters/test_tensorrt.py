@@ -1,10 +1,13 @@
 """Engines are built where TensorRT-RTX is installed; what the logs of other versions say is read from their own lines."""
 
 import json
+import re
 import signal
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,15 +18,15 @@ from tests.exporters.material import TWO_FOUR, Small, small
 from vlmc import exporters
 from vlmc.exporters.base import Options
 from vlmc.exporters.graphs import Axis, GraphSpec
-from vlmc.exporters.tensorrt import stopping
+from vlmc.exporters.tensorrt import building, watching
 from vlmc.exporters.tensorrt.binding import Binding, bind
-from vlmc.exporters.tensorrt.building import build, profile_shapes
+from vlmc.exporters.tensorrt.building import Target, build, profile_shapes
 from vlmc.exporters.tensorrt.exporter import AHEAD_OF_TIME
 from vlmc.exporters.tensorrt.log import SparsityLog, parse
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.toolchain.deploy.deployed import deploy
-from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.machine.progress import Progress, Task
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import ExportSettings
 from vlmc.toolchain.stages.export import Export
@@ -136,7 +139,7 @@ def test_small_module_is_built_for_each_gpu(
     module.sequence.weight.data.fill_(1.0)
     spec = small(module=module, sparse={"rows": TWO_FOUR})
     options = Options(precision, ("sm86", "sm89"))  # type: ignore[arg-type]
-    report = exporters.find("tensorrt").export([spec], tmp_path, options, lambda _: None)
+    report = exporters.find("tensorrt").export([spec], tmp_path, options, Task())
     engines = report["engines"]
     assert [engine["file"] for engine in engines] == ["small.sm86.engine", "small.sm89.engine"]
     assert all((tmp_path / engine["file"]).stat().st_size == engine["bytes"] > 1000 for engine in engines)
@@ -150,7 +153,7 @@ def test_small_module_is_built_for_each_gpu(
 def test_file_that_cannot_be_parsed_is_told(rtx: Binding, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"no graph")
     with pytest.raises(CheckFailed, match=r"^TensorRT cannot read small: .+"):
-        build(rtx, small(), tmp_path / "a.onnx", "sm86")
+        build(rtx, small(), tmp_path / "a.onnx", Target("sm86"), told_nothing)
 
 
 @pytest.mark.integration
@@ -177,12 +180,40 @@ def test_ctrl_c_stops_the_builder_between_two_steps(rtx: Binding, tmp_path: Path
                 signal.raise_signal(signal.SIGINT)
             return bool(self.ours.step_complete(name, step))  # type: ignore[attr-defined]
 
-    monitors, ours = [], stopping._monitor
-    monkeypatch.setattr(stopping, "_monitor", lambda *given: monitors.append(Pressing(ours(*given))) or monitors[-1])
+    monitors, ours = [], watching._monitor
+    monkeypatch.setattr(watching, "_monitor", lambda *given: monitors.append(Pressing(ours(*given))) or monitors[-1])
     with pytest.raises(KeyboardInterrupt):
-        build(rtx, small(), tmp_path / "small.onnx", "sm86")
+        build(rtx, small(), tmp_path / "small.onnx", Target("sm86"), told_nothing)
     assert monitors[0].steps == 2  # and no further one
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.integration
+def test_each_step_is_told_and_the_workspace_is_bounded(
+    rtx: Binding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlmc.exporters.onnx.tracing import trace
+
+    trace(small(), tmp_path / "small.onnx", "fp16")
+    told, limits, configure = list[str](), list[int](), building._configure
+
+    def seen(*given: Any) -> Any:
+        config = configure(*given)
+        limits.append(config.get_memory_pool_limit(rtx.trt.MemoryPoolType.WORKSPACE))
+        return config
+
+    monkeypatch.setattr(building, "_configure", seen)
+    with ThreadPoolExecutor(1) as pool:  # where Ctrl-C cannot stop it, it is told all the same
+        pool.submit(build, rtx, small(), tmp_path / "small.onnx", Target("sm86", 1 << 28), told.append).result()
+    build(rtx, small(), tmp_path / "small.onnx", Target("sm86"), told_nothing)
+    assert limits[0] == 1 << 28 < limits[1]
+    steps = [re.fullmatch(r"small, sm86: ([a-z -]+) (\d+)/(\d+)", line) for line in told]
+    assert all(step is not None and int(step[2]) <= int(step[3]) for step in steps)
+    assert "building engine" in {step[1] for step in steps if step is not None}
+
+
+def told_nothing(_: str) -> None:
+    """Stands for who is told of a build's steps."""
 
 
 class Sum(nn.Module):
@@ -197,13 +228,13 @@ def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -
     same = {0: Axis("batch", 1, 2, 8)}
     spec = GraphSpec("sum", Sum(), {"x": torch.ones(2, 4), "y": torch.ones(2, 4)}, ("z",), {"x": same, "y": same})
     trace(spec, tmp_path / "sum.onnx", "fp16")
-    build(rtx, spec, tmp_path / "sum.onnx", "sm86")
+    build(rtx, spec, tmp_path / "sum.onnx", Target("sm86"), told_nothing)
     other = GraphSpec("sum", Sum(), spec.inputs, ("z",), {"x": same, "y": {0: Axis("batch", 4, 5, 7)}})
     with pytest.raises(CheckFailed, match=r"^TensorRT cannot build sum for sm86: .+"):
-        build(rtx, other, tmp_path / "sum.onnx", "sm86")
+        build(rtx, other, tmp_path / "sum.onnx", Target("sm86"), told_nothing)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("family", DEPLOYABLE)
 def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> None:
     made = pruned(dense(family, tmp_path / "dense"), tmp_path / "artifact")

@@ -148,6 +148,17 @@ def test_share_is_a_percentage() -> None:
         _options(exporters.BACKENDS["onnx"], ExportSettings(require_sparse="90%"))
 
 
+def test_a_workspace_is_a_size() -> None:
+    backend = exporters.BACKENDS["tensorrt"]
+    assert _options(backend, ExportSettings(workspace=" 4GB "))[0].workspace == 4_000_000_000
+    assert _options(backend, ExportSettings(workspace="512MiB"))[0].workspace == 512 << 20
+    for wrong in ("lots", "", "0", "-1GB", "512", "nanGB", "9" * 30 + "GB"):
+        with pytest.raises(InputError, match=r"--workspace .*: give a size of 1MiB or more, such as 4GB or 512MiB"):
+            _options(backend, ExportSettings(workspace=wrong))
+    with pytest.raises(InputError, match="--workspace is not an option of onnx: leave it out"):
+        _options(exporters.BACKENDS["onnx"], ExportSettings(workspace="4GB"))
+
+
 def test_tensorrt_rtx_cannot_promise_it(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setitem(sys.modules, "tensorrt", None)

@@ -17,6 +17,7 @@ from vlmc.runtime.sessions import Array, OnnxSession, Session
 from vlmc.toolchain.bench.narrowing import narrow
 from vlmc.toolchain.bench.timing import Contestant, Timed
 from vlmc.toolchain.deploy.deployed import Deployed
+from vlmc.toolchain.machine.progress import Task
 
 ENGINES = ("onnx", "torch")
 
@@ -24,7 +25,7 @@ ENGINES = ("onnx", "torch")
 def in_onnx(root: Path, deployed: Deployed, folder: Path, options: Options, threads: int) -> Contestant:
     """Export the graphs, checked as any others, and load them; `root` holds the tokenizer and the processor."""
     folder.mkdir()
-    exporters.find("onnx").export(deployed.specs, folder, options, lambda _: None)
+    exporters.find("onnx").export(deployed.specs, folder, options, Task())
     (folder / DEPLOYMENT).write_text(_endless(deployed).deployment.to_json(), encoding="utf-8")
     return _opened(root, deployed, folder, threads)
 

@@ -43,6 +43,9 @@ class Task:
     def advance(self, note: str | Sequence[str] = ()) -> None:
         """Count one more unit as done, with a note such as the loss, or several, the most important one first."""
 
+    def say(self, note: str) -> None:
+        """Show what is being done, in place of the notes of the last unit."""
+
     def extend(self, count: int) -> None:
         """Say that there are so many more units to do."""
 
@@ -54,6 +57,9 @@ class _BarTask(Task):
     def advance(self, note: str | Sequence[str] = ()) -> None:
         notes = [note] if isinstance(note, str) else list(note)
         self._bars.update(self._handle, advance=1, **({"notes": notes} if note else {}))
+
+    def say(self, note: str) -> None:
+        self._bars.update(self._handle, notes=[note])
 
     def extend(self, count: int) -> None:
         [task] = [task for task in self._bars.tasks if task.id == self._handle]

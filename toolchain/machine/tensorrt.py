@@ -13,6 +13,7 @@ from vlmc.exporters.graphs import Axis, GraphSpec
 from vlmc.exporters.tensorrt.binding import bind
 from vlmc.exporters.tensorrt.report import tables
 from vlmc.runtime.sparsity import SparsityPattern
+from vlmc.toolchain.machine.progress import Task
 from vlmc.toolchain.reporting.tables import show_table
 
 WIDTH, ROWS = 1024, 1024
@@ -30,7 +31,7 @@ def try_tensorrt() -> dict[str, Any]:
     exporter = exporters.find("tensorrt")
     gpu = bind().targets([])[0]
     with TemporaryDirectory(prefix="vlmc-tensorrt-") as scratch:
-        return exporter.export([_two_layers()], Path(scratch), Options("fp16", (gpu,)), lambda _: None)
+        return exporter.export([_two_layers()], Path(scratch), Options("fp16", (gpu,)), Task())
 
 
 def show_trial(report: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ class ExportSettings(Settings):
     """Write a model repository for Triton Inference Server too, into the artifact's folder triton. [default: none]"""
     gpu: str | None = None
     """GPU architectures to build engines for (TensorRT-RTX). [default: sm86,sm89; TensorRT builds for the GPU at hand]"""
+    workspace: str | None = None
+    """GPU memory that a TensorRT build may take to try a layer, such as 4GB. [default: all of it]"""
     require_sparse: str | None = None
     """Fail if TensorRT runs a smaller share of the 2:4 layers sparse, such as 90%; TensorRT-RTX cannot say."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from torch import nn
 
 from vlmc import exporters
@@ -158,7 +159,7 @@ class Exporting:
         """Write a model's graphs and how they are fed; where they can be run, hold their answers against the model's."""
         backend, options = self.exporter.backend, self.options
         self.task.extend(len(deployed.specs))
-        report = self.exporter.export(deployed.specs, folder, options, self.task.advance)
+        report = self.exporter.export(deployed.specs, folder, options, self.task)
         report |= {"layers_in_no_graph": deployed.unreached, "cache": deployed.deployment.cache}
         (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
         if backend.session is not None and options.precision != "bf16":  # nothing here runs graphs in bf16
@@ -196,7 +197,8 @@ def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Faste
         kind = measured.type
     share = None if settings.require_sparse is None else _share(settings.require_sparse)
     activations, packed = settings.cpu_activations or "fp32", settings.packed
-    return Options(precision, gpus, kind, activations, packed=packed, require_sparse=share), measured
+    workspace = None if settings.workspace is None else _bytes(settings.workspace)
+    return Options(precision, gpus, kind, activations, packed=packed, require_sparse=share, workspace=workspace), measured
 
 
 def _span(settings: ExportSettings, rounding: RoundingSettings) -> int:
@@ -224,6 +226,16 @@ def _share(text: str) -> float:
     if found is None or not 0 < float(found[1]) <= 100:
         raise InputError(f"--require-sparse {shortened(text, 40)}: give a percentage above 0% and up to 100%, such as 90%")
     return float(found[1]) / 100
+
+
+def _bytes(text: str) -> int:
+    try:
+        found = int(TypeAdapter(ByteSize).validate_python(text.strip()))
+    except ValidationError:
+        found = 0
+    if not 1 << 20 <= found <= 1 << 50:
+        raise InputError(f"--workspace {shortened(text, 40)}: give a size of 1MiB or more, such as 4GB or 512MiB")
+    return found
 
 
 def _versions(backend: Backend) -> dict[str, str]:
