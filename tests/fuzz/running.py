@@ -1,6 +1,7 @@
 """The command line of the fuzzer: cases of every area in turn, for so many seconds; or one case again, to look at it."""
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from tests.fuzz.sandbox import remove
 
 STRIDE = 1_000_000
 """How far apart the cases of two seeds are."""
+
+_TOLD_EVERY = 1_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +67,9 @@ def _run(options: argparse.Namespace, material: Material, box: Path, report: Rep
     for turn, area in zip(count(), turns, strict=False):
         if time.monotonic() - started > options.seconds or (options.count is not None and turn >= options.count):
             return
+        if turn and turn % _TOLD_EVERY == 0:
+            told = f"{turn} cases, {len(report.defects)} kinds of defects, {time.monotonic() - started:.0f} s"
+            print(told, file=sys.stderr, flush=True)
         report.add(try_case(area, options.seed * STRIDE + turn, material, box))
 
 
