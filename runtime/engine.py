@@ -93,7 +93,8 @@ class Engine:
             return self._start(self._encoder, embedded, batch.mask_BS)
         state = self._begun(len(batch.ids_BS))
         logits_BSV, state = self._extend(embedded | dict(batch.extras), batch.mask_BS, batch.positions, state)
-        return logits_BSV[np.arange(len(logits_BSV)), batch.lengths_B - 1], state
+        last_B = np.minimum(batch.lengths_B, logits_BSV.shape[1]) - 1
+        return logits_BSV[np.arange(len(logits_BSV)), last_B], state
 
     def _start(self, encoder: Session, embedded: Mapping[str, Array], mask_BS: Array) -> tuple[Array, State]:
         """Encode the questions, and run the token that answers start from."""
@@ -109,7 +110,10 @@ class Engine:
         return State(cache, np.zeros((rows, 0), np.int64), np.zeros(rows, np.int64), question, in_place)
 
     def _extend(self, given: Mapping[str, Array], mask_BS: Array, positions: Array, state: State) -> tuple[Array, State]:
-        """Run new tokens after those of a state; return the logits (B, S, V) after each, and the next state."""
+        """Run new tokens after those of a state; return the logits (B, S, V) after each, and the next state.
+
+        A decoder whose cache is in place may give the logits (B, 1, V) after each row's last one alone.
+        """
         feeds, places = at_rest(self._decoder, *mask_BS.shape) | dict(given) | {"position_ids": positions}, NOTHING
         if state.in_place:
             state = roomy(state, mask_BS.shape[1])

@@ -42,3 +42,13 @@ def test_both_keywords_for_the_cache() -> None:
     for model in (Before(), Since()):
         _, keys, values = Decoder(model, None)(embeds, ones, ones[:, :1], past, past)
         assert keys.shape == values.shape == (1, 1, 3, 2)
+
+
+def test_in_place_the_last_new_token_of_each_row_gets_logits() -> None:
+    states_BSD = torch.arange(2 * 4 * 3.0).reshape(2, 4, 3)
+    mask_BT = torch.tensor([[1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 0]])  # 3 and 2 tokens were there before
+    given = (states_BSD, mask_BT, [torch.tensor([3, 2])])
+    assert torch.equal(
+        Decoder(Since(), None, in_place=True).asked(*given), torch.stack([states_BSD[0, 1:2], states_BSD[1, 3:]])
+    )
+    assert Decoder(Since(), None).asked(*given) is states_BSD

@@ -49,6 +49,8 @@ def test_the_files_say_which_it_is(folders: tuple[Path, Path]) -> None:
         newer = {"TensorScatter", "Attention", "RMSNormalization", "RotaryEmbedding"}
         assert operators & newer == (newer if layout == "in-place" else set())
         assert ("Reciprocal" in operators) == (layout == "concatenated")
+        tokens = model.graph.output[0].type.tensor_type.shape.dim[1]
+        assert (tokens.dim_value, tokens.dim_param) == ((1, "") if layout == "in-place" else (0, "sequence"))
         assert ("write_indices" in {one.name for one in model.graph.input}) == (layout == "in-place")
 
 

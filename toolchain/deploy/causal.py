@@ -46,7 +46,8 @@ class Decoder(nn.Module):
     """A language model with its cache as plain tensors. Positions are (B, S), or (3, B, S) for M-RoPE.
 
     `extra` names the inputs between the positions and the cache. With `in_place` the cache is buffers with room for more
-    tokens, and before it comes the column (B) where the new tokens of each row begin.
+    tokens, before it comes the column (B) where the new tokens of each row begin, and only the last of a row's new tokens
+    gets logits (B, 1, V): of a prompt, no others are asked for, and a large vocabulary makes them dear.
     """
 
     extra: tuple[str, ...] = ()
@@ -67,9 +68,11 @@ class Decoder(nn.Module):
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
     ) -> tuple[Tensor, ...]:
         """Embeddings (B, S, D), mask (B, T), positions, cache (B, K, P, E) -> logits (B, S, V) and cache."""
-        return self.run(inputs_embeds, attention_mask, position_ids, past)
+        return self.run(inputs_embeds, attention_mask, attention_mask, position_ids, past)
 
-    def run(self, inputs_embeds: Tensor, mask: Any, position_ids: Tensor, past: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def run(
+        self, inputs_embeds: Tensor, mask_BT: Tensor, mask: Any, position_ids: Tensor, past: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
         """Run the language model; `mask` is one that it takes."""
         cache = self.cache(past)
         with self.attention():
@@ -80,8 +83,16 @@ class Decoder(nn.Module):
                 use_cache=True,
                 **{self.cache_keyword: cache},
             )
-        logits = output.logits if self.head is None else self.head(output.last_hidden_state)
-        return (logits, *emptied(cache))
+        if self.head is None:
+            return (self.asked(output.logits, mask_BT, past), *emptied(cache))
+        return (self.head(self.asked(output.last_hidden_state, mask_BT, past)), *emptied(cache))
+
+    def asked(self, states_BSD: Tensor, mask_BT: Tensor, past: Sequence[Tensor]) -> Tensor:
+        """Return the states, or logits, of the tokens after which others are chosen: in place, each row's last (B, 1, D)."""
+        if not self.in_place:
+            return states_BSD
+        last_B = mask_BT.sum(1) - past[0] - 1
+        return states_BSD.gather(1, last_B[:, None, None].expand(-1, 1, states_BSD.shape[2]))
 
     def masks(self, mask_BT: Tensor, embeds_BSD: Tensor, past: Sequence[Tensor], **blocks: Any) -> Any:
         """Return the masks of `attention_masks`."""
@@ -115,7 +126,8 @@ class MaskedDecoder(Decoder):
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
     ) -> tuple[Tensor, ...]:
-        return self.run(inputs_embeds, self.masks(attention_mask, inputs_embeds, past), position_ids, past)
+        masks = self.masks(attention_mask, inputs_embeds, past)
+        return self.run(inputs_embeds, attention_mask, masks, position_ids, past)
 
 
 class BlockDecoder(Decoder):
@@ -143,7 +155,7 @@ class BlockDecoder(Decoder):
         """As `Decoder.forward`, and the number of each token's block (B, S), -1 for none."""
         blocks = {"blocks_BS": block_sequence_ids, "whole_blocks": self.whole_blocks}
         masks = self.masks(attention_mask, inputs_embeds, past, **blocks)
-        return self.run(inputs_embeds, masks, position_ids, past)
+        return self.run(inputs_embeds, attention_mask, masks, position_ids, past)
 
 
 class DeepstackDecoder(Decoder):
@@ -169,7 +181,7 @@ class DeepstackDecoder(Decoder):
                 if index < deepstack_embeds.shape[2]:
                     states = states + deepstack_embeds[:, :, index]
         assert self.head is not None
-        return (self.head(model.norm(states)), *emptied(cache))
+        return (self.head(model.norm(self.asked(states, attention_mask, past))), *emptied(cache))
 
 
 class SoftCapped(nn.Module):
