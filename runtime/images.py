@@ -92,7 +92,9 @@ def open_image(given: ImageInput) -> Image.Image:
             _check_size(given, name)
             return to_rgb(given)
         with Image.open(BytesIO(given) if isinstance(given, bytes) else given) as opened:
-            return _read(opened, name)
+            shown, turn = _read(opened, name)
+        del opened  # its pixels, which are no longer needed, take as much memory as a turn of the others
+        return shown if turn is None else shown.transpose(turn)
     except Image.DecompressionBombError:
         raise InputError(f"{name} is too large: the limit is {MOST_PIXELS:,} pixels; make it smaller") from None
     except _DAMAGED:
@@ -116,8 +118,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return shown
 
 
-def _read(image: Image.Image, name: str) -> Image.Image:
-    """Decode an opened image; a large JPEG at a half, a quarter or an eighth of its size."""
+def _read(image: Image.Image, name: str) -> tuple[Image.Image, Image.Transpose | None]:
+    """Decode an opened image, a large JPEG at a half, a quarter or an eighth of its size; say what turns it upright."""
     if image.format in _BY_PROGRAMS:
         raise InputError(f"{name} is {image.format}, which only another program can draw: convert it to PNG or JPEG")
     _check_size(image, name)
@@ -125,9 +127,7 @@ def _read(image: Image.Image, name: str) -> Image.Image:
         image.draft(None, (image.width // 2, image.height // 2))
     image.load()
     turn = _TURNS.get(_orientation(image))
-    shown = to_rgb(image)
-    image.close()
-    return shown if turn is None else shown.transpose(turn)
+    return to_rgb(image), turn
 
 
 def _check_size(image: Image.Image, name: str) -> None:

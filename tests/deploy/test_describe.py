@@ -55,10 +55,7 @@ def test_others_bring_their_own_processor(tmp_path: Path) -> None:
 
 
 def test_tiles_that_fill_up_a_batch_are_known(tmp_path: Path) -> None:
-    try:
-        smol = described("smolvlm", tmp_path)[1]
-    except ImportError as error:  # transformers 5.17 has no image processor for it that does without torchvision
-        pytest.skip(str(error).strip().splitlines()[0])
+    smol = described("smolvlm", tmp_path)[1]
     assert smol.processor == OwnProcessor(name="Idefics3Processor")
     assert (smol.vision, smol.positions) == (Tiles(padded=True), "sequential")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 import torch
 from transformers import GenerationConfig
 
@@ -63,15 +64,20 @@ def save(
 ) -> Path:
     """Write the family's pico model and processor into `folder` as transformers does; return the folder.
 
-    `depths` are numbers of blocks by the parts of the configuration, where there shall be fewer of them.
+    `depths` are numbers of blocks by the parts of the configuration, where there shall be fewer of them. Where transformers
+    cannot make the processor, the test is skipped.
     """
-    torch.manual_seed(seed)
     pico = FAMILIES[family]
+    try:
+        processor = pico.processor()
+    except ImportError as error:  # transformers 5.17 has no image processor for Idefics3 that does without torchvision
+        pytest.skip(str(error).strip().splitlines()[0])
+    torch.manual_seed(seed)
     model: Any = pico.model()
     draw_weights(model)
     model = cut(model, depths) if depths else model
     ends = IDS | {"eos_token_id": list(pico.ends) if len(pico.ends) > 1 else pico.ends[0]}
     model.generation_config = GenerationConfig(**ends, max_new_tokens=8, do_sample=False)
     model.to(dtype).save_pretrained(folder)
-    pico.processor().save_pretrained(folder)
+    processor.save_pretrained(folder)
     return folder
