@@ -15,6 +15,19 @@ from vlmc.runtime.errors import InputError
 MARK = ".vlmc-run"
 
 
+def beside(destination: Path, name: str) -> Path:
+    """Return the path of that name beside a destination.
+
+    Raises:
+        InputError: the destination has no name of its own, such as "." and "/".
+    """
+    try:
+        return destination.with_name(name)
+    except ValueError:
+        told = f"{str(destination)!r} is no name for what is written: name a folder that is not there yet, such as out"
+        raise InputError(told) from None
+
+
 @final
 class OwnFolder:
     """One such folder; `run` is all that decides the result of the run that it belongs to, as JSON values."""

@@ -10,7 +10,7 @@ from vlmc.runtime.artifact.digest import sha256_file
 from vlmc.runtime.artifact.folder import MANIFEST, Artifact
 from vlmc.runtime.artifact.locking import WAIT, exclusive
 from vlmc.runtime.artifact.manifest import File, Manifest
-from vlmc.runtime.artifact.owned import OwnFolder
+from vlmc.runtime.artifact.owned import OwnFolder, beside
 from vlmc.runtime.artifact.version_1 import GRAPHS
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError, VlmcError
@@ -199,7 +199,7 @@ def check_destination(destination: Path, *, force: bool) -> None:
 
 def _scratch_of(destination: Path) -> OwnFolder:
     """Return the folder beside a destination that holds what is to be moved there, and what was moved aside."""
-    return OwnFolder(destination.with_name(destination.name + ".partial"))
+    return OwnFolder(beside(destination, destination.name + ".partial"))
 
 
 @contextmanager

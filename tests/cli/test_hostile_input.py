@@ -35,6 +35,8 @@ CASES = [
     (["prune", "demo", "--target", "9" * 5000 + ":1"], 2, "unknown sparsity '999"),
     (["prune", "demo", "--calibration", "99999999"], 2, "less than or equal to 10000000"),
     (["demo-data", "d", "--count", "99999999"], 2, "the demo cannot draw 99999999 samples"),
+    (["demo-data", "", "--count", "1"], 2, "'.' is no name for what is written: name a folder that is not there yet"),
+    (["prune", "demo", "--calibration", "1", "--out", "/"], 2, "'/' is no name for what is written"),
 ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlmc.runtime.artifact.locking import exclusive
-from vlmc.runtime.artifact.owned import OwnFolder
+from vlmc.runtime.artifact.owned import OwnFolder, beside
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.sample import Sample
 
@@ -21,7 +21,7 @@ def write(samples: Sequence[Sample], folder: Path, split: str, *, force: bool = 
     Raises:
         InputError: the folder exists, and `force` is false or it holds something else; or another process is writing it.
     """
-    scratch = OwnFolder(folder.with_name(f".{folder.name}.partial"))
+    scratch = OwnFolder(beside(folder, f".{folder.name}.partial"))
     with exclusive(folder):
         scratch.check()
         old = scratch.path / "old"

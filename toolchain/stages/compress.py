@@ -11,7 +11,7 @@ from typing import Any
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.folder import MANIFEST
 from vlmc.runtime.artifact.locking import exclusive
-from vlmc.runtime.artifact.owned import OwnFolder
+from vlmc.runtime.artifact.owned import OwnFolder, beside
 from vlmc.runtime.artifact.writing import check_destination, replace
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.machine.progress import Progress
@@ -61,7 +61,7 @@ class Compress(Stage):
         self.check(source)
         with exclusive(out):
             check_destination(out, force=True)
-            work = out.with_name(out.name + ".work")
+            work = beside(out, out.name + ".work")
             OwnFolder(work).check()
             run = RunFolder(work, _identity(source, self.stages), resume=True, remedy=_REMEDY)
             if not force and (out / MANIFEST).is_file():

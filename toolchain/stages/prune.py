@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, Origin
+from vlmc.runtime.artifact.owned import beside
 from vlmc.toolchain import data
 from vlmc.toolchain.data.fingerprint import fingerprint
 from vlmc.toolchain.data.sample import Sample
@@ -114,4 +115,4 @@ class Prune(ArtifactStage):
 
 
 def _blocks(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".blocks")
+    return beside(destination, destination.name + ".blocks")

@@ -7,6 +7,7 @@ from typing import Any
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest
 from vlmc.runtime.artifact.folder import model_files
+from vlmc.runtime.artifact.owned import beside
 from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.data.sample import Sample
@@ -164,4 +165,4 @@ def _opened(source: SavedModel) -> Artifact:
 
 
 def _checkpoints(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".checkpoints")
+    return beside(destination, destination.name + ".checkpoints")

@@ -13,7 +13,7 @@ from torch import nn
 
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.locking import exclusive
-from vlmc.runtime.artifact.owned import OwnFolder
+from vlmc.runtime.artifact.owned import OwnFolder, beside
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain import data
 from vlmc.toolchain.data.fingerprint import fingerprint
@@ -54,7 +54,7 @@ class SplitStudy:
         place = out.resolve()
         with exclusive(place):
             measured = claim(out, fresh, force=force)
-            bench = Bench(source, samples, OwnFolder(place.with_name(place.name + ".partial")), self.seed)
+            bench = Bench(source, samples, OwnFolder(beside(place, place.name + ".partial")), self.seed)
             record = self._measure(plan, fresh, measured, bench, out)
             figures.draw(record, out)
         return record
