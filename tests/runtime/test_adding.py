@@ -157,11 +157,21 @@ def test_a_folder_in_place_of_a_file_is_refused_and_nothing_is_left_beside_it(tm
 def test_a_linked_file_is_replaced_not_written_through(tmp_path: Path) -> None:
     artifact = make(tmp_path / "a")
     (tmp_path / "mine.txt").write_text("the user's")
-    for name in ("README.md", "README.md.partial"):
+    for name in ("README.md", writing.partial_of(Path("README.md")).name):
         (artifact.root / name).symlink_to(tmp_path / "mine.txt")
     put_texts(artifact, {"README.md": "card"})
     assert (tmp_path / "mine.txt").read_text() == "the user's"
     assert (artifact.root / "README.md").read_text() == "card"
+
+
+def test_files_that_are_named_as_if_they_were_half_written_are_left_alone(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "a")
+    for name in ("README.md.partial", "manifest.json.partial"):
+        (artifact.root / name).write_text("the user's")
+    put_texts(artifact, {"README.md": "card"})
+    for name in ("README.md.partial", "manifest.json.partial"):
+        assert (artifact.root / name).read_text() == "the user's"
+    assert not list(artifact.root.glob(".*partial"))
 
 
 def test_reports_are_listed_beside_those_that_stand(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vlmc.runtime.artifact.writing import partial_of
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.tensors import open_weights, weight_files
 from vlmc.toolchain.models.streaming.reading import FLOATS
@@ -84,7 +85,7 @@ def carry(source: Path, target: Path, paths: Iterable[str]) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file atomically: to a sibling first, flushed to disk, then renamed."""
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
     with partial.open("rb") as stream:
         os.fsync(stream.fileno())

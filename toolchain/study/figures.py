@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmc.runtime.artifact import sha256_file
+from vlmc.runtime.artifact.writing import partial_of
 from vlmc.runtime.errors import EnvironmentLacks
 from vlmc.toolchain.machine.packages import remedy
 from vlmc.toolchain.study.plan import BOTH, LANGUAGE_ONLY, VISION_ONLY, Study
@@ -40,7 +41,7 @@ def draw(record: Record, folder: Path) -> None:
     """Write both figures beside the record; each says from which `sweep.json` it was drawn."""
     origin = f"{RECORD}, SHA-256 {sha256_file(folder / RECORD)}"
     for name, figure in ((SPLIT, split_figure(record)), (WHERE, where_figure(record))):
-        partial = folder / f"{name}.partial"
+        partial = partial_of(folder / name)
         figure.savefig(partial, format="png", dpi=DPI, metadata={"Description": origin, "Software": None})
         partial.replace(folder / name)
 
