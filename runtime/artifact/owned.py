@@ -1,7 +1,8 @@
 """Folders that vlmc works in: it deletes and takes over those that carry its mark, and no others.
 
 The mark, the file `.vlmc-run`, holds the folder's own name and what decides the result of the run that made it. So a folder
-of the user's that happens to have the name, or one that was renamed, is left as it is.
+of the user's that happens to have the name, or one that was renamed, is left as it is. Before a folder is deleted its mark
+says so: what a kill leaves of it holds no run any more.
 """
 
 import json
@@ -13,6 +14,8 @@ from typing import Any, final
 from vlmc.runtime.errors import InputError
 
 MARK = ".vlmc-run"
+_FRESH = f"{MARK}.new"
+_GOING = "being deleted"
 
 
 def beside(destination: Path, name: str) -> Path:
@@ -48,10 +51,14 @@ class OwnFolder:
         )
 
     def found(self) -> dict[str, Any] | None:
-        """Return what decides the result of the run that the folder holds, None where it holds none."""
+        """Return what decides the result of the run that the folder holds, None where it holds none, or parts of one."""
         self.check()
         mark = self._mark()
-        return None if mark is None else dict(mark["run"])
+        return None if mark is None or mark.get(_GOING) else dict(mark["run"])
+
+    def is_going(self) -> bool:
+        """Whether the folder was being deleted when that was stopped."""
+        return bool((self._mark() or {}).get(_GOING))
 
     def make(self) -> Path:
         """Make the folder anew, empty but for its mark.
@@ -61,8 +68,7 @@ class OwnFolder:
         """
         self.remove()
         self.path.mkdir(parents=True)
-        mark = {"folder": self.path.name, "run": self.run}
-        (self.path / MARK).write_text(json.dumps(mark, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        self._write({"folder": self.path.name, "run": self.run})
         return self.path
 
     def remove(self) -> None:
@@ -74,6 +80,8 @@ class OwnFolder:
         self.check()
         if not self.path.is_dir():
             return
+        if (mark := self._mark()) is not None:
+            self._write(mark | {_GOING: True})
         for child in self.path.iterdir():
             if child.name != MARK:
                 _delete(child)
@@ -83,7 +91,13 @@ class OwnFolder:
 
     def _is_bare(self) -> bool:
         """Whether there is nothing in the folder that could be lost."""
-        return self.path.is_dir() and all(child.name == MARK for child in self.path.iterdir())
+        return self.path.is_dir() and all(child.name in {MARK, _FRESH} for child in self.path.iterdir())
+
+    def _write(self, mark: Mapping[str, Any]) -> None:
+        """Write the mark in one step: a folder with half of one would be nobody's."""
+        fresh = self.path / _FRESH
+        fresh.write_text(json.dumps(mark, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        fresh.replace(self.path / MARK)
 
     def _mark(self) -> dict[str, Any] | None:
         try:

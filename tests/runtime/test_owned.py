@@ -65,7 +65,30 @@ def test_a_deletion_that_was_killed_leaves_the_mark(tmp_path: Path, monkeypatch:
         patch.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
             own.remove()
-    OwnFolder(own.path).remove()
+    left = OwnFolder(own.path, {"seed": 1})
+    assert left.is_going()
+    assert left.found() is None  # parts of a run are no run to go on with
+    left.make()
+    assert not left.is_going()
+    assert left.found() == {"seed": 1}
+    left.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mark_that_was_not_finished_belongs_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = OwnFolder(tmp_path / "a.work")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            own.make()
+    own.check()
+    own.make()
+    assert own.found() == {}
+    own.remove()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -66,7 +66,7 @@ class Compress(Stage):
             run = RunFolder(work, _identity(source, self.stages), resume=True, remedy=_REMEDY)
             if not force and (out / MANIFEST).is_file():
                 made = _made_by(out, run.identity)
-                if run.is_resumable():  # killed after the artifact stood
+                if run.is_resumable() or run.is_going():  # killed after the artifact stood
                     run.remove()
                 return made
             _claim(run, force=force)

@@ -54,6 +54,10 @@ class RunFolder:
         found = self._own.found()
         return found is not None and difference(found, self.identity) is None
 
+    def is_going(self) -> bool:
+        """Whether the folder was being deleted when that was stopped."""
+        return self._own.is_going()
+
     def remove(self) -> None:
         """Delete the folder.
 

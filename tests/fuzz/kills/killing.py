@@ -1,9 +1,11 @@
 """One kill: a verb is run, dies, is run again, and the result is compared with that of a run which nothing broke."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.fuzz.cases import Finding
 from tests.fuzz.child import CACHE
@@ -12,10 +14,12 @@ from tests.fuzz.judging import Kind, Verdict, judge
 from tests.fuzz.kills.verbs import PATIENT, VERBS, Verb
 from tests.fuzz.material import ADAPTED, DENSE, MODEL, Material
 from tests.fuzz.sandbox import Sandbox
+from vlmc.runtime.artifact.folder import MANIFEST
 from vlmc.toolchain.reporting.paths import PAGE
 
 INTERRUPTED = 130
 _SIBLINGS = ("work", "partial", "previous", "blocks", "checkpoints")
+_SECONDS = b'"seconds"'
 _ENDS = 8  # changes of names at the end of a run, where the result is put in its place
 Bytes = dict[str, str]
 
@@ -111,5 +115,20 @@ def _compare(name: str, whole: Unbroken, box: Sandbox, result: Path) -> Verdict:
 
 
 def _files(folder: Path) -> Bytes:
+    """Return the digests of a folder's files. Times count nowhere, and files that tell them not in the manifest."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / PAGE)  # which tells times
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    timed = {str(path.relative_to(folder)) for path in paths if path.suffix == ".json" and _SECONDS in path.read_bytes()}
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    for name in timed | {MANIFEST} & found.keys() if timed else ():
+        content = _without_times(json.loads(found[name]))
+        if name == MANIFEST:
+            content["files"] = {path: file for path, file in content["files"].items() if path not in timed}
+            del content["checksum"]
+        found[name] = json.dumps(content).encode()
+    return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_times(one) for key, one in value.items() if key != "seconds"}
+    return [_without_times(one) for one in value] if isinstance(value, list) else value
