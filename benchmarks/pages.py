@@ -22,6 +22,6 @@ def with_table(text: str, name: str, content: str) -> str:
 
 def fill(page: Path, name: str, content: str) -> None:
     """Bring a page's table up to date."""
-    from vlmc.runtime.artifact.writing import write_text
+    from vlmc.runtime.artifact.texts import write_text
 
     write_text(page, with_table(page.read_text(encoding="utf-8"), name, content))

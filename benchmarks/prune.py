@@ -53,7 +53,7 @@ from prune_peers.words import (
 )
 from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
 
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 
 NAME = "prune"
 DOCS = RESULTS.parent.parent / "docs"

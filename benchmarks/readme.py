@@ -15,7 +15,7 @@ from plot import draw, is_current
 from repair_table import verdict
 from report import RESULTS, Report, Row, targets, tenths
 
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.runtime.errors import CheckFailed, InputError, VlmcError
 
 ROOT = RESULTS.parent.parent

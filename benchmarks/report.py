@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.toolchain.reporting.tables import show_table
 
 RESULTS = Path(__file__).resolve().parent / "results"

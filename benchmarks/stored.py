@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.toolchain.machine.versions import versions
 
 Found = dict[str, Any]

@@ -16,7 +16,7 @@ from processes import spend
 from stored import Found, Store, digest
 
 from pretraining.measures import measure
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.toolchain import data
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.data.writing import write

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from vlmc.runtime.artifact.texts import partial_of, write_text
 from vlmc.runtime.errors import InputError
 
 MARK = ".vlmc-run"
-_FRESH = f"{MARK}.new"
+_FRESH = partial_of(Path(MARK)).name
 _GOING = "being deleted"
 
 
@@ -95,9 +96,7 @@ class OwnFolder:
 
     def _write(self, mark: Mapping[str, Any]) -> None:
         """Write the mark in one step: a folder with half of one would be nobody's."""
-        fresh = self.path / _FRESH
-        fresh.write_text(json.dumps(mark, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        fresh.replace(self.path / MARK)
+        write_text(self.path / MARK, json.dumps(mark, indent=2, sort_keys=True) + "\n")
 
     def _mark(self) -> dict[str, Any] | None:
         try:

@@ -11,6 +11,7 @@ from vlmc.runtime.artifact.folder import MANIFEST, Artifact
 from vlmc.runtime.artifact.locking import WAIT, exclusive
 from vlmc.runtime.artifact.manifest import File, Manifest
 from vlmc.runtime.artifact.owned import OwnFolder, beside
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.runtime.artifact.version_1 import GRAPHS
 from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.errors import InputError, VlmcError
@@ -229,29 +230,6 @@ def _swap(new: Path, destination: Path, aside: Path) -> None:
     except BaseException:
         if aside.exists() and not destination.exists():
             aside.rename(destination)
-        raise
-
-
-def partial_of(path: Path) -> Path:
-    """Return the file that becomes `path` once it is whole; a killed run may leave it, and the next one takes it over.
-
-    Nobody else's file has such a name.
-    """
-    return path.with_name(f".{path.name}.vlmc-partial")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file in one step: to a sibling first, flushed to the disk, then renamed."""
-    partial = partial_of(path)
-    partial.unlink(missing_ok=True)
-    try:
-        with partial.open("x", encoding="utf-8") as stream:  # never through a link
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
         raise
 
 

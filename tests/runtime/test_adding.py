@@ -8,6 +8,7 @@ import pytest
 
 from tests.runtime.test_artifact import fail_renames, make, replaced
 from vlmc.runtime.artifact import Artifact, extend, put_texts, writing
+from vlmc.runtime.artifact.texts import partial_of
 from vlmc.runtime.errors import InputError
 
 
@@ -157,7 +158,7 @@ def test_a_folder_in_place_of_a_file_is_refused_and_nothing_is_left_beside_it(tm
 def test_a_linked_file_is_replaced_not_written_through(tmp_path: Path) -> None:
     artifact = make(tmp_path / "a")
     (tmp_path / "mine.txt").write_text("the user's")
-    for name in ("README.md", writing.partial_of(Path("README.md")).name):
+    for name in ("README.md", partial_of(Path("README.md")).name):
         (artifact.root / name).symlink_to(tmp_path / "mine.txt")
     put_texts(artifact, {"README.md": "card"})
     assert (tmp_path / "mine.txt").read_text() == "the user's"

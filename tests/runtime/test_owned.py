@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from vlmc.runtime.artifact import owned
 from vlmc.runtime.artifact.owned import MARK, OwnFolder
 from vlmc.runtime.errors import InputError
 
@@ -62,7 +63,7 @@ def test_a_deletion_that_was_killed_leaves_the_mark(tmp_path: Path, monkeypatch:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", killed)
+        patch.setattr(owned, "_delete", killed)
         with pytest.raises(KeyboardInterrupt):
             own.remove()
     left = OwnFolder(own.path, {"seed": 1})

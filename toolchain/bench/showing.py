@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.artifact import Artifact, put_texts
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.toolchain.bench.timing import PHASES
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.reporting.paths import BENCH

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vlmc.runtime.artifact.writing import partial_of
+from vlmc.runtime.artifact.texts import partial_of
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.tensors import open_weights, weight_files
 from vlmc.toolchain.models.streaming.reading import FLOATS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.artifact import Layer, Part
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.calibration import Calibration, encode
 from vlmc.toolchain.data.encode import Encoder

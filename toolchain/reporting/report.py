@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vlmc.runtime.artifact import Artifact
-from vlmc.runtime.artifact.writing import changing, check_inside, write_text
+from vlmc.runtime.artifact.texts import write_text
+from vlmc.runtime.artifact.writing import changing, check_inside
 from vlmc.runtime.errors import UNUSABLE, InputError, one_line
 from vlmc.runtime.json_text import read_json
 from vlmc.toolchain.machine.progress import Progress

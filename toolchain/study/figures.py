@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmc.runtime.artifact import sha256_file
-from vlmc.runtime.artifact.writing import partial_of
+from vlmc.runtime.artifact.texts import partial_of
 from vlmc.runtime.errors import EnvironmentLacks
 from vlmc.toolchain.machine.packages import remedy
 from vlmc.toolchain.study.plan import BOTH, LANGUAGE_ONLY, VISION_ONLY, Study

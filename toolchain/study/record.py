@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.stages.run_folder import deciding, difference
 from vlmc.toolchain.study.plan import DENSE, Plan, Study, Variant

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vlmc.runtime.artifact import digest_of_files, sha256_file
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.json_text import parse_json, read_json
 from vlmc.toolchain.models.saving import write_tensors

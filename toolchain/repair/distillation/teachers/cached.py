@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from vlmc.runtime.artifact.writing import write_text
+from vlmc.runtime.artifact.texts import write_text
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.machine.processes import ProcessGroup
 from vlmc.toolchain.machine.progress import Progress
