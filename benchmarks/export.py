@@ -121,15 +121,15 @@ class Exporting:
 
     def _engine(self, spec: Any) -> Row:
         from vlmc.exporters.tensorrt.binding import bind
-        from vlmc.exporters.tensorrt.building import build
+        from vlmc.exporters.tensorrt.building import Target, build
         from vlmc.runtime.errors import VlmcError
 
         name, metric = f"{self.family}: {spec.name}", f"engine, {self.precision}"
         try:
-            engine, _ = build(bind(), spec, self.folder / f"{spec.name}.onnx", GPU)
+            built = build(bind(), spec, self.folder / f"{spec.name}.onnx", Target(GPU), lambda _: None)
         except VlmcError as error:
             return Row(f"{name}: {error}", None, metric, None, "bytes", None, None)
-        return measured(name, metric, [len(engine)], "bytes")
+        return measured(name, metric, [len(built.engine)], "bytes")
 
 
 def bars(families: Sequence[str], rows: Sequence[Row]) -> list[Bar]:

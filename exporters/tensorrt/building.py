@@ -7,6 +7,9 @@ from typing import Any
 
 from vlmc.exporters.graphs import Axis, GraphSpec
 from vlmc.exporters.tensorrt.binding import Binding
+from vlmc.exporters.tensorrt.inspecting import inspect
+from vlmc.exporters.tensorrt.layers import EngineLayers, read_layers
+from vlmc.exporters.tensorrt.timing import remembered
 from vlmc.exporters.tensorrt.watching import watched
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks
 
@@ -19,10 +22,17 @@ class Target:
     workspace: int | None = None
 
 
-def build(
-    binding: Binding, spec: GraphSpec, path: Path, target: Target, say: Callable[[str], None]
-) -> tuple[bytes, list[str]]:
-    """Return the engine, and the lines of the builder's log; `say` hears of each step of the build.
+@dataclass(frozen=True)
+class Built:
+    """An engine, the lines of its builder's log, and TensorRT's layers, as log and engine inspector list them."""
+
+    engine: bytes
+    log: list[str]
+    layers: EngineLayers
+
+
+def build(binding: Binding, spec: GraphSpec, path: Path, target: Target, say: Callable[[str], None]) -> Built:
+    """Return the engine and what was said of it; `say` hears of each step of the build.
 
     Raises:
         CheckFailed: TensorRT cannot read or build the graph; the message has TensorRT's reason.
@@ -38,11 +48,13 @@ def build(
         reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise CheckFailed(f"TensorRT cannot read {spec.name}: {_one_line(reasons[0] if reasons else 'no reason given')}")
     config = _configure(binding, builder, spec, target)
-    with watched(trt, config, lambda step: say(f"{spec.name}, {target.gpu}: {step}")):
-        engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise CheckFailed(f"TensorRT cannot build {spec.name} for {target.gpu}: {_one_line(_last_error(logger))}")
-    return bytes(engine), [line for _, line in logger.lines]
+    with remembered(binding, config, target.gpu):
+        with watched(trt, config, lambda step: say(f"{spec.name}, {target.gpu}: {step}")):
+            built = builder.build_serialized_network(network, config)
+        if built is None:
+            raise CheckFailed(f"TensorRT cannot build {spec.name} for {target.gpu}: {_one_line(_last_error(logger))}")
+    engine, log = bytes(built), [line for _, line in logger.lines]
+    return Built(engine, log, read_layers(log) | inspect(binding, engine, logger))
 
 
 def _builder(binding: Binding, logger: Any) -> Any:

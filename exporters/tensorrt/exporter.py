@@ -16,7 +16,7 @@ from vlmc.exporters.onnx.sparsity import compare_weights
 from vlmc.exporters.tensorrt import BACKEND
 from vlmc.exporters.tensorrt.binding import Binding, bind
 from vlmc.exporters.tensorrt.building import Target, build, describe_axis
-from vlmc.exporters.tensorrt.layers import LayerChoice, choices, read_layers
+from vlmc.exporters.tensorrt.layers import LayerChoice, choices
 from vlmc.exporters.tensorrt.log import parse
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
@@ -92,23 +92,23 @@ class TensorrtExporter(Exporter):
 
 def _engine(binding: Binding, spec: GraphSpec, path: Path, target: Target, folder: Path, progress: Progress) -> EngineReport:
     start = perf_counter()
-    engine, lines = build(binding, spec, path, target, progress.say)
+    built = build(binding, spec, path, target, progress.say)
     file = folder / f"{spec.name}.{target.gpu}.engine"
-    file.write_bytes(engine)
+    file.write_bytes(built.engine)
     layers = compare_weights(path, SPARSE_CORES)
-    log = parse(lines)
+    log = parse(built.log)
     silent = AHEAD_OF_TIME if binding.ahead_of_time else SILENT
     return EngineReport(
         graph=spec.name,
         gpu=target.gpu,
         file=file.name,
-        bytes=len(engine),
+        bytes=len(built.engine),
         seconds=round(perf_counter() - start, 2),
         eligible=[layer.layer for layer in layers if layer.violation is None],
         dense=[layer.layer for layer in layers if layer.violation is not None],
         log_eligible=None if log.eligible is None else list(log.eligible),
         log_chosen=None if log.chosen is None else list(log.chosen),
-        layers=choices(spec, path, layers, log, read_layers(lines), known=not binding.ahead_of_time),
+        layers=choices(spec, path, layers, log, built.layers, known=not binding.ahead_of_time),
         note=silent if log.chosen is None else None,
     )
 

@@ -57,6 +57,15 @@ class EngineLayers:
         """Return the ONNX nodes of a layer, by TensorRT's name for it."""
         return self.nodes.get(name) or tuple(name.split(" + "))
 
+    def __or__(self, other: "EngineLayers") -> "EngineLayers":
+        """Return both; of a node that both know, `other` has the tactic."""
+        return EngineLayers({**self.tactics, **other.tactics}, {**self.nodes, **other.nodes})
+
+
+def nodes_in(layer: str, metadata: str | None) -> tuple[str, ...]:
+    """Return the ONNX nodes of a layer from its metadata, or else from its name."""
+    return tuple(_NODE.findall(metadata or "")) or tuple(layer.split(" + "))
+
 
 def read_layers(lines: Iterable[str]) -> EngineLayers:
     """Read the layers that a builder's log lists; the last list counts."""
@@ -65,7 +74,7 @@ def read_layers(lines: Iterable[str]) -> EngineLayers:
     for line in (one for message in lines for one in message.splitlines()):
         if found := _NEW.match(line) or _OLD.search(line):
             parts = found.groupdict()
-            inside = tuple(_NODE.findall(parts.get("onnx") or "")) or tuple(parts["name"].split(" + "))
+            inside = nodes_in(parts["name"], parts.get("onnx"))
             nodes[parts["name"]] = inside
             tactics |= {node: parts["tactic"] for node in inside if parts["tactic"]}
     return EngineLayers(tactics, nodes)

@@ -1,9 +1,11 @@
 """Which weights of an engine run sparse, and why the others do not, is read from the builder's log."""
 
+import json
 import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -15,8 +17,10 @@ from vlmc.exporters.base import Options
 from vlmc.exporters.graphs import Axis, GraphSpec
 from vlmc.exporters.onnx.sparsity import check_onnx
 from vlmc.exporters.onnx.tracing import trace
+from vlmc.exporters.tensorrt.binding import Binding
 from vlmc.exporters.tensorrt.exporter import EngineReport, require_sparse
-from vlmc.exporters.tensorrt.layers import SILENT, UNKNOWN, LayerChoice, choices, read_layers
+from vlmc.exporters.tensorrt.inspecting import inspect, read_inspector
+from vlmc.exporters.tensorrt.layers import SILENT, UNKNOWN, EngineLayers, LayerChoice, choices, read_layers
 from vlmc.exporters.tensorrt.log import SparsityLog, parse
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.sparsity import SparsityPattern
@@ -40,6 +44,32 @@ Name: node_linear_1_myl0_3, LayerType: gemm, Inputs: [ { Name: expand.1_myl0, Di
 ]
 """What TensorRT-RTX 1.7.1 wrote for the small module of these tests, some fields of its tensors left out."""
 
+INSPECTED = """{"Layers": [{
+  "Name": "Reformatting CopyNode for Input Tensor 0 to Conv_1 + Relu_2",
+  "LayerType": "Reformat",
+  "Inputs": [{"Name": "x", "Location": "Device", "Dimensions": [1,8], "Format/Datatype": "Row major linear FP32"}],
+  "TacticValue": "0x00000000000003e8",
+  "Metadata": ""
+},{
+  "Name": "Conv_1 + Relu_2",
+  "LayerType": "CaskConvolution",
+  "HasSparseWeights": 1,
+  "TacticName": "sm80_xmma_fprop_sparse_conv_f16f16_f16f16_f16_nhwckrsc_nhwc",
+  "TacticValue": "0x4727434768e46395"
+},{
+  "Name": "__myl_Fc_myl0_3",
+  "LayerType": "gemm",
+  "TacticName": "sm80_xmma_gemm_f16f16_f16f16_f16_tn",
+  "Metadata": "[ONNX Layer: MatMul_3]\u001e[ONNX Layer: Add_4]"
+},{
+  "Name": "__myl_Cast_myl0_4",
+  "LayerType": "shape_call",
+  "TacticName": "",
+  "Metadata": "[ONNX Layer: Cast_5]"
+}],
+"Bindings": ["x", "y"]
+}"""
+"""In the form that the inspector's JSON of detailed builds has in public reports (TensorRT issues 4020 and 4056)."""
 NONE_PICKED = "(Sparsity) TRT inference plan picked sparse implementation for layers:"
 
 
@@ -74,6 +104,56 @@ def test_layers_of_both_forms_of_the_log_are_read() -> None:
     assert new.of("__myl_FcAddRelu_myl0_1") == ("node_linear", "node_relu")
     assert new.tactics == {"node_linear_1": "__myelin_CASK_STUB"}
     assert new.of("never listed") == ("never listed",)
+
+
+def test_layers_of_the_inspector_are_read() -> None:
+    found = read_inspector(INSPECTED)
+    assert (
+        found.tactics["Conv_1"] == found.tactics["Relu_2"] == "sm80_xmma_fprop_sparse_conv_f16f16_f16f16_f16_nhwckrsc_nhwc"
+    )
+    assert found.of("__myl_Fc_myl0_3") == ("MatMul_3", "Add_4")
+    assert found.tactics["MatMul_3"] == found.tactics["Add_4"] == "sm80_xmma_gemm_f16f16_f16f16_f16_tn"
+    assert "Cast_5" not in found.tactics
+    both = read_layers(LOG_8) | found
+    assert (both.tactics["MatMul_3"], both.tactics["Conv_1"]) == (found.tactics["MatMul_3"], found.tactics["Conv_1"])
+    assert both.of("MatMul_3") == ("MatMul_3",)
+
+
+@pytest.mark.parametrize("told", ["", "null", "[]", "{}", '{"Layers": 3}', '{"Layers": ["MatMul_3", 3, {}]}', "[" * 100_000])
+def test_an_inspector_that_names_no_tactics_tells_nothing(told: str) -> None:
+    assert read_inspector(told) == EngineLayers({}, {})
+
+
+def test_the_inspector_opens_what_was_built_here() -> None:
+    opened: list[bytes] = []
+
+    class Runtime:
+        def __init__(self, logger: object) -> None: ...
+
+        def deserialize_cuda_engine(self, engine: bytes) -> object:
+            opened.append(engine)
+            inspector = SimpleNamespace(get_engine_information=lambda form: {"json": INSPECTED}[form])
+            return SimpleNamespace(create_engine_inspector=lambda: inspector) if engine else None
+
+    trt = SimpleNamespace(Runtime=Runtime, LayerInformationFormat=SimpleNamespace(JSON="json"))
+    assert inspect(Binding("tensorrt", trt), b"engine", None) == read_inspector(INSPECTED)
+    assert inspect(Binding("tensorrt", trt), b"", None) == EngineLayers({}, {})
+    assert inspect(Binding("tensorrt_rtx", trt), b"engine", None) == EngineLayers({}, {})
+    assert opened == [b"engine", b""]
+
+
+@pytest.mark.integration
+def test_a_sparse_tactic_of_the_inspector_counts_as_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "chain.onnx"
+    spec = layered(512, 512)
+    trace(spec, path, "fp32")
+    [node] = [one.name for one in onnx.load(path).graph.node if one.op_type in ("MatMul", "Gemm")]
+    tactics = {True: "sm80_xmma_gemm_sparse_f16", None: "sm80_xmma_gemm_f16"}
+    for expected, tactic in tactics.items():
+        told = json.dumps({"Layers": [{"Name": "fused", "TacticName": tactic, "Metadata": f"[ONNX Layer: {node}]"}]})
+        read = parse([])
+        [one] = choices(spec, path, check_onnx(path, TWO_FOUR), read, read_inspector(told), known=True)
+        assert (one.chosen, one.tactic) == (expected, tactic)
 
 
 def test_log_that_only_counts_names_nothing() -> None:
