@@ -35,6 +35,7 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p vlmc
+	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/readme.py --check
 

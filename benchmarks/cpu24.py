@@ -64,7 +64,7 @@ def main(given: Sequence[str]) -> None:
 
 def _work(chosen: argparse.Namespace) -> Work:
     planned = QUICK if chosen.quick else FULL
-    sizes = [tuple(int(part) for part in size.split("x")) for size in chosen.only or []]
+    sizes = [(int(inputs), int(outputs)) for inputs, outputs in (size.split("x") for size in chosen.only or [])]
     return Work(
         tuple(sizes) or planned.sizes, tuple(chosen.rows or planned.rows), chosen.rounds or planned.rounds, planned.cold
     )

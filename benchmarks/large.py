@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from math import prod
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def _random(name: str, shape: tuple[int, ...], dtype: torch.dtype, draw: torch.G
     """Return weights that keep activations at the same size from block to block."""
     if len(shape) == 1:
         return torch.ones(shape, dtype=dtype) if name.endswith("weight") else torch.zeros(shape, dtype=dtype)
-    tensor = torch.randn(shape, generator=draw) * torch.Size(shape[1:]).numel() ** -0.5
+    tensor = torch.randn(shape, generator=draw) / sqrt(prod(shape[1:]))
     return tensor.to(dtype)
 
 

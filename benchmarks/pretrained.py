@@ -14,6 +14,7 @@ What is not done yet when --minutes are over is left out of the results. `vlmc f
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -95,7 +96,7 @@ def _plan(runs: Runs, seeds: int, samples: Sequence[int]) -> Iterator[tuple[str,
     """Yield every run with the name of its row: what tells most comes first."""
     yield DENSE, runs.dense
     for start in STARTS:
-        yield start, lambda start=start: runs.pruned(start)
+        yield start, partial(runs.pruned, start)
     for seed in range(seeds):
         for start in (WEAK, BEST):
             for repair in REPAIRS:
@@ -114,7 +115,8 @@ def _repair(runs: Runs, start: str, repair: str, seed: int, *more: Any) -> Calla
 
 def rows_of(results: Results) -> list[Row]:
     """Return the rows: accuracy and perplexities beside the dense model's, then kinds of questions, seconds and memory."""
-    rows, base = [], {}
+    rows: list[Row] = []
+    base: dict[str, Row] = {}
     for name, found in results.items():
         for metric, value in TESTS.items():
             row = measured(name, metric, [value(one) for one in found], UNITS[metric], base.get(metric))

@@ -11,7 +11,7 @@ docs/ up to date; --table does that from the results that are there.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from plot import is_current
 from prune_peers.arena import AS_STORED, CONTESTANTS, NARROW, Arena, Contestant, Times, Work
 from prune_peers.environment import default_folder
+from prune_peers.job import Taken
 from prune_peers.judging import accuracy, layer_errors, mask_agreement, tensors_of_layers
 from prune_peers.material import encoded
 from prune_peers.pages import draw, filled
@@ -151,7 +152,7 @@ def accuracy_rows(arena: Arena, times: Times) -> list[Row]:
 
 def cost_rows(times: Times, missing: str) -> list[Row]:
     """Return rows of time and memory on the wide model: medians; the ratio is the median of the ratios within a round."""
-    figures = {
+    figures: dict[str, tuple[str, Callable[[Taken], float]]] = {
         TIME: ("s", lambda taken: taken.seconds),
         BUSY: ("s", lambda taken: taken.busy),
         ABOVE: ("MiB", lambda taken: (taken.peak - taken.before) / 2**20),

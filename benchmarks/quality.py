@@ -15,9 +15,10 @@ from typing import Any
 
 from labels import ACCURACY, BEST, DENSE, REMASKED, RESSA, SPARSEST, STARTS, WANDA
 from report import Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
-from variants import Trial, Variants
+from variants import Variants
 
 from vlmc.toolchain import data
+from vlmc.toolchain.evaluate.trials import Trial
 from vlmc.toolchain.settings import PruneSettings, RepairSettings
 
 UNIT = "%"

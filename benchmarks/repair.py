@@ -21,9 +21,9 @@ from repair_runs import PATTERNS, VARIANTS, Comparison, Crew, Work
 from repair_table import NO_REPAIR, PEAK, RIVALS, lead, table
 from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report
 from stored import OutOfTime, Store
-from variants import Trial
 
 from vlmc.toolchain import data
+from vlmc.toolchain.evaluate.trials import Trial
 
 NAME = "repair"
 STORE = Path("build/benchmarks/repair")

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stored import Store
-from variants import Stopwatch, Trial, Variants
+from variants import Variants
 
 from vlmc.toolchain import data
 from vlmc.toolchain.evaluate import Accuracy
+from vlmc.toolchain.evaluate.trials import Stopwatch, Trial
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.repair.methods import METHODS

@@ -10,10 +10,10 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from pages import DOCS, fill
 from report import Bar, Report, Row, arguments, at_least, command, finish, measured, prepare, report, targets, tenths
@@ -46,7 +46,8 @@ ACCURACY, BYTES, ERROR, CHANGED = (
 )
 DENSE, SPARSE = "dense fp32", "2:4 fp32"
 BITS = {"dense int8, MatMulNBits": 8, "dense int4, MatMulNBits": 4}
-GROUPS, ROUNDINGS = (128, 32), ("nearest", "gptq")
+GROUPS = (128, 32)
+ROUNDINGS: tuple[Literal["nearest", "gptq"], ...] = ("nearest", "gptq")
 QUIET = Progress(quiet=True)
 
 
@@ -95,7 +96,8 @@ def main(given: Sequence[str]) -> None:
 def _artifact(chosen: argparse.Namespace, place: Path) -> Artifact:
     """Return a copy of the artifact, or compress the demo model."""
     if chosen.artifact is None:
-        options = CompressSettings(repair="ressa", **({"steps": 4, "calibration": 8} if chosen.quick else {}))
+        usual = CompressSettings(repair="ressa")
+        options = replace(usual, steps=4, calibration=8) if chosen.quick else usual
         Compress(options, progress=QUIET).run(SavedModel.find(MODEL), place)
     else:
         shutil.copytree(chosen.artifact, place)

@@ -92,7 +92,7 @@ class Runs:
                 self._prune(start)
             folder = self.store.folder / f"run-{digest(json.dumps(key))}"
             adapted, merged = folder / "adapted", folder / "merged"
-            options = ("--steps", str(work.steps), "--batch", str(work.batch), "--seed", str(seed))
+            options: tuple[str, ...] = ("--steps", str(work.steps), "--batch", str(work.batch), "--seed", str(seed))
             options += ("--pruned-questions", "0")
             options += ("--samples", str(count), "--hold-out", "0", "--data", self._data(trained_on, count))
             options += ("--out", str(adapted))

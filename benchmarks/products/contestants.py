@@ -20,7 +20,7 @@ PACKED, ROUNDED, DENSE, ORT = "2:4 bf16", "2:4 bf16, x rounded to bf16", "our ke
 TORCH, OPENVINO, OPENVINO_BF16 = "torch bf16", "OpenVINO fp32", "OpenVINO bf16"
 OPENVINO_INT8, OPENVINO_SPARSE = "OpenVINO int8, weights and x", "OpenVINO int8, sparse decompression"
 BITS = {"ONNX Runtime MatMulNBits 8": 8, "ONNX Runtime MatMulNBits 4": 4}
-SPARSE_RATE = {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.4}
+SPARSE_RATE: dict[str, object] = {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.4}
 """From what share of zeros on OpenVINO reads int8 weights compressed; it does so with AMX alone."""
 
 

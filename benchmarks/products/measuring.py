@@ -22,7 +22,8 @@ def clock(threads: int) -> Clock:
 
 def seconds(contestants: Mapping[str, Callable[[], object]], rounds: int, now: Clock) -> dict[str, list[float]]:
     """Return every contestant's times for one call, in turns after a round that does not count."""
-    counts, times = dict.fromkeys(contestants, 1), {name: [] for name in contestants}
+    counts = dict.fromkeys(contestants, 1)
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for index in range(rounds + 1):
         for name, call in contestants.items():
             began = now()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def main(contestant: Contestant) -> None:
     for warm_up, job in content["jobs"]:
         if warm_up is not None:
             contestant(Job(**warm_up))
-        taken.append(asdict(measured(lambda job=job: contestant(Job(**job)))))
+        taken.append(asdict(measured(partial(contestant, Job(**job)))))
     Path(content["result"]).write_text(json.dumps(taken), encoding="utf-8")
 
 

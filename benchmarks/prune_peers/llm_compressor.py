@@ -5,7 +5,7 @@ as a model of its own it goes block by block there too. So it is called twice: f
 """
 
 import os
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -38,7 +38,7 @@ def prune(job: Job) -> None:
     ):
         oneshot(
             model=part,
-            dataset=DataLoader(given, batch_size=None),
+            dataset=DataLoader(cast(Any, given), batch_size=None),
             recipe=modifier(job.method, block),
             pipeline="sequential",
             sequential_targets=[block],

@@ -34,7 +34,7 @@ def prune(job: Job) -> None:
 
 def two_of_four(scores_OI: Tensor) -> Tensor:
     """Return the mask (O, I) of the two highest scores in every four."""
-    groups = scores_OI.unflatten(1, (-1, 4))
+    groups = scores_OI.reshape(len(scores_OI), -1, 4)
     return torch.zeros_like(groups, dtype=torch.bool).scatter(2, groups.topk(2).indices, True).flatten(1)
 
 

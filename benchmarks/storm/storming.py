@@ -47,10 +47,8 @@ async def _client(target: Target, random: Random, end: float, tally: Tally) -> N
     kinds, weights = list(CLIENTS), [weight for _, weight in CLIENTS.values()]
     while time.monotonic() < end:
         kind = random.choices(kinds, weights)[0]
-        came = await CLIENTS[kind][0](target, random)
-        right = None
-        if isinstance(came, tuple):
-            came, right = came[0], target.right[came[1]]
+        found = await CLIENTS[kind][0](target, random)
+        came, right = (found[0], target.right[found[1]]) if isinstance(found, tuple) else (found, None)
         tally.add(kind, came, right)
         if came.status != 200:
             await asyncio.sleep(0.05)
