@@ -14,6 +14,7 @@ What is not done yet when --minutes are over is left out of the results. `vlmc f
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -79,34 +80,44 @@ def run(chosen: argparse.Namespace, line: str) -> Report:
     """Do all runs, in the order of what they tell, until the time is over."""
     work = work_of(chosen)
     runs = Runs(work, Store.for_minutes(chosen.store, chosen.minutes))
-    results: Results = {}
-    plan = _plan(runs, chosen.seeds, (4, 6) if chosen.quick else SAMPLES)
+    plan = list(_plan(runs, chosen.seeds, (4, 6) if chosen.quick else SAMPLES))
+    results: Results = {one.name: [] for one in plan}
     try:
-        for name, do in plan:
-            results.setdefault(name, []).append(do())
-            found = results[name][-1]
-            print(f"{name}: {100 * found['right']['all']:.1f} %, text {found[TEXT]:.1f}", file=sys.stderr, flush=True)
+        for one in sorted(plan, key=lambda one: one.turn):
+            found = one.do()
+            results[one.name].append(found)
+            print(f"{one.name}: {100 * found['right']['all']:.1f} %, text {found[TEXT]:.1f}", file=sys.stderr, flush=True)
     except OutOfTime:
         print(f"out of time; what is done is in {chosen.store}: start again to go on", file=sys.stderr)
+    results = {name: found for name, found in results.items() if found}
     settings = {**vars(work), "seeds": chosen.seeds, "model": Path(work.model).name}
     return report(line, rows_of(results), bars_of(results), settings)
 
 
-def _plan(runs: Runs, seeds: int, samples: Sequence[int]) -> Iterator[tuple[str, Callable[[], Found]]]:
-    """Yield every run with the name of its row: what tells most comes first."""
-    yield DENSE, runs.dense
+@dataclass(frozen=True)
+class Planned:
+    """A run: the name of its row, and when it has its turn."""
+
+    name: str
+    turn: int
+    do: Callable[[], Found]
+
+
+def _plan(runs: Runs, seeds: int, samples: Sequence[int]) -> Iterator[Planned]:
+    """Yield every run, in the order of the rows; what tells most has its turn first."""
+    yield Planned(DENSE, 0, runs.dense)
     for start in STARTS:
-        yield start, partial(runs.pruned, start)
+        yield Planned(start, 0 if start in (WEAK, BEST) else 3, partial(runs.pruned, start))
     for seed in range(seeds):
-        for start in (WEAK, BEST):
+        for turn, start in enumerate((BEST, WEAK), 1):
             for repair in REPAIRS:
-                yield f"{start} + {repair}", _repair(runs, start, repair, seed)
-        yield f"{BEST} + {RESSA}, {MIXED}", _repair(runs, BEST, RESSA, seed, MIXED)
+                yield Planned(f"{start} + {repair}", turn if seed == 0 else 6, _repair(runs, start, repair, seed))
+        yield Planned(f"{BEST} + {RESSA}, {MIXED}", 4 if seed == 0 else 6, _repair(runs, BEST, RESSA, seed, MIXED))
     for count in samples:
         for labels in (CLEAN, WRONG):
             for repair in (RESSA, ALONE):
                 name = f"{WEAK} + {repair}, {count:,} samples{f', {labels}' if labels else ''}"
-                yield name, _repair(runs, WEAK, repair, 0, labels, count)
+                yield Planned(name, 5, _repair(runs, WEAK, repair, 0, labels, count))
 
 
 def _repair(runs: Runs, start: str, repair: str, seed: int, *more: Any) -> Callable[[], Found]:
