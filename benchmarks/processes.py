@@ -1,6 +1,8 @@
 """A `vlmc` command in a process of its own: how long it takes and what it has resident at most, with or without a limit."""
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")  # versions 1 and 2
 LIMITS = {"memory.limit_in_bytes", "memory.max"}
+_PDEATHSIG = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,17 @@ def spend(arguments: Sequence[str], threads: int | None, limit: int | None = Non
     command = [sys.executable, "-m", "vlmc.toolchain.cli", *arguments, "--quiet"]
     with limited(limit) as group:
         start = time.perf_counter()
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, preexec_fn=ends_with_its_parent)
         if group is not None:
             (group / "cgroup.procs").write_text(str(process.pid))
         peak = watch(process)
     return Spent(time.perf_counter() - start, peak, None if group is None else limit)
+
+
+def ends_with_its_parent() -> None:
+    """Have this process stopped, as by Ctrl-C, when its parent is gone, killed or not; only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGINT)
 
 
 def watch(*processes: "subprocess.Popen[bytes]") -> int:

@@ -13,6 +13,8 @@ UNUSABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, Runtime
 """What libraries raise on files whose values they do not check."""
 MOST = 300
 """Characters of another program's message that are shown."""
+_LONGEST = 1_500
+"""Bytes of a message of vlmc's own, in UTF-8: what it quotes may be of any length."""
 
 
 def one_line(error: BaseException | str, most: int = MOST) -> str:
@@ -30,12 +32,17 @@ def _printable(text: str) -> str:
 
 
 class VlmcError(Exception):
-    """The base of all errors that vlmc raises on purpose; ``str()`` is one line for the user, without control characters."""
+    """The base of all errors that vlmc raises on purpose; ``str()`` is one line, of bounded length, without control characters."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return _printable(super().__str__())
+        text = _printable(super().__str__())
+        content = text.encode()
+        if len(content) <= _LONGEST:
+            return text
+        ends = content[: _LONGEST // 2], content[-_LONGEST // 2 :]  # what is wrong stands first, how to mend it last
+        return " ... ".join(end.decode(errors="ignore") for end in ends)
 
 
 class CheckFailed(VlmcError):

@@ -1,8 +1,11 @@
 """The watch over the memory of processes."""
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import processes
 import pytest
 from processes import watch
 
@@ -17,3 +20,23 @@ def test_the_greatest_of_several_processes_is_seen() -> None:
 def test_one_that_fails_ends_the_benchmark() -> None:
     with pytest.raises(SystemExit, match="status 3"):
         watch(subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(3)"]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_a_command_ends_with_a_benchmark_that_is_killed() -> None:
+    code = """
+import subprocess, sys
+from processes import ends_with_its_parent
+sleeping = [sys.executable, "-S", "-c", "import time; print('ready', flush=True); time.sleep(60)"]
+child = subprocess.Popen(sleeping, preexec_fn=ends_with_its_parent)
+print(child.pid, flush=True)
+child.wait()
+"""
+    where = str(Path(processes.__file__).parent)
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": where})
+    assert parent.stdout is not None
+    told = {parent.stdout.readline().strip(), parent.stdout.readline().strip()}
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert "ready" in told
+    assert parent.stdout.read() == ""  # the pipe is closed by its last writer, the child, long before a minute

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlmc.runtime.controls import without
+from vlmc.runtime.errors import shortened
 from vlmc.toolchain.data.sample import MARK
 
 _ROLES = {
@@ -117,7 +118,7 @@ def _turn(entry: Mapping[str, Any]) -> _Turn:
     content = entry.get("content") if "role" in entry else entry.get("value")
     kind = str(entry["kind"]) if entry.get("kind") else None
     if not isinstance(role, str) or role not in _ROLES:
-        raise ValueError(f"conversations {_MUST}; a turn is from {role!r}")
+        raise ValueError(f"conversations {_MUST}; a turn is from {shortened(repr(role), 60)}")
     if isinstance(content, str):
         return _Turn(_ROLES[role], content, (None,) * content.count(MARK), kind=kind)
     if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
@@ -142,7 +143,7 @@ def _image(part: Mapping[str, Any]) -> list[Any] | None:
     if kind in ("text", "input_text") or (kind is None and part.get("text") is not None):
         return None
     if kind not in ("image", "image_url", "input_image"):
-        raise ValueError(f"a part of a turn is {kind!r}: it must be a text or an image")
+        raise ValueError(f"a part of a turn is {shortened(repr(kind), 60)}: it must be a text or an image")
     found = next((part[name] for name in _IMAGES if part.get(name) is not None), None)
     return [found.get("url", found) if isinstance(found, Mapping) else found]
 
