@@ -32,7 +32,7 @@ def _printable(text: str) -> str:
 
 
 class VlmcError(Exception):
-    """The base of all errors that vlmc raises on purpose; ``str()`` is one line, of bounded length, without control characters."""
+    """The base of all errors that vlmc raises on purpose; ``str()`` is one line of bounded length, without control marks."""
 
     exit_code = 1
 
