@@ -23,7 +23,7 @@ LARGE = 32_000_000
 """Pixels above which an image is reduced when it is read: more than any model looks at."""
 MOST_PIXELS = 128_000_000
 """Pixels that an image may have: 108-megapixel photographs are read, in less than 1 GB of memory."""
-MOST_COPIED = 40_000_000
+MOST_COPIED = 36_000_000
 """Pixels that it may have in a form whose decoder holds several copies of it at a time."""
 MOST_ASPECT = 200
 """How many times as long one side may be as the other; resized by its shorter edge, such an image is still small."""

@@ -54,13 +54,13 @@ def cast_module(module: nn.Module, precision: Precision, keep_fp32: Collection[s
     """
     if precision == "fp32":
         return module
-    found = copy.deepcopy(module)
-    stored = found.state_dict(keep_vars=True)
     kept = keep_fp32 if precision == "fp16" else ()
-    for name, tensor in stored.items():
+    copies: dict[int, Any] = {}  # the weights are never there twice in float32
+    for name, tensor in module.state_dict(keep_vars=True).items():
         if tensor.is_floating_point() and name.rpartition(".")[0] not in kept:
-            tensor.data = tensor.data.to(TYPES[precision])
-    return found
+            cast = tensor.detach().to(TYPES[precision])
+            copies[id(tensor)] = nn.Parameter(cast, requires_grad=False) if isinstance(tensor, nn.Parameter) else cast
+    return copy.deepcopy(module, copies)
 
 
 def cast_tensor(tensor: Tensor, precision: Precision) -> Tensor:

@@ -19,6 +19,7 @@ from vlmc.runtime.processing.patches import patch_inputs
 from vlmc.runtime.processing.positions import m_rope, sequential
 
 _TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"}
+_ANY_TEXT = "what \u2042 is \U0001f50e 7?"  # with characters that are in few vocabularies
 _QUESTION = "qformer_"  # how names of arrays begin that have a row for each request, and which a vision encoder reads
 
 _CODE = (
@@ -105,7 +106,7 @@ def load_processor(folder: Path, processor: OwnProcessor, *, trust: bool = False
     """Load a model's processor, for images by Pillow and numpy; `trust`: Python code that it brings may be run.
 
     Raises:
-        OSError, ValueError, TypeError: it is missing or damaged.
+        Exception: it is missing or damaged; which one, its libraries choose.
         EnvironmentLacks: transformers is not installed.
         ImportError: a package that the processor needs is not installed.
     """
@@ -125,6 +126,7 @@ def load_processor(folder: Path, processor: OwnProcessor, *, trust: bool = False
         if "trust_remote_code" in str(error):
             raise InputError(_CODE.format(folder=folder)) from None
         raise
+    loaded.tokenizer(_ANY_TEXT)  # a damaged vocabulary shows only when a word is not in it
     template = folder / "chat_template.jinja"
     if loaded.chat_template is None and template.is_file():  # Blip2Processor saves its template and forgets it
         loaded.chat_template = template.read_text(encoding="utf-8")

@@ -49,6 +49,19 @@ def test_a_pickle_beside_safetensors_is_never_read(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_vocabulary_that_cannot_say_every_text_is_told_before_any_work(tmp_path: Path) -> None:
+    folder = pico.save("llava", tmp_path / "dense")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"].pop("<unk>")
+    content["added_tokens"] = [one for one in content["added_tokens"] if one["content"] != "<unk>"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("unk_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"dense holds no usable processor: WordLevel error: Missing \[UNK\] token"):
+        SavedModel.find(str(folder)).load_processor()
+
+
 def with_code(folder: Path, mark: Path) -> Path:
     weights = SavedModel.find(str(folder)).load().state_dict()  # transformers has other names for its own models' files
     save_file({name: weight.clone() for name, weight in weights.items()}, folder / "model.safetensors")
