@@ -1,5 +1,6 @@
 """Text to tokens and back, from `tokenizer.json` alone: what transformers' tokenizer does, without transformers."""
 
+import json
 import re
 from collections.abc import Sequence, Set
 from pathlib import Path
@@ -140,11 +141,30 @@ def _read(path: Path) -> Tokenizer:
         raise InputError(f"{path} is missing: the runtime needs a model with a tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(str(path))
+        check_template(tokenizer)
     except Exception as error:  # the tokenizers package raises plain Exception
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def check_template(tokenizer: Tokenizer) -> None:
+    """Check that the tokens which a tokenizer's template puts around a text are defined: else it panics, in Rust.
+
+    Raises:
+        ValueError: one is not.
+    """
+    if tokenizer.post_processor is None:
+        return
+    waiting = [json.loads(tokenizer.post_processor.__getstate__())]
+    while waiting:
+        found = waiting.pop()
+        waiting += found.get("processors", [])
+        pieces = [*found.get("single", []), *found.get("pair", [])] if found["type"] == "TemplateProcessing" else []
+        for token in (piece["SpecialToken"]["id"] for piece in pieces if "SpecialToken" in piece):
+            if token not in found["special_tokens"]:
+                raise ValueError(f"its template uses the token {token}, which it does not define")
 
 
 def _tidies(path: Path, tokenizer: Tokenizer) -> bool:

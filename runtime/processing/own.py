@@ -17,6 +17,7 @@ from vlmc.runtime.processing.base import Array, Batch, Processing, Request
 from vlmc.runtime.processing.blocks import blocks
 from vlmc.runtime.processing.patches import patch_inputs
 from vlmc.runtime.processing.positions import m_rope, sequential
+from vlmc.runtime.text import check_template
 
 _TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"}
 _ANY_TEXT = "what \u2042 is \U0001f50e 7?"  # with characters that are in few vocabularies
@@ -126,6 +127,8 @@ def load_processor(folder: Path, processor: OwnProcessor, *, trust: bool = False
         if "trust_remote_code" in str(error):
             raise InputError(_CODE.format(folder=folder)) from None
         raise
+    if hasattr(loaded.tokenizer, "backend_tokenizer"):  # not where the tokenizer is Python
+        check_template(loaded.tokenizer.backend_tokenizer)
     loaded.tokenizer(_ANY_TEXT)  # a damaged vocabulary shows only when a word is not in it
     template = folder / "chat_template.jinja"
     if loaded.chat_template is None and template.is_file():  # Blip2Processor saves its template and forgets it

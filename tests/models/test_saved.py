@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tests import pico
 from tests.artifacts import pruned
 from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.text import Text
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
 
@@ -60,6 +61,17 @@ def test_a_vocabulary_that_cannot_say_every_text_is_told_before_any_work(tmp_pat
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match=r"dense holds no usable processor: WordLevel error: Missing \[UNK\] token"):
         SavedModel.find(str(folder)).load_processor()
+
+
+def test_a_template_with_a_token_that_is_nowhere_defined_is_told(tmp_path: Path) -> None:
+    folder = pico.save("llava", tmp_path / "dense")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    del content["post_processor"]["special_tokens"]["<s>"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"dense holds no usable processor: its template uses the token <s>, which it"):
+        SavedModel.find(str(folder)).load_processor()
+    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read: its template uses the token <s>, which it does"):
+        Text(folder)
 
 
 def with_code(folder: Path, mark: Path) -> Path:
