@@ -21,6 +21,7 @@ _AT_THE_ROOT = {".safetensors", ".json", ".txt", ".jinja", ".model", ".py"}
 """Weights, masks, configuration, tokenizer, processor, and code that a user trusted when the model was pruned."""
 _ADAPTER = "adapter/"
 _TOKENIZER = "tokenizer_config.json"  # a folder with one is a second tokenizer
+GENAI = "genai"  # but this one: an export for onnxruntime-genai, with a copy of the tokenizer
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _is_model(path: str, known: set[str]) -> bool:
     folder, slash, _ = path.partition("/")
     if not slash:
         return Path(path).suffix in _AT_THE_ROOT
-    return path.startswith(_ADAPTER) or f"{folder}/{_TOKENIZER}" in known
+    return path.startswith(_ADAPTER) or (folder != GENAI and f"{folder}/{_TOKENIZER}" in known)
 
 
 def _read_manifest(path: Path) -> tuple[Manifest, Deployment | None]:

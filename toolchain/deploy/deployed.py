@@ -1,7 +1,7 @@
 """A model ready for a backend: its graph descriptions, with the sparsity that they promise, and how they are fed."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -43,11 +43,13 @@ def deploy(
     layers: Mapping[str, Layer],
     rounded: Mapping[str, Rounded] | None = None,
     cache: CacheLayout = "concatenated",
+    graphs: Callable[[Sources], list[GraphSpec]] = describe_graphs,
 ) -> Deployed:
     """Describe a model's graphs, with example inputs from its own processor for probe images of several shapes.
 
     `rounded` are weights of its pruned layers in whole numbers, for graphs in int8. A `cache` in place is for a decoder
-    alone, and for attention whose scores are not capped (Gemma 2); with other models it stays concatenated.
+    alone, and for attention whose scores are not capped (Gemma 2); with other models it stays concatenated. `graphs` says
+    which graphs they are.
 
     Raises:
         InputError: vlmc cannot export such a model, or cannot use its prompt or processor.
@@ -64,7 +66,7 @@ def deploy(
     several = deployment.max_images != 1
     questions = [*probes(), *([pair()] if several else [])]
     batches = [process([_request(deployment, sample) for sample in some]) for some in (questions[:1], questions[1:])]
-    specs = describe_graphs(Sources(model, wiring, deployment, batches))
+    specs = graphs(Sources(model, wiring, deployment, batches))
     specs, unreached = _with_promises(specs, model, layers, rounded or {})
     return Deployed(deployment, specs, unreached, questions)
 

@@ -18,10 +18,10 @@ from vlmc.toolchain.deploy.wiring import Wiring
 def describe_graphs(sources: Sources) -> list[GraphSpec]:
     """Return the graphs to export, in the order in which they run."""
     language = t5_graphs if sources.wiring.encoder_decoder else causal_graphs
-    return [_vision(sources), _embedding(sources), *language.describe(sources)]
+    return [describe_vision(sources), _embedding(sources), *language.describe(sources)]
 
 
-def _vision(sources: Sources) -> GraphSpec:
+def describe_vision(sources: Sources) -> GraphSpec:
     """Describe the image encoder: inputs (X, ...) -> image_features, projection included."""
     wiring = sources.wiring
     module, wanted = wiring.vision.eval(), list(signature(wiring.vision.forward).parameters)

@@ -47,6 +47,7 @@ class Family(ABC):
     needs_image: bool = False  # the model or its processor does not accept text alone
     answer_type: int = 0  # the `token_type_ids` of the answer's tokens
     own_processor: OwnProcessor = OwnProcessor()  # how transformers loads its processor: for images, and without torch
+    genai: str | None = None  # what onnxruntime-genai calls such models; None: it knows none, or cannot feed their graphs
     notice: str | None = None  # a notice to the user before such a model is pruned
 
     def load_processor(self, folder: Path, *, trust: bool = False) -> Processor:

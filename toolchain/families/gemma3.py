@@ -20,6 +20,7 @@ class Gemma3(Family):
         Tower(Part.LANGUAGE, "*language_model.*layers"),
     )
     interface = ()
+    genai = "gemma3"
     own_processor = OwnProcessor(nested=True)
 
     def image_token(self, processor: Processor) -> str:

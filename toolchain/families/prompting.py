@@ -77,6 +77,9 @@ def after_answers(processor: Processor) -> list[int]:
     return list(processor.tokenizer(after, add_special_tokens=False)["input_ids"])
 
 
+_MOST_TOKENS = 1 << 31
+
+
 def stop_ids(*configs: Any) -> tuple[int, ...]:
     """Return the end-of-answer ids of the first configuration that has any.
 
@@ -88,7 +91,7 @@ def stop_ids(*configs: Any) -> tuple[int, ...]:
         if found is None:
             continue
         ids = tuple(found) if isinstance(found, list | tuple) else (found,)
-        if not all(type(number) is int and number >= 0 for number in ids):
+        if not all(type(number) is int and 0 <= number < _MOST_TOKENS for number in ids):
             raise InputError(f"the model's end of an answer is no token: eos_token_id is {shortened(str(found), 100)}")
         return ids
     raise InputError("the model does not say which token ends an answer (eos_token_id)")

@@ -17,6 +17,7 @@ class Qwen25VL(Family):
     name = model_type = "qwen2_5_vl"
     towers = (Tower(Part.VISION, "*visual.blocks"), Tower(Part.LANGUAGE, "*language_model.layers"))
     interface = ("*visual.merger.*",)
+    genai = "qwen2_5_vl"
     own_processor = OwnProcessor(name="Qwen2_5_VLProcessor", images_only=True)
 
     def wiring(self, model: nn.Module) -> Wiring:

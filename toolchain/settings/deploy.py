@@ -26,8 +26,8 @@ class ExportSettings(Settings):
     """Write the dense model's graphs too, into a folder dense-twin, to compare with."""
     lora_twin: bool = False
     """Write the graphs with an adapter left apart too, into a folder lora-twin, to compare with."""
-    layout: Literal["triton"] | None = None
-    """Write a model repository for Triton Inference Server too, into the artifact's folder triton. [default: none]"""
+    layout: Literal["triton", "genai"] | None = None
+    """Write a folder more: triton, for Triton Inference Server, or genai, for onnxruntime-genai. [default: none]"""
     gpu: str | None = None
     """GPU architectures to build engines for (TensorRT-RTX). [default: sm86,sm89; TensorRT builds for the GPU at hand]"""
     workspace: str | None = None

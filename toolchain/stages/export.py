@@ -15,6 +15,7 @@ from vlmc import exporters
 from vlmc.exporters.backend import Backend, resolve
 from vlmc.exporters.base import Exporter, Options, Precision
 from vlmc.runtime.artifact import Artifact, Layer, Manifest, extend, put_texts
+from vlmc.runtime.artifact.folder import GENAI
 from vlmc.runtime.deployment import DEPLOYMENT, CacheLayout
 from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.kernels.speed import Fastest, fastest
@@ -23,6 +24,7 @@ from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.deploy import triton
 from vlmc.toolchain.deploy.agreement import Exported, compare_answers
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
+from vlmc.toolchain.deploy.genai import layout as genai
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.progress import Progress, Task
 from vlmc.toolchain.machine.versions import version_of, versions
@@ -82,6 +84,8 @@ class Export(Stage):
         artifact = Artifact.open(artifact.root)  # what was opened may be older than the last folder that was added
         source = SavedModel(str(artifact.root), artifact.root)
         self.check(source)
+        if self.options.layout == "genai":
+            genai.kind_of(source.family)
         dense = find_dense(artifact, self.dense, download=self.download) if self.options.dense_twin else None
         samples = self._samples()
         with extend(artifact, exporter.backend.name) as folder:
@@ -95,8 +99,18 @@ class Export(Stage):
             (folder / exporter.backend.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         if self.options.layout == "triton":
             write_repository(artifact)
+        if self.options.layout == "genai":
+            self._write_genai(artifact, source, exporter, options)
         write_summary(artifact, self.progress)
         return report
+
+    def _write_genai(self, artifact: Artifact, source: SavedModel, exporter: Exporter, options: Options) -> None:
+        layers = artifact.manifest.layers
+        with (
+            extend(Artifact.open(artifact.root), GENAI) as folder,
+            self.progress.task("export for onnxruntime-genai", len(genai.GRAPHS)) as task,
+        ):
+            genai.write(folder, source, source.load(), layers, exporter, options, task)
 
     def _samples(self) -> Sequence[Sample] | None:
         """Return the calibration samples; None where rounding looks at none."""

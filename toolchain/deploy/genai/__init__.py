@@ -1,0 +1,1 @@
+"""A folder that onnxruntime-genai loads, inside an artifact: graphs, their configuration, the tokenizer."""
