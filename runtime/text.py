@@ -10,9 +10,10 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from vlmc.runtime.controls import Controls
-from vlmc.runtime.errors import InputError, one_line
+from vlmc.runtime.errors import InputError, one_line, shortened
 from vlmc.runtime.json_text import read_json
 
+_ADDED = re.compile(r'"added_tokens"\s*:\s*\[')
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # how SentencePiece models write a byte of a character that they lack
 _TIDIED = ((" ' ", "'"), *((f" {mark}", mark) for mark in ("n't", "'m", "'s", "'ve", "'re")))
 _TIDIED = (*((f" {mark}", mark) for mark in ".?!,"), *_TIDIED)
@@ -165,6 +166,20 @@ def check_template(tokenizer: Tokenizer) -> None:
         for token in (piece["SpecialToken"]["id"] for piece in pieces if "SpecialToken" in piece):
             if token not in found["special_tokens"]:
                 raise ValueError(f"its template uses the token {token}, which it does not define")
+
+
+def check_added(path: Path) -> None:
+    """Check what the added tokens of a tokenizer.json say of themselves: tokenizers prints a key that it does not know, raw.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or a key is no name.
+    """
+    text = path.read_text(encoding="utf-8")
+    begins = _ADDED.search(text)
+    tokens = json.JSONDecoder().raw_decode(text, begins.end() - 1)[0] if begins else []
+    for key in (key for token in tokens if isinstance(token, dict) for key in token):
+        if not key.isidentifier():
+            raise ValueError(f"an added token has the key {shortened(repr(key), 60)}, which is no name")
 
 
 def _tidies(path: Path, tokenizer: Tokenizer) -> bool:

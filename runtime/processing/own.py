@@ -17,7 +17,7 @@ from vlmc.runtime.processing.base import Array, Batch, Processing, Request
 from vlmc.runtime.processing.blocks import blocks
 from vlmc.runtime.processing.patches import patch_inputs
 from vlmc.runtime.processing.positions import m_rope, sequential
-from vlmc.runtime.text import check_template
+from vlmc.runtime.text import check_added, check_template
 
 _TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"}
 _ANY_TEXT = "what \u2042 is \U0001f50e 7?"  # with characters that are in few vocabularies
@@ -121,6 +121,8 @@ def load_processor(folder: Path, processor: OwnProcessor, *, trust: bool = False
             raise
         raise EnvironmentLacks("this model's own processor needs transformers: pip install 'vlmc[processors]'") from None
     kind = without_videos(kind) if processor.images_only else kind
+    if (folder / "tokenizer.json").is_file():
+        check_added(folder / "tokenizer.json")
     try:
         loaded = kind.from_pretrained(folder, local_files_only=True, backend="pil", trust_remote_code=trust)
     except ValueError as error:

@@ -74,6 +74,29 @@ def test_a_template_with_a_token_that_is_nowhere_defined_is_told(tmp_path: Path)
         Text(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("tokenizer.json", lambda content: content["added_tokens"][0].update({"\x1b[2J": 1}), "an added token has the key"),
+        ("tokenizer_config.json", lambda content: content.update(model_max_length="long"), "'>' not supported"),
+        ("generation_config.json", lambda content: content.update(eos_token_id=1 << 80), "eos_token_id is 1208925819614629"),
+    ],
+)
+def test_values_of_no_sense_are_told_in_one_line(
+    tmp_path: Path, name: str, change: Any, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = pico.save("llava", tmp_path / "dense")
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+    capfd.readouterr()
+    saved = SavedModel.find(str(folder))
+    with pytest.raises(InputError) as raised:
+        saved.family.end_ids(saved.load(), saved.load_processor())
+    assert told in str(raised.value)
+    assert "\x1b" not in capfd.readouterr().out + str(raised.value)
+
+
 def with_code(folder: Path, mark: Path) -> Path:
     weights = SavedModel.find(str(folder)).load().state_dict()  # transformers has other names for its own models' files
     save_file({name: weight.clone() for name, weight in weights.items()}, folder / "model.safetensors")
