@@ -82,13 +82,17 @@ def run(chosen: argparse.Namespace, line: str) -> Report:
     runs = Runs(work, Store.for_minutes(chosen.store, chosen.minutes))
     plan = list(_plan(runs, chosen.seeds, (4, 6) if chosen.quick else SAMPLES))
     results: Results = {one.name: [] for one in plan}
-    try:
-        for one in sorted(plan, key=lambda one: one.turn):
+    missing = 0
+    for one in sorted(plan, key=lambda one: one.turn):
+        try:
             found = one.do()
-            results[one.name].append(found)
-            print(f"{one.name}: {100 * found['right']['all']:.1f} %, text {found[TEXT]:.1f}", file=sys.stderr, flush=True)
-    except OutOfTime:
-        print(f"out of time; what is done is in {chosen.store}: start again to go on", file=sys.stderr)
+        except OutOfTime:  # later ones may be done already
+            missing += 1
+            continue
+        results[one.name].append(found)
+        print(f"{one.name}: {100 * found['right']['all']:.1f} %, text {found[TEXT]:.1f}", file=sys.stderr, flush=True)
+    if missing:
+        print(f"out of time, {missing} runs are missing; {chosen.store} has the others: start again", file=sys.stderr)
     results = {name: found for name, found in results.items() if found}
     settings = {**vars(work), "seeds": chosen.seeds, "model": Path(work.model).name}
     return report(line, rows_of(results), bars_of(results), settings)

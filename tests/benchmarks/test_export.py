@@ -1,6 +1,7 @@
 """The benchmark of export: its bars count families, and its page's table comes from its results."""
 
 import export as benchmark
+import export_large
 from pages import DOCS, with_table
 from report import RESULTS, Report, Row
 
@@ -54,3 +55,10 @@ def test_the_page_shows_the_results() -> None:
     assert with_table(text, benchmark.NAME, benchmark.table(found)) == text
     assert benchmark.PAGE.parent == DOCS
     assert found.settings["families"] == list(pico.FAMILIES)
+
+
+def test_a_large_shapes_table_has_its_memory() -> None:
+    found = Report.read(RESULTS / "export_large.json")
+    told = export_large.table(found)
+    assert with_table(f"<!-- table: {export_large.NAME} -->\n<!-- end -->\n", export_large.NAME, told)
+    assert f"| fp16 | {found.value('fp16', export_large.SIZE):,.0f} MB |" in told

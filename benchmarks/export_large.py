@@ -1,0 +1,70 @@
+"""Memory and time of `vlmc export` on one large shape: a LLaVA as wide as LLaVA-1.5-7B, with four language blocks.
+
+Its weights are random and pruned to 2:4 by magnitude. The decoder's are stored in a file of their own, beside the graph.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from large import Size, write_llava
+from pages import DOCS, fill
+from processes import spend
+from report import RESULTS, Report, arguments, command, finish, measured, prepare, report
+
+NAME, PAGE = "export_large", DOCS / "families.md"
+MODEL = "the model, fp16"
+PEAK, SIZE, TIME = "peak resident memory", "bytes of the graphs", "time"
+FULL = Size(hidden=4096, inner=11008, blocks=4, vision_blocks=1, rows=32_064)
+QUICK = Size(hidden=128, inner=256, blocks=1, vision_blocks=1, rows=500)
+
+
+def main(given: Sequence[str]) -> None:
+    """Measure, print, write."""
+    parser = arguments(__doc__)
+    parser.add_argument("--precisions", nargs="+", default=["fp16"], help="types of the weights [default: fp16]")
+    parser.add_argument("--scratch", type=Path, help="where to put the model [default: the system's folder for such]")
+    parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
+    chosen = parser.parse_args(given)
+    prepare(chosen)
+    if not chosen.table:
+        finish(run(chosen, command(NAME, given)), NAME, chosen)
+    if chosen.table or not (chosen.quick or chosen.out):
+        fill(PAGE, NAME, table(Report.read(RESULTS / f"{NAME}.json")))
+
+
+def run(chosen: argparse.Namespace, line: str) -> Report:
+    """Write the model and prune it; export it in each precision, in a process of its own."""
+    size = QUICK if chosen.quick else FULL
+    with TemporaryDirectory(dir=chosen.scratch) as scratch:
+        dense, artifact = Path(scratch) / "dense", Path(scratch) / "artifact"
+        total = write_llava(dense, size, torch.float16)
+        spend(["prune", str(dense), "--method", "magnitude", "--calibration", "1", "--out", str(artifact)], chosen.threads)
+        rows = [measured(MODEL, "size of its weights", [total / 1e6], "MB")]
+        for precision in chosen.precisions:
+            print(f"export, {precision} ...", file=sys.stderr, flush=True)
+            spent = spend(["export", str(artifact), "--precision", precision], chosen.threads)
+            files = sum(path.stat().st_size for path in (artifact / "onnx").iterdir())
+            rows.append(measured(precision, SIZE, [files / 1e6], "MB", rows[0]))
+            rows.append(measured(precision, PEAK, [spent.peak / 1e6], "MB", rows[0]))
+            rows.append(measured(precision, TIME, [spent.seconds], "s"))
+    return report(line, rows, [], asdict(size))
+
+
+def table(found: Report) -> str:
+    """Return the results in Markdown."""
+    lines = [f"| precision | {SIZE} | {PEAK} | {TIME} |", "|---|---:|---:|---:|"]
+    for name in dict.fromkeys(row.name for row in found.rows if row.name != MODEL):
+        size, peak, time = (found.value(name, metric) or 0.0 for metric in (SIZE, PEAK, TIME))
+        lines.append(f"| {name} | {size:,.0f} MB | {peak:,.0f} MB | {time:,.0f} s |")
+    model = found.value(MODEL, "size of its weights")
+    told = f"The model has {model:,.0f} MB in fp16. Measured on {found.machine}, {found.date}: `{found.command}`."
+    return "\n".join([*lines, "", told])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
