@@ -33,10 +33,12 @@ print(child.pid, flush=True)
 child.wait()
 """
     where = str(Path(processes.__file__).parent)
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": where})
-    assert parent.stdout is not None
-    told = {parent.stdout.readline().strip(), parent.stdout.readline().strip()}
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    assert "ready" in told
-    assert parent.stdout.read() == ""  # the pipe is closed by its last writer, the child, long before a minute
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": where}
+    ) as parent:
+        assert parent.stdout is not None
+        told = {parent.stdout.readline().strip(), parent.stdout.readline().strip()}
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        assert "ready" in told
+        assert parent.stdout.read() == ""  # the pipe is closed by its last writer, the child, long before a minute
