@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -52,6 +52,11 @@ class Options:
     def tolerance(self) -> float:
         """The largest difference from torch that is allowed."""
         return TOLERANCE[self.precision] if self.cpu_sparse is None else PACKED_TOLERANCE[self.cpu_sparse]
+
+    @property
+    def plain(self) -> "Options":
+        """The same with weights that are dense, in the graph's own type, and nothing promised of an engine."""
+        return replace(self, cpu_sparse=None, cpu_activations="fp32", packed=False, require_sparse=None)
 
 
 class Exporter(ABC):

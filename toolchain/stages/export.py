@@ -186,8 +186,9 @@ class Exporting:
         """Write a twin's graphs, their weights dense and in the graph's own type."""
         folder.mkdir()
         self.task.extend(1)
-        plain = replace(self.options, cpu_sparse=None, cpu_activations="fp32", packed=False, require_sparse=None)
-        return replace(self, options=plain).write(folder, source, model, deploy(source, model, layers, cache=self.cache))
+        return replace(self, options=self.options.plain).write(
+            folder, source, model, deploy(source, model, layers, cache=self.cache)
+        )
 
 
 def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Fastest | None]:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from vlmc.runtime.processing import Request
 from vlmc.runtime.processing.patches import patch_inputs
 from vlmc.runtime.prompts import fill_prompt
 from vlmc.toolchain.deploy.deployed import deploy
+from vlmc.toolchain.deploy.genai.configuring import processor_config
 from vlmc.toolchain.deploy.genai.graphs import describe_graphs
 from vlmc.toolchain.deploy.genai.modules import GridTower, MergedEmbedding
 from vlmc.toolchain.deploy.probes import probes
@@ -48,16 +50,24 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Artifact.open(made.root)
 
 
-def test_patches_are_placed_as_the_runtime_places_them() -> None:
-    def returned(pixels: torch.Tensor, *numbers: torch.Tensor) -> Any:
+class Told(torch.nn.Module):
+    """Stands for a tower: returns what it is told of the patches."""
+
+    def forward(self, pixels: torch.Tensor, *numbers: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return numbers
 
+
+@pytest.mark.parametrize("settings", [{}, {"size": {}, "image_mean": [0.5], "image_std": [0.5], "rescale_factor": 1.0}])
+def test_an_image_processor_without_its_settings_is_told(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"^the model's image processor has no usable settings: KeyError"):
+        processor_config(SimpleNamespace(to_dict=lambda: settings))
+
+
+def test_patches_are_placed_as_the_runtime_places_them() -> None:
     layout = Patches(merge=2, window=2)
     grids = np.array([[1, 8, 6], [1, 4, 10], [2, 6, 4]])
     expected = patch_inputs(grids, layout)
-    tower = GridTower(torch.nn.Identity(), layout)
-    tower.tower.forward = returned  # type: ignore[method-assign]
-    places, images, windows = tower(torch.zeros(int(grids.prod(1).sum()), 3), torch.from_numpy(grids))
+    places, images, windows = GridTower(Told(), layout)(torch.zeros(int(grids.prod(1).sum()), 3), torch.from_numpy(grids))
     assert places.tolist() == expected["patch_places"].tolist()
     for ours, theirs in ((images, expected["patch_images"]), (windows, expected["patch_windows"])):
         assert ((ours[:, None] == ours).numpy() == (theirs[:, None] == theirs)).all()
@@ -111,7 +121,8 @@ def ask(*arguments: str) -> Any:
 @pytest.mark.skipif(INSTALLED is None, reason="VLMC_GENAI names no folder with onnxruntime-genai")
 def test_onnxruntime_genai_answers_as_transformers_does(exported: Artifact, tmp_path: Path) -> None:
     source = SavedModel.find(str(exported.root))
-    model, processor = source.load(), source.load_processor()
+    model: Any = source.load()
+    processor = source.load_processor()
     deployment = deploy(source, model, {}, graphs=describe_graphs).deployment
     process = processing.find(source.folder, deployment)
     for number, sample in enumerate(probes()):
@@ -122,7 +133,7 @@ def test_onnxruntime_genai_answers_as_transformers_does(exported: Artifact, tmp_
         made = processor(text=[text], images=nested, return_tensors="pt")
         assert made["input_ids"].tolist() == ids_BS.tolist()
         with torch.no_grad():
-            expected = model.generate(**made, max_new_tokens=NEW, do_sample=False)[0, ids_BS.shape[1] :]  # type: ignore[operator]
+            expected = model.generate(**made, max_new_tokens=NEW, do_sample=False)[0, ids_BS.shape[1] :]
         shown = int((ids_BS == deployment.image_token_id).sum())
         arrays = {"ids": ids_BS, "num_image_tokens": np.array([shown]), "pixel_values": made["pixel_values"].numpy()}
         if "image_grid_thw" in made:

@@ -6,6 +6,7 @@ Its reader is src/config.h of microsoft/onnxruntime-genai; the image processor's
 from typing import Any
 
 from vlmc.runtime.deployment import Deployment, Patches
+from vlmc.runtime.errors import InputError, one_line
 from vlmc.toolchain.deploy.causal import Cache
 from vlmc.toolchain.deploy.genai.graphs import DECODER, EMBEDDING, VISION
 from vlmc.toolchain.deploy.sources import LONGEST
@@ -75,8 +76,18 @@ def _vision(config: Any, deployment: Deployment) -> dict[str, Any]:
 
 
 def processor_config(images: Any) -> dict[str, Any]:
-    """Return the steps of transformers' image processor, as onnxruntime-extensions has them."""
-    settings = images.to_dict()
+    """Return the steps of transformers' image processor, as onnxruntime-extensions has them.
+
+    Raises:
+        InputError: it lacks a setting, or one makes no sense.
+    """
+    try:
+        return {"processor": {"name": "image_processor", "transforms": _steps(images.to_dict())}}
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"the model's image processor has no usable settings: {one_line(repr(error))}") from None
+
+
+def _steps(settings: dict[str, Any]) -> list[dict[str, Any]]:
     patches = "merge_size" in settings
     normalised = {"mean": list(settings["image_mean"]), "std": list(settings["image_std"])}
     steps = [
@@ -91,7 +102,7 @@ def processor_config(images: Any) -> dict[str, Any]:
         steps.append(_step("patch_image", "PatchImage", **sizes))
     else:
         steps.append(_step("to_channel_first", "Permute3D", dims=[2, 0, 1]))
-    return {"processor": {"name": "image_processor", "transforms": steps}}
+    return steps
 
 
 def _step(name: str, kind: str, **attributes: Any) -> dict[str, Any]:

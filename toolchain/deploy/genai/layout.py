@@ -3,11 +3,8 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from vlmc.exporters.base import Exporter, Options, Progress
 from vlmc.runtime.artifact import Layer
@@ -39,32 +36,29 @@ def kind_of(family: Family) -> str:
 def write(
     folder: Path,
     source: SavedModel,
-    model: nn.Module,
+    model: Any,
     layers: Mapping[str, Layer],
     exporter: Exporter,
     options: Options,
     progress: Progress,
-) -> dict[str, Any]:
-    """Fill an empty folder with graphs, checked like any others, and their configuration; return the report.
+) -> None:
+    """Fill an empty folder with a model's graphs, checked like any others, their report and their configuration.
 
     Their weights are dense: onnxruntime-genai knows no packed ones.
 
     Raises:
-        InputError: onnxruntime-genai cannot run such a model.
+        InputError: onnxruntime-genai cannot run such a model, or its image processor lacks a setting.
         CheckFailed: a graph differs from the model or lacks the promised sparsity.
     """
-    kind, config = kind_of(source.family), getattr(model, "config", None)
+    kind, config = kind_of(source.family), model.config
     deployed = deploy(source, model, layers, graphs=describe_graphs)
-    plain = replace(options, cpu_sparse=None, cpu_activations="fp32", packed=False)
-    report = exporter.export(deployed.specs, folder, plain, progress)
+    _put(folder / REPORT, exporter.export(deployed.specs, folder, options.plain, progress))
     tokens = "input_ids" in deployed.specs[-1].inputs
     _put(folder / CONFIG, genai_config(kind, config, deployed.deployment, tokens=tokens))
     _put(folder / PROCESSOR, processor_config(source.load_processor().image_processor))
     for name in _TEXT:
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, folder / name)
-    _put(folder / REPORT, report)
-    return report
 
 
 def _put(path: Path, content: Mapping[str, Any]) -> None:
