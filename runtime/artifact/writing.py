@@ -42,6 +42,7 @@ def write(destination: Path, *, force: bool = False) -> Iterator[Draft]:
     Raises:
         InputError: the destination exists and may not be replaced, or another process is writing it.
     """
+    check_foreign(destination)
     with exclusive(destination):
         check_destination(destination, force=force)
         with _scratch(destination) as scratch:
@@ -60,6 +61,7 @@ def replace(new: Path, destination: Path, *, force: bool = False) -> None:
     Raises:
         InputError: as `write`.
     """
+    check_foreign(destination)
     with exclusive(destination):
         check_destination(destination, force=force)
         with _scratch(destination) as scratch:
@@ -186,16 +188,19 @@ def check_destination(destination: Path, *, force: bool) -> None:
 
     What an interrupted replacement moved aside is put in its place first; so the caller holds the lock.
     """
-    if destination.is_symlink():
-        raise InputError(f"{destination} is a symbolic link: name the folder that it leads to, or another one, with --out")
+    check_foreign(destination)
     _scratch_of(destination).check()
     _recover(destination)
-    if not destination.exists():
-        return
-    if not (destination / MANIFEST).is_file():
-        raise InputError(f"{destination} exists and is not a vlmc artifact: name another folder with --out or move it away")
-    if not force:
+    if destination.exists() and not force:
         raise InputError(f"{destination} exists: add --force to replace it or name another folder with --out")
+
+
+def check_foreign(destination: Path) -> None:
+    """Raise InputError if `destination` is something else than an artifact; nothing is written beside it, no lock either."""
+    if destination.is_symlink():
+        raise InputError(f"{destination} is a symbolic link: name the folder that it leads to, or another one, with --out")
+    if destination.exists() and not (destination / MANIFEST).is_file():
+        raise InputError(f"{destination} exists and is not a vlmc artifact: name another folder with --out or move it away")
 
 
 def _scratch_of(destination: Path) -> OwnFolder:

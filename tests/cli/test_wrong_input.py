@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from tests import pico
 from tests.artifacts import pruned
+from vlmc.runtime.artifact import locking
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError
 from vlmc.runtime.images import open_image
 from vlmc.toolchain.cli.main import explain, run
@@ -263,3 +264,22 @@ def test_an_image_that_is_none(here: Path, vlmc: Callable[..., Result]) -> None:
     for name in ("half.png", "text.png", "nowhere.png"):
         with pytest.raises(InputError, match=name):
             open_image(here / name)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["prune", "dense", "--out"],
+        ["compress", "dense", "--out"],
+        ["sweep", "dense", "--count", "2", "--calibration", "2", "--out"],
+        ["demo-data", "--count", "2"],
+    ],
+)
+def test_nothing_is_put_beside_a_file_that_is_somebody_elses(
+    command: list[str], here: Path, vlmc: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "thesis.txt").write_text("mine")
+    monkeypatch.setattr(locking, "_lock_file", lambda *_: pytest.fail("a lock is made"))
+    code, _, err = vlmc(*command, "thesis.txt")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert (here / "thesis.txt").read_text() == "mine"

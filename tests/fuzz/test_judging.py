@@ -37,7 +37,7 @@ def outcome(code: int, stderr: str = "", stdout: str = "", **more: object) -> Ou
         (outcome(0, peak=1025 * MIB), Kind.MEMORY),
         (outcome(3, "vlmc: out of memory: use a machine with more, or a smaller model\n"), Kind.MEMORY),
         (outcome(0, noted=("tries to connect",)), Kind.EXECUTED),
-        (outcome(0, noted=("open outside its folder",)), Kind.OUTSIDE),
+        (outcome(0, noted=("open outside its folder, /x",)), Kind.OUTSIDE),
         (outcome(2, "bench 3/4 0:00:07\nvlmc: no model at x\n"), Kind.CLEAN),
         (outcome(2, "vlmc: no model at a\nb\n"), Kind.MESSAGE),
         (outcome(2, "vlmc: no model at \x1b[31m\n"), Kind.MESSAGE),

@@ -72,7 +72,7 @@ class Watch:
         place = os.path.realpath(name) if follows else os.path.join(os.path.realpath(os.path.dirname(name)), "")
         if place.startswith(_DEVICES) or any(f"{place}/".startswith(f"{ours}/") for ours in self.ours):
             return
-        self.noted[f"{event} outside its folder"] = None
+        self.noted[f"{event} outside its folder, {name[-80:]}"] = None
 
     def _connects(self, event: str, arguments: tuple[Any, ...]) -> None:
         address = arguments[1] if event == "socket.connect" else arguments[0]

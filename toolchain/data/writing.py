@@ -22,6 +22,7 @@ def write(samples: Sequence[Sample], folder: Path, split: str, *, force: bool = 
         InputError: the folder exists, and `force` is false or it holds something else; or another process is writing it.
     """
     scratch = OwnFolder(beside(folder, f".{folder.name}.partial"))
+    _check(folder, force=force)
     with exclusive(folder):
         scratch.check()
         old = scratch.path / "old"

@@ -12,7 +12,7 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.folder import MANIFEST
 from vlmc.runtime.artifact.locking import exclusive
 from vlmc.runtime.artifact.owned import OwnFolder, beside
-from vlmc.runtime.artifact.writing import check_destination, replace
+from vlmc.runtime.artifact.writing import check_destination, check_foreign, replace
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
@@ -59,6 +59,7 @@ class Compress(Stage):
                 options; `force` drops both.
         """
         self.check(source)
+        check_foreign(out)
         with exclusive(out):
             check_destination(out, force=True)
             work = beside(out, out.name + ".work")

@@ -52,6 +52,7 @@ class SplitStudy:
         samples = list(data.load(self.options, "validation", self.options.count, check=True))
         fresh = self._record(source, plan, samples, self._check(source, plan))
         place = out.resolve()
+        claim(out, fresh, force=force)  # before a lock is put beside what is somebody else's
         with exclusive(place):
             measured = claim(out, fresh, force=force)
             bench = Bench(source, samples, OwnFolder(beside(place, place.name + ".partial")), self.seed)
