@@ -9,6 +9,7 @@ import pytest
 
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.cli.recipes import read_recipe
+from vlmc.toolchain.settings import CompressSettings, PruneSettings, RepairSettings
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -19,6 +20,21 @@ def test_texts_and_mappings_of_texts_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("target: 2:4\nlayers: {'*.fc1': none}\nwarm-up: 3\n")
     assert read_recipe(tmp_path / "a.yaml") == {"target": "2:4", "layers": {"*.fc1": "none"}, "warm_up": "3"}
     assert read_recipe(None) == {}
+
+
+def test_the_papers_setting_is_told_to_each_command_in_its_own_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = Path("ressa-paper")
+    chain, prune, repair = (read_recipe(name, group) for group in (CompressSettings, PruneSettings, RepairSettings))
+    assert prune == {"method": "wanda", "calibration": "128"}
+    assert repair == {**repair, "method": "ressa", "rank": "8", "lr": "0.0001", "steps": "782"}
+    assert chain == {**repair, **prune, "repair": "ressa"}
+    for group, found in ((CompressSettings, chain), (PruneSettings, prune), (RepairSettings, repair)):
+        group(**found)
+    name.write_text("target: 4:8\n")
+    assert read_recipe(name, PruneSettings) == {"target": "4:8"}, "a file of that name wins"
 
 
 @pytest.mark.parametrize(

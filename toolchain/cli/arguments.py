@@ -26,7 +26,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="FILE",
-        help="YAML file of options; flags override it, and --no-FLAG turns off a flag that it sets.",
+        help="YAML file of options, or ressa-paper; flags override it, and --no-FLAG turns off a flag that it sets.",
         rich_help_panel=OUTPUT,
     ),
 ]

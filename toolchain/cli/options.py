@@ -118,9 +118,9 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             for place in _PLACES & values.keys():
                 if values[place] is not None:
                     _check_place(values[place])
-            recipe = read_recipe(values.pop("recipe", None))
+            recipe = values.pop("recipe", None)
             for parameter, group in groups.items():
-                values[parameter] = _collect(group, values, recipe)
+                values[parameter] = _collect(group, values, read_recipe(recipe, group))
             function(**values, terminal=terminal)
 
         call.__signature__ = _signature(function, groups)  # type: ignore[attr-defined]

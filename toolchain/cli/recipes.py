@@ -1,22 +1,26 @@
-"""Recipes: YAML files of options."""
+"""Recipes: YAML files of options, and one that vlmc brings."""
 
 from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.errors import InputError, one_line
 from vlmc.toolchain.machine.yaml_text import parse_yaml
+from vlmc.toolchain.settings.base import Settings
+from vlmc.toolchain.settings.paper import NAME, paper
 
 MOST = 1_000_000  # bytes
 
 
-def read_recipe(path: Path | None) -> dict[str, Any]:
-    """Return a recipe's options as texts, or as mappings of texts.
+def read_recipe(path: Path | None, group: type[Settings] = Settings) -> dict[str, Any]:
+    """Return a recipe's options as texts, or as mappings of texts; of `ressa-paper`, those that a group of options has.
 
     Raises:
         InputError: it cannot be read, or is no mapping of options.
     """
     if path is None:
         return {}
+    if path == Path(NAME) and not path.exists():
+        return {name: str(value) for name, value in paper(group).items()}
     try:
         content = parse_yaml(_text(path))
     except (OSError, ValueError) as error:
