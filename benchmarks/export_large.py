@@ -1,12 +1,14 @@
 """Memory and time of `vlmc export` on one large shape: a LLaVA as wide as LLaVA-1.5-7B, with four language blocks.
 
 Its weights are random and pruned to 2:4 by magnitude. The decoder's are stored in a file of their own, beside the graph.
+It is exported with all memory that there is, then in a process that may have less than the model's weights take.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,12 +23,15 @@ MODEL = "the model, fp16"
 PEAK, SIZE, TIME = "peak resident memory", "bytes of the graphs", "time"
 FULL = Size(hidden=4096, inner=11008, blocks=4, vision_blocks=1, rows=32_064)
 QUICK = Size(hidden=128, inner=256, blocks=1, vision_blocks=1, rows=500)
+LIMIT = 2_000_000_000
+"""Bytes of memory that the second export may have."""
 
 
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
     parser.add_argument("--precisions", nargs="+", default=["fp16"], help="types of the weights [default: fp16]")
+    parser.add_argument("--limit", type=int, default=LIMIT, help=f"bytes of memory of the second export [default: {LIMIT}]")
     parser.add_argument("--scratch", type=Path, help="where to put the model [default: the system's folder for such]")
     parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
     chosen = parser.parse_args(given)
@@ -38,20 +43,23 @@ def main(given: Sequence[str]) -> None:
 
 
 def run(chosen: argparse.Namespace, line: str) -> Report:
-    """Write the model and prune it; export it in each precision, in a process of its own."""
+    """Write the model and prune it; export it in each precision, in processes of their own, with and without a limit."""
     size = QUICK if chosen.quick else FULL
     with TemporaryDirectory(dir=chosen.scratch) as scratch:
         dense, artifact = Path(scratch) / "dense", Path(scratch) / "artifact"
         total = write_llava(dense, size, torch.float16)
         spend(["prune", str(dense), "--method", "magnitude", "--calibration", "1", "--out", str(artifact)], chosen.threads)
         rows = [measured(MODEL, "size of its weights", [total / 1e6], "MB")]
-        for precision in chosen.precisions:
-            print(f"export, {precision} ...", file=sys.stderr, flush=True)
-            spent = spend(["export", str(artifact), "--precision", precision], chosen.threads)
+        for precision, limit in product(chosen.precisions, [None] if chosen.quick else [None, chosen.limit]):
+            name = precision if limit is None else f"{precision}, {limit / 1e6:,.0f} MB of memory"
+            print(f"export, {name} ...", file=sys.stderr, flush=True)
+            spent = spend(["export", str(artifact), "--precision", precision], chosen.threads, limit)
+            if spent.limit != limit:
+                raise SystemExit("no control group can be made here, by which a process's memory is limited")
             files = sum(path.stat().st_size for path in (artifact / "onnx").iterdir())
-            rows.append(measured(precision, SIZE, [files / 1e6], "MB", rows[0]))
-            rows.append(measured(precision, PEAK, [spent.peak / 1e6], "MB", rows[0]))
-            rows.append(measured(precision, TIME, [spent.seconds], "s"))
+            rows.append(measured(name, SIZE, [files / 1e6], "MB", rows[0]))
+            rows.append(measured(name, PEAK, [spent.peak / 1e6], "MB", rows[0]))
+            rows.append(measured(name, TIME, [spent.seconds], "s"))
     return report(line, rows, [], asdict(size))
 
 

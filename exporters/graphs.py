@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,7 +33,8 @@ class GraphSpec:
     the exporter checks them on the graph's own weights. `keep_fp32` are layers whose weights stay in float32 in a graph in
     fp16, because their products overflow there. `rounded` are weights of promised layers in whole numbers, for a graph whose
     weights are packed in int8: they have zeros where the module's have; weights that are not named are rounded to nearest.
-    `opset` is the version of ONNX's operators.
+    `opset` is the version of ONNX's operators. The module may be a part of a streamed model, which holds no weights:
+    accelerate's hooks read them.
     """
 
     name: str
@@ -45,3 +47,18 @@ class GraphSpec:
     keep_fp32: frozenset[str] = frozenset()
     rounded: Mapping[str, Rounded] = field(default_factory=dict)
     opset: int = OPSET
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the weights are read from files whenever they are needed, because they do not fit into memory."""
+        return any(parameter.is_meta for parameter in self.module.parameters())
+
+    def weight(self, name: str) -> Tensor:
+        """Return a parameter of the module, by its name inside."""
+        parameter = self.module.get_parameter(name)
+        if not parameter.is_meta:
+            return parameter.detach()
+        owner, _, own = name.rpartition(".")
+        hook: Any = self.module.get_submodule(owner)._hf_hook
+        read: Tensor = hook.weights_map[own]
+        return read

@@ -63,6 +63,9 @@ class Session(ABC):
 class OnnxSession(Session):
     """A graph in ONNX Runtime.
 
+    `frugal`: weights in a file of their own are mapped and stay as they are stored; every run converts what it needs, one
+    weight at a time, and takes several times as long. So a graph larger than memory can be run.
+
     Raises:
         InputError: ONNX Runtime cannot run the file, or an input or output has a type that numpy lacks.
         EnvironmentLacks: ONNX Runtime is not installed, or lacks a provider that was asked for, or runs no part of the
@@ -71,12 +74,16 @@ class OnnxSession(Session):
         Closed: by `run`, it is closed.
     """
 
-    def __init__(self, path: Path, providers: str | Sequence[str] = CPU, threads: int = 0) -> None:
+    def __init__(self, path: Path, providers: str | Sequence[str] = CPU, threads: int = 0, *, frugal: bool = False) -> None:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN)
         options.log_severity_level = 3
+        if frugal:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.enable_cpu_mem_arena = False
+            options.add_session_config_entry("session.disable_prepacking", "1")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         providers = [PROVIDERS.get(name, name) for name in ((providers,) if isinstance(providers, str) else providers)]
         _check_providers(providers, onnxruntime.get_available_providers())

@@ -1,6 +1,6 @@
 """Values that a graph computes of its stored tensors alone, such as a weight that is scaled, reshaped or dequantised."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,13 @@ _CHANGING = {"RandomNormal", "RandomUniform", "If", "Loop", "Scan"}
 
 
 def evaluate(
-    model: onnx.ModelProto, name: str, stored: Mapping[str, onnx.TensorProto], producers: Mapping[str, onnx.NodeProto]
+    model: onnx.ModelProto,
+    name: str,
+    producers: Mapping[str, onnx.NodeProto],
+    stored: Collection[str],
+    read: Callable[[str], onnx.TensorProto],
 ) -> NDArray[np.generic] | None:
-    """Return a value by its name; None: it depends on the graph's inputs.
+    """Return a value by its name; None: it depends on the graph's inputs. `read` gives a stored tensor.
 
     Raises:
         InputError: it is computed by an operation that onnx cannot evaluate.
@@ -27,9 +31,9 @@ def evaluate(
         return None
     from onnx.reference import ReferenceEvaluator
 
-    inputs = {one for node in nodes for one in node.input} & stored.keys()
+    inputs = {one for node in nodes for one in node.input} & set(stored)
     output = helper.make_empty_tensor_value_info(name)
-    graph = helper.make_graph(nodes, "constant", [], [output], [_named(stored[one], one) for one in sorted(inputs)])
+    graph = helper.make_graph(nodes, "constant", [], [output], [_named(read(one), one) for one in sorted(inputs)])
     try:
         whole = helper.make_model(graph, opset_imports=model.opset_import, functions=model.functions)
         found: list[Any] = ReferenceEvaluator(whole).run(None, {})
@@ -38,9 +42,7 @@ def evaluate(
         raise InputError(f"the weight {name} is computed in a way that cannot be followed: {one_line(error)}") from None
 
 
-def _needed(
-    name: str, stored: Mapping[str, onnx.TensorProto], producers: Mapping[str, onnx.NodeProto]
-) -> list[onnx.NodeProto] | None:
+def _needed(name: str, stored: Collection[str], producers: Mapping[str, onnx.NodeProto]) -> list[onnx.NodeProto] | None:
     """Return the nodes that compute a value, in order; None: they need more than stored tensors."""
     found: list[onnx.NodeProto] = []
     done, waiting = set(stored) | {""}, [name]

@@ -141,6 +141,6 @@ def _pack(spec: GraphSpec, path: Path, kind: ValueType, options: Options) -> Rep
     level = 3 if options.cpu_activations == "bf16" else 1
     packing = Packing(kind, level, options.span, spec.rounded if kind == "int8" else {})
     packed = pack_weights(path, spec.sparse, packing)
-    layers = {layer: spec.module.get_parameter(f"{layer}.weight").detach().numpy() for layer in packed.layers}
+    layers = {layer: spec.weight(f"{layer}.weight").numpy() for layer in packed.layers}
     check_packed(path, layers, packing)
     return packed

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlmc.exporters.base import Options, Precision
 from vlmc.exporters.graphs import GraphSpec
-from vlmc.exporters.onnx.tracing import cast_tensor
+from vlmc.exporters.skeleton import cast_tensor
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.sessions import OnnxSession
 
@@ -29,7 +29,7 @@ def largest_error(spec: GraphSpec, path: Path, options: Options) -> float | None
     worst, precision = 0.0, options.precision
     if precision == "bf16":
         return None
-    with OnnxSession(path) as session:
+    with OnnxSession(path, frugal=spec.streamed) as session:
         for case in (spec.inputs, *spec.cases):
             expected = _reference(spec, case, precision)
             found = session.run({name: cast_tensor(tensor, precision).numpy() for name, tensor in case.items()})

@@ -30,7 +30,7 @@ def label(path: Path, promised: Mapping[str, SparsityPattern]) -> None:
         CheckFailed: a promised layer is not in the graph.
     """
     model = onnx.load(path, load_external_data=False)
-    weights, entries = Weights(model), {}
+    weights, entries = Weights(model, path.parent), {}
     for layer, pattern in promised.items():
         weight = weights.of_layer(layer)
         if weight is None:
@@ -64,7 +64,7 @@ def check_onnx(path: Path, target: SparsityPattern | None = None) -> list[LayerR
         InputError: the file cannot be read, it has no weights, or all that it has are dense and no target is given.
     """
     model = read(path)
-    weights = Weights(model)
+    weights = Weights(model, path.parent)
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
     if target is None and text is not None:
         promised = _promised(path, text, weights)
@@ -83,7 +83,7 @@ def compare_weights(path: Path, target: SparsityPattern) -> list[LayerReport]:
     Raises:
         InputError: the file cannot be read.
     """
-    return _compared(path, Weights(read(path)), target)
+    return _compared(path, Weights(read(path), path.parent), target)
 
 
 def _compared(path: Path, weights: Weights, target: SparsityPattern) -> list[LayerReport]:
@@ -91,7 +91,7 @@ def _compared(path: Path, weights: Weights, target: SparsityPattern) -> list[Lay
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """Load an ONNX file with its external data.
+    """Load an ONNX file, without the weights that lie in files of their own.
 
     Raises:
         InputError: it is missing or cannot be read.
@@ -99,7 +99,7 @@ def read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise InputError(f"no ONNX file at {path}")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's, onnx's and the system's errors share no other base
         raise InputError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())[:200]}") from None
     if not model.graph.node:

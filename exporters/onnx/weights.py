@@ -10,16 +10,18 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from vlmc.exporters.onnx.evaluating import evaluate
 from vlmc.exporters.onnx.kept import spread
-from vlmc.runtime.errors import InputError
+from vlmc.runtime.errors import InputError, one_line, shortened
 from vlmc.runtime.kernels.packing import Packed, ValueType, unpack
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter lists the modules around a node
@@ -52,9 +54,14 @@ class Weight:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of one graph."""
+    """The weights of one graph. Those that `model` does not hold are read from `folder`, each when it is asked for.
+
+    Raises:
+        InputError: by what reads a weight, its file is missing, too short, or outside the folder.
+    """
 
     model: onnx.ModelProto
+    folder: Path | None = None
 
     @cached_property
     def initializers(self) -> Mapping[str, onnx.TensorProto]:
@@ -96,11 +103,24 @@ class Weights:
         if name in self._packed:
             return unpack(self.packed(self._packed[name]))
         if name in self._kept:
-            return spread(*(numpy_helper.to_array(self.initializers[one]) for one in self._kept[name].input))
+            return spread(*(numpy_helper.to_array(self.tensor(one)) for one in self._kept[name].input))
         if name not in self.initializers:
             return self._evaluated[name]
-        values: NDArray[np.generic] = numpy_helper.to_array(self.initializers[name])
+        values: NDArray[np.generic] = numpy_helper.to_array(self.tensor(name))
         return values
+
+    def tensor(self, name: str) -> onnx.TensorProto:
+        """Return a stored tensor with its values."""
+        found = self.initializers[name]
+        if self.folder is None or not uses_external_data(found):
+            return found
+        loaded = onnx.TensorProto()
+        loaded.CopyFrom(found)
+        try:
+            load_external_data_for_tensor(loaded, str(self.folder))
+        except Exception as error:  # onnx's and the system's errors share no other base
+            raise InputError(f"the values of {shortened(name)} cannot be read: {one_line(error)}") from None
+        return loaded
 
     def packed(self, node: onnx.NodeProto) -> Packed:
         """Return the packed weight of a MatMul24 or MatMulDense.
@@ -119,7 +139,7 @@ class Weights:
         return Packed(kind, sizes[0], sizes[1], bits, positions, rest[0] if rest else None, attribute(node, "span", 0))
 
     def _stored(self, name: str) -> NDArray[np.generic] | None:
-        return numpy_helper.to_array(self.initializers[name]) if name else None
+        return numpy_helper.to_array(self.tensor(name)) if name else None
 
     @cached_property
     def _packed(self) -> Mapping[str, onnx.NodeProto]:
@@ -152,7 +172,7 @@ class Weights:
         if name in self.initializers or name not in self._producers:
             return None
         if name not in self._evaluated:
-            values = evaluate(self.model, name, self.initializers, self._producers)
+            values = evaluate(self.model, name, self._producers, self.initializers, self.tensor)
             if values is None:
                 return None
             self._evaluated[name] = values

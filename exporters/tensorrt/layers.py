@@ -86,7 +86,7 @@ def choices(
     """Return every weight of the graph at `path`; `known`: the build, and not the target GPU, chose the tactics."""
     model = onnx.load(path, load_external_data=False)
     products: dict[str, onnx.NodeProto] = {}
-    for node, weight in Weights(model):
+    for node, weight in Weights(model, path.parent):
         products.setdefault(layer_of(node, weight), node)
     shapes = _shapes(model, {axis.name: axis.optimum for axes in spec.axes.values() for axis in axes.values()})
     chosen = None if log.chosen is None else {node for name in log.chosen for node in engine.of(name)}

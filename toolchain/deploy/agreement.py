@@ -21,8 +21,8 @@ from vlmc.toolchain.data.encode import Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.models.saved import SavedModel
 
-TOKENS = 32
-"""Tokens of an answer that are compared."""
+TOKENS, FEW = 32, 4
+"""Tokens of an answer that are compared; `FEW` of a streamed model, which reads all its weights for each of them."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,16 @@ class Exported:
 
 
 def compare_answers(
-    model: nn.Module, saved: SavedModel, exported: Exported, asked: Sequence[Sample], tolerance: float
+    model: nn.Module,
+    saved: SavedModel,
+    exported: Exported,
+    asked: Sequence[Sample],
+    tolerance: float,
+    limit: int = TOKENS,
 ) -> dict[str, Any]:
     """Ask the graphs and the model the same questions about images; return how many, and how many tokens were compared.
+
+    `limit` is the most tokens of an answer.
 
     Both generate beyond the end of an answer, so that short answers prove as much as long ones. Where two logits are all
     but equal, rounding decides which token greedy decoding takes: a token may differ where the model's own logits of both
@@ -59,8 +66,8 @@ def compare_answers(
     tokens = ties = 0
     with endless.open(saved.folder) as graphs:
         for sample in asked:
-            expected, logits = greedy(model, encoder, sample, stop=False)
-            found = graphs.generate(sample.load_images(), sample.question, max_new_tokens=TOKENS).tokens
+            expected, logits = greedy(model, encoder, sample, limit, stop=False)
+            found = graphs.generate(sample.load_images(), sample.question, max_new_tokens=limit).tokens
             tokens += len(expected)
             ties += _check_same(sample, expected, list(found), logits, tolerance)
     return {"questions": len(asked), "tokens": tokens, "answers_that_differ_at_a_tie": ties}

@@ -1,12 +1,13 @@
 """Which of a model's layers a graph really runs, found in the autograd graph."""
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from vlmc.exporters.graphs import GraphSpec
+from vlmc.exporters.skeleton import Skeleton, skeleton
 
 
 def reached(spec: GraphSpec, model: nn.Module, layers: Iterable[str]) -> dict[str, str]:
@@ -15,23 +16,19 @@ def reached(spec: GraphSpec, model: nn.Module, layers: Iterable[str]) -> dict[st
     A layer whose weight no output depends on is left out: LLaVA takes its features before the tower's last block.
     """
     names = {id(model.get_submodule(name)): name for name in layers}
-    inside = {name: module for name, module in spec.module.named_modules() if id(module) in names}
-    weights = {name: cast(nn.Parameter, module.weight) for name, module in inside.items()}
-    used = _used(spec, weights.values())
-    return {name: names[id(module)] for name, module in inside.items() if id(weights[name]) in used}
+    inside = {name: names[id(module)] for name, module in spec.module.named_modules() if id(module) in names}
+    bones = skeleton(spec, "fp32")
+    weights = {name: bones.module.get_parameter(f"{name}.weight") for name in inside}
+    used = _used(bones, weights.values())
+    return {name: known for name, known in inside.items() if id(weights[name]) in used}
 
 
-def _used(spec: GraphSpec, weights: Iterable[nn.Parameter]) -> set[int]:
+def _used(bones: Skeleton, weights: Iterable[nn.Parameter]) -> set[int]:
     """Return the ids of the weights that the outputs for the example depend on."""
-    asked = {weight: weight.requires_grad for weight in weights}
-    for weight in asked:
+    for weight in weights:
         weight.requires_grad_(True)
-    try:
-        with torch.enable_grad():
-            output = spec.module(*spec.inputs.values())
-    finally:
-        for weight, before in asked.items():
-            weight.requires_grad_(before)
+    with torch.enable_grad():
+        output = bones.module(*bones.inputs)
     outputs = output if isinstance(output, tuple) else (output,)
     waiting: list[Any] = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
     seen, used = set(waiting), set()

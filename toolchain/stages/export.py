@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -22,12 +23,13 @@ from vlmc.runtime.kernels.speed import Fastest, fastest
 from vlmc.toolchain import data
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.deploy import triton
-from vlmc.toolchain.deploy.agreement import Exported, compare_answers
+from vlmc.toolchain.deploy.agreement import FEW, TOKENS, Exported, compare_answers
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
 from vlmc.toolchain.deploy.genai import layout as genai
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.progress import Progress, Task
 from vlmc.toolchain.machine.versions import version_of, versions
+from vlmc.toolchain.models.fitting import check_fits, open_model
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.quantise import Quantised, quantise
@@ -86,6 +88,7 @@ class Export(Stage):
         self.check(source)
         if self.options.layout == "genai":
             genai.kind_of(source.family)
+        self._check_memory(source, options)
         dense = find_dense(artifact, self.dense, download=self.download) if self.options.dense_twin else None
         samples = self._samples()
         with extend(artifact, exporter.backend.name) as folder:
@@ -110,7 +113,17 @@ class Export(Stage):
             extend(Artifact.open(artifact.root), GENAI) as folder,
             self.progress.task("export for onnxruntime-genai", len(genai.GRAPHS)) as task,
         ):
-            genai.write(folder, source, source.load(), layers, exporter, options, task)
+            genai.write(folder, source, open_model(source), layers, exporter, options, task)
+
+    def _check_memory(self, source: SavedModel, options: Options) -> None:
+        """Raise InputError where an option cannot be had for a model that does not fit into memory."""
+        needing = {
+            "--cpu-sparse": options.cpu_sparse is not None,
+            "--packed": options.packed,
+            "--lora-twin": self.options.lora_twin,
+        }
+        for option in (name for name, given in needing.items() if given):
+            check_fits(source, option)
 
     def _samples(self) -> Sequence[Sample] | None:
         """Return the calibration samples; None where rounding looks at none."""
@@ -132,7 +145,7 @@ class Export(Stage):
         quantised: Quantised | None,
     ) -> dict[str, Any]:
         """Write the model's graphs, then those of its twins, each into a folder of its own inside."""
-        model = source.load()
+        model = open_model(source)
         deployed = deploy(source, model, manifest.layers, {} if quantised is None else quantised.layers, work.cache)
         report = work.write(folder, source, model, deployed)
         twins: dict[str, Any] = {}
@@ -141,7 +154,7 @@ class Export(Stage):
             twins[LORA_TWIN] = work.twin(folder / LORA_TWIN, source, model, manifest.layers)
         if dense is not None:
             del model, deployed
-            twins[DENSE_TWIN] = work.twin(folder / DENSE_TWIN, dense, dense.load(), {})
+            twins[DENSE_TWIN] = work.twin(folder / DENSE_TWIN, dense, open_model(dense), {})
         return report | {"twins": twins}
 
 
@@ -177,8 +190,11 @@ class Exporting:
         report |= {"layers_in_no_graph": deployed.unreached, "cache": deployed.deployment.cache}
         (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
         if backend.session is not None and options.precision != "bf16":  # nothing here runs graphs in bf16
-            exported = Exported(deployed.deployment, folder, backend.suffix, resolve(backend.session))
-            report["agreement"] = compare_answers(model, source, exported, deployed.questions, options.tolerance)
+            streamed = any(spec.streamed for spec in deployed.specs)
+            opens = partial(resolve(backend.session), frugal=streamed)
+            exported = Exported(deployed.deployment, folder, backend.suffix, opens)
+            asked, limit = (deployed.questions[::3], FEW) if streamed else (deployed.questions, TOKENS)
+            report["agreement"] = compare_answers(model, source, exported, asked, options.tolerance, limit)
         self.task.advance("compared with torch")
         return report
 

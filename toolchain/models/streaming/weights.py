@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.hooks import attach_align_device_hook, remove_hook_from_submodules
+from accelerate.hooks import attach_align_device_hook, remove_hook_from_module, remove_hook_from_submodules
 from accelerate.utils import set_module_tensor_to_device
 from torch import Tensor, nn
 
@@ -117,6 +117,19 @@ class StreamedModel:
                     room -= size
                     held.enter_context(self.resident(name))
             yield
+
+    def hold_loose(self) -> None:
+        """Keep the parameters of modules that have others inside, such as query tokens: they are few, and small.
+
+        Who takes a model apart uses them without running their module.
+        """
+        for name, module in self.module.named_modules():
+            own = [one for one, _ in module.named_parameters(recurse=False)]
+            if own and list(module.children()):
+                remove_hook_from_module(module)
+                for one in own:
+                    full = f"{name}.{one}".lstrip(".")
+                    set_module_tensor_to_device(self.module, full, self.device, value=self._weights[full])
 
     def replace(self, parameter: str, file: Path, name: str) -> None:
         """From now on read a parameter, and those tied to it, from another safetensors file, where it is called `name`."""
