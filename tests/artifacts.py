@@ -27,6 +27,7 @@ DEPTHS = {
     "qwen2_5_vl": {"vision_config": 2, "text_config": 1},  # one block with windows, one without
     "qwen3_vl": {"vision_config": 2, "text_config": 2},  # two give features to the language model's first two
     "gemma3": {"vision_config": 1},  # blocks with a window, and without
+    "paligemma2": {"vision_config": 1},  # the same
     "blip-2-t5": {"vision_config": 1, "qformer_config": 1},
     "instructblip": {"vision_config": 1, "qformer_config": 1, "text_config": 1},
     "instructblip-t5": {"vision_config": 1, "qformer_config": 1},

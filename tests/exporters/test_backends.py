@@ -84,8 +84,9 @@ def test_a_new_one_is_exported_inspected_and_looked_for(
     found = overview(opened)
     assert found["bytes"]["paper"] > 3000
     show_overview(found)
-    show_export(report)
+    show_export(report, Path("artifact/genai"))
     shown = capsys.readouterr().out
+    assert shown.endswith("for onnxruntime-genai: artifact/genai\n")
     assert "paper graphs" in shown
     assert "vision_encoder" in shown
     assert "drawn by hand" in shown

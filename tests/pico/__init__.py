@@ -48,8 +48,11 @@ FAMILIES: dict[str, Pico] = {
 }
 """Pico models by the family's name."""
 
-DEPLOYABLE = tuple(FAMILIES)
-"""The families that are exported and run; the tests of that take all of them."""
+VARIANTS: dict[str, Pico] = {"paligemma2": paligemma.PICO_2}
+"""Models of these families whose language model is of another one."""
+
+DEPLOYABLE = (*FAMILIES, *VARIANTS)
+"""What is exported and run; the tests of that take all of them."""
 
 USUAL = ("llava", "blip-2")
 """Two of them that are quick and unlike each other; the tests of pruning, repairing and merging take these."""
@@ -67,7 +70,7 @@ def save(
     `depths` are numbers of blocks by the parts of the configuration, where there shall be fewer of them. Where transformers
     cannot make the processor, the test is skipped.
     """
-    pico = FAMILIES[family]
+    pico = (FAMILIES | VARIANTS)[family]
     try:
         processor = pico.processor()
     except ImportError as error:  # transformers 5.17 has no image processor for Idefics3 that does without torchvision

@@ -32,7 +32,8 @@ def export(
     progress = Progress(quiet=terminal.quiet)
     stage = Export(options, backend, progress, dense=dense, download=download, rounding=rounding, seed=terminal.seed)
     found = stage.run(Artifact.open(artifact))
-    terminal.result(found, lambda: show_export(found))
+    folder = None if options.layout is None else artifact / options.layout
+    terminal.result(found, lambda: show_export(found, folder))
 
 
 def unpack(

@@ -9,6 +9,8 @@ from vlmc.runtime.errors import shortened
 from vlmc.runtime.reports import LayerReport
 
 LONGEST = 2000  # characters of a cell
+LAYOUTS = {"triton": "Triton Inference Server", "genai": "onnxruntime-genai"}
+"""The programs that an export's layouts are for; each has a folder of the layout's name in the artifact."""
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -99,14 +101,16 @@ def show_study(found: Mapping[str, Any], folder: Path) -> None:
     print(f"results and figures: {folder}")
 
 
-def show_export(found: Mapping[str, Any]) -> None:
-    """Print an export's report in its backend's tables."""
+def show_export(found: Mapping[str, Any], made: Path | None = None) -> None:
+    """Print an export's report in its backend's tables, and the folder of a layout that was made for another program."""
     for number, table in enumerate(resolve(BACKENDS[found["backend"]].tables)(found)):
         if number:
             print()
         show_table(table.header, table.rows)
         for note in table.notes:
             print(note)
+    if made is not None:
+        print(f"for {LAYOUTS[made.name]}: {shortened(str(made))}")
 
 
 def percent(fraction: float) -> str:
