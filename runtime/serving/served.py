@@ -13,6 +13,7 @@ from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.batching import Batcher
 from vlmc.runtime.errors import InputError, shortened
 from vlmc.runtime.model import Model, load
+from vlmc.runtime.vision import KEPT
 
 _BLANK = 64  # pixels
 _DENSE = "dense"
@@ -31,7 +32,13 @@ class Served:
 
 @contextmanager
 def opened(
-    artifacts: Sequence[Path], *, threads: int = 0, max_batch: int = 8, max_queue: int = 64, wait: float = 5.0
+    artifacts: Sequence[Path],
+    *,
+    threads: int = 0,
+    max_batch: int = 8,
+    max_queue: int = 64,
+    vision_bytes: int = KEPT,
+    wait: float = 5.0,
 ) -> Iterator[dict[str, Served]]:
     """Load artifacts, and yield the models by name; at the end, end what they still answer after `wait` seconds.
 
@@ -44,7 +51,7 @@ def opened(
     with ExitStack() as stack:
         found = {}
         for name, path in zip(names(artifacts), artifacts, strict=True):
-            model = stack.enter_context(load(path, threads=threads))
+            model = stack.enter_context(load(path, threads=threads, vision_bytes=vision_bytes))
             _try(model)
             batcher = Batcher(model, max_batch=max_batch, max_queue=max_queue)
             stack.callback(batcher.close, wait=wait)

@@ -10,6 +10,7 @@ from vlmc.runtime.serving.limits import Limits
 from vlmc.runtime.serving.memory import return_large_blocks
 from vlmc.runtime.serving.running import BACKLOG, Server, address, bind
 from vlmc.runtime.serving.served import Served, opened
+from vlmc.runtime.vision import KEPT
 
 
 def serve(
@@ -23,12 +24,14 @@ def serve(
     threads: int = 0,
     max_batch: int = 8,
     max_queue: int = 64,
+    vision_bytes: int = KEPT,
     log: bool = False,
     tell: Callable[[str, Mapping[str, Served]], None],
 ) -> None:
     """Load artifacts, serve them until a signal comes, and answer what was asked until then.
 
-    Each model answers `max_batch` questions at once, and `max_queue` more wait. `tell` is called with the server's URL and
+    Each model answers `max_batch` questions at once, `max_queue` more wait, and it keeps `vision_bytes` of the features of
+    images. `tell` is called with the server's URL and
     the models once connections are taken; `log` writes a line for each request to stderr.
 
     Raises:
@@ -39,7 +42,7 @@ def serve(
     seconds, places = limits.seconds, (max_batch + max_queue) * len(artifacts)
     with (
         bind(host, port, seconds) as bound,
-        opened(artifacts, threads=threads, max_batch=max_batch, max_queue=max_queue) as models,
+        opened(artifacts, threads=threads, max_batch=max_batch, max_queue=max_queue, vision_bytes=vision_bytes) as models,
         closing(Application(models, replace(limits, requests=places), key=key, remote=remote)) as application,
     ):
         bound.listen(BACKLOG)

@@ -48,6 +48,7 @@ def serve(
         remote=options.allow_remote,
         log=not terminal.quiet,
         tell=tell,
+        vision_bytes=int(options.image_cache * 1e6),
         **options.model_dump(include={"host", "port", "threads", "max_batch", "max_queue"}),
     )
 

@@ -26,5 +26,7 @@ class ServeSettings(Settings):
     """Seconds that an answer may take, waiting included."""
     max_body: float = Field(default=20, gt=0, le=1000)
     """Megabytes that a request may have, images included."""
+    image_cache: float = Field(default=64, ge=0, le=1_000_000)
+    """Megabytes of features of images that each model keeps, so that a conversation's next turn finds them; 0 keeps none."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of each model; 0 takes one for each core."""
