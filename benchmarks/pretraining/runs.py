@@ -30,8 +30,11 @@ STARTS: dict[str, tuple[str, ...]] = {
     "ADMM": ("--method", "admm"),
     "ADMM, refitted": ("--method", "admm", "--refit"),
     "ADMM, reconstructed": ("--method", "admm", "--reconstruct"),
+    "ADMM, reconstructed, text in calibration": ("--method", "admm", "--reconstruct"),
 }
 """How it is pruned to 2:4."""
+WITH_TEXT = frozenset({"ADMM, reconstructed, text in calibration"})
+"""What is calibrated on questions and text; the others are on questions."""
 REPAIRS: dict[str, tuple[str, ...]] = {
     "RESSA": ("--method", "ressa"),
     "RESSA, no teacher": ("--method", "sparse-lora"),
@@ -78,13 +81,13 @@ class Runs:
             spent = self._prune(start)
             return {**measure(self._pruned_folder(start), self.asked), "prune": spent}
 
-        return self.store.run(self._key(start=STARTS[start], calibration=self.work.calibration), do)
+        return self.store.run(self._key(**self._start(start)), do)
 
     def repaired(self, start: str, repair: str, seed: int, trained_on: str = CLEAN, samples: int | None = None) -> Found:
         """Repair what pruning left, merge, and measure; `samples` are other than the usual number."""
         work, count = self.work, samples or self.work.samples
         budget = {"steps": work.steps, "batch": work.batch, "samples": count, "data": trained_on, "seed": seed}
-        key = self._key(start=STARTS[start], calibration=work.calibration, repair=REPAIRS[repair], **budget)
+        key = self._key(**self._start(start), repair=REPAIRS[repair], **budget)
 
         def do() -> Found:
             self.pruned(start)
@@ -110,12 +113,18 @@ class Runs:
     def _prune(self, start: str) -> dict[str, float]:
         shutil.rmtree(self._pruned_folder(start), ignore_errors=True)
         folder = str(self._pruned_folder(start))
-        usual = ("--data", "smol", "--calibration", str(self.work.calibration), "--out", folder)
+        data = self._data(MIXED if start in WITH_TEXT else CLEAN, self.work.calibration)
+        usual = ("--data", data, "--calibration", str(self.work.calibration), "--out", folder)
         return self._spend("prune", str(self.dense_folder), *STARTS[start], *usual)
 
     def _pruned_folder(self, start: str) -> Path:
-        text = json.dumps([self.digest, STARTS[start], self.work.calibration])
+        mixed = [MIXED] if start in WITH_TEXT else []
+        text = json.dumps([self.digest, STARTS[start], self.work.calibration, *mixed])
         return self.store.folder / f"pruned-{digest(text)}"
+
+    def _start(self, start: str) -> dict[str, Any]:
+        mixed = {"calibrated_on": MIXED} if start in WITH_TEXT else {}
+        return {"start": STARTS[start], "calibration": self.work.calibration, **mixed}
 
     def _spend(self, *arguments: str) -> dict[str, float]:
         spent = spend(arguments, self.work.threads)
