@@ -39,7 +39,11 @@ def spend(arguments: Sequence[str], threads: int | None, limit: int | None = Non
 
 
 def ends_with_its_parent() -> None:
-    """Have this process stopped, as by Ctrl-C, when its parent is gone, killed or not; only Linux can."""
+    """Have this process stopped, as by Ctrl-C, when its parent is gone, killed or not; only Linux can.
+
+    A shell lets what it starts in the background ignore Ctrl-C, and this process would have it from there.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGINT)
 
