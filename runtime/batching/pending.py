@@ -1,14 +1,17 @@
 """Pending: an answer that is on its way, for threads and for asyncio."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from threading import Condition
+from threading import Condition, Lock
 from typing import final
 
 from vlmc.runtime.answers import Answer
 from vlmc.runtime.errors import Cancelled, VlmcError
+
+Waker = Callable[[], object]
+"""Wakes somebody who waits in an event loop."""
 
 
 @final
@@ -24,10 +27,12 @@ class Pending:
     """
 
     def __init__(self) -> None:
-        self._changed = Condition()
+        lock = Lock()
+        self._changed, self._ended = Condition(lock), Condition(lock)
         self._pieces: list[str] = []
         self._end: Answer | VlmcError | None = None
-        self._wakers: list[Callable[[], object]] = []
+        self._readers: list[Waker] = []
+        self._waiters: list[Waker] = []  # for the end alone: they are not woken for every token
 
     def __iter__(self) -> Iterator[str]:
         count = 0
@@ -42,7 +47,7 @@ class Pending:
     async def __aiter__(self) -> AsyncIterator[str]:
         count = 0
         while True:
-            woken = self._waker()
+            woken = self._waker(self._readers)
             new = self._pieces[count:]
             if new:
                 for piece in new:
@@ -60,15 +65,15 @@ class Pending:
         Raises:
             TimeoutError: it takes longer; the question is not cancelled.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._end is not None, timeout):
+        with self._ended:
+            if not self._ended.wait_for(lambda: self._end is not None, timeout):
                 raise TimeoutError(f"no answer after {timeout} s")
         return self._whole()
 
     async def wait(self) -> Answer:
         """Wait for the whole answer without blocking the event loop."""
         while self._end is None:
-            woken = self._waker()
+            woken = self._waker(self._waiters)
             if self._end is None:
                 await woken.wait()
         return self._whole()
@@ -92,7 +97,9 @@ class Pending:
         if piece and not self.done:
             with self._changed:
                 self._pieces.append(piece)
-            self._tell()
+                self._changed.notify_all()
+                wakers = _taken(self._readers)
+            _wake(wakers)
 
     def end(self, end: Answer | VlmcError) -> bool:
         """End it, unless it ended before; return whether it was this that ended it. Only the batcher gives answers."""
@@ -100,22 +107,17 @@ class Pending:
             if self._end is not None:
                 return False
             self._end = end
-        self._tell()
+            self._changed.notify_all()
+            self._ended.notify_all()
+            wakers = _taken(self._readers) + _taken(self._waiters)
+        _wake(wakers)
         return True
 
-    def _tell(self) -> None:
-        with self._changed:
-            wakers, self._wakers = self._wakers, []
-            self._changed.notify_all()
-        for wake in wakers:
-            with suppress(RuntimeError):  # its event loop was closed
-                wake()
-
-    def _waker(self) -> asyncio.Event:
-        """Return an event of the running loop that the next change sets."""
+    def _waker(self, wakers: list[Waker]) -> asyncio.Event:
+        """Return an event of the running loop that is set the next time that these wakers are called."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         with self._changed:
-            self._wakers.append(partial(loop.call_soon_threadsafe, woken.set))
+            wakers.append(partial(loop.call_soon_threadsafe, woken.set))
         return woken
 
     def _after(self, count: int) -> list[str]:
@@ -129,3 +131,15 @@ class Pending:
             raise self._end.with_traceback(None)
         assert self._end is not None, "the answer is not whole"
         return self._end
+
+
+def _taken(wakers: list[Waker]) -> list[Waker]:
+    """Empty a list of wakers, and return those that were in it."""
+    found, wakers[:] = wakers[:], []
+    return found
+
+
+def _wake(wakers: Sequence[Waker]) -> None:
+    for wake in wakers:
+        with suppress(RuntimeError):  # its event loop was closed
+            wake()

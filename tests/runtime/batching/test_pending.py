@@ -98,3 +98,22 @@ def test_a_closed_loop_does_not_hurt_the_others() -> None:
 def test_who_waits_too_long_is_told() -> None:
     with pytest.raises(TimeoutError, match=r"no answer after 0\.01 s"):
         Pending().answer(0.01)
+
+
+def test_who_waits_for_the_whole_answer_is_woken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken = []
+
+    async def wait(pending: Pending) -> Answer:
+        loop = asyncio.get_running_loop()
+        wake = loop.call_soon_threadsafe
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: (woken.append(call), wake(*call)))
+        waiting = asyncio.create_task(pending.wait())
+        await asyncio.sleep(0)
+        for piece in "seven":
+            pending.add(piece)
+            await asyncio.sleep(0)
+        pending.end(ANSWER)
+        return await waiting
+
+    assert asyncio.run(wait(Pending())) == ANSWER
+    assert len(woken) == 1
