@@ -197,6 +197,7 @@ def check_destination(destination: Path, *, force: bool) -> None:
 
 def check_foreign(destination: Path) -> None:
     """Raise InputError if `destination` is something else than an artifact; nothing is written beside it, no lock either."""
+    _scratch_of(destination)  # what has no name has nothing beside it
     if destination.is_symlink():
         raise InputError(f"{destination} is a symbolic link: name the folder that it leads to, or another one, with --out")
     if destination.exists() and not (destination / MANIFEST).is_file():
