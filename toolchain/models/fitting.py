@@ -7,7 +7,7 @@ from torch import nn
 
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.tensors import open_weights
-from vlmc.toolchain.machine.memory import free_memory
+from vlmc.toolchain.machine.memory import free_memory, keep_large_apart
 from vlmc.toolchain.models.saved import SavedModel
 
 COPIES = 3
@@ -24,6 +24,7 @@ def open_model(source: SavedModel) -> nn.Module:
     """Return a model that computes in float32 on the CPU; the weights of one that does not fit are read whenever it runs."""
     if fits(source):
         return source.load()
+    keep_large_apart()
     streamed = source.stream(torch.device("cpu"))
     streamed.hold_loose()
     return streamed.module
