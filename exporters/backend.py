@@ -16,8 +16,8 @@ class Backend:
     `name` is also the artifact's subfolder, `title` what tables call its files. `packages` maps the PyPI packages that it
     needs to what they are for; one of `alternatives` is enough, and so is one of `runtimes`, by which its graphs are
     checked. `options` maps the options of `vlmc export` that it takes to their defaults. `suffix` is that of its files.
-    `session` runs such a file, and `verifier(path, pattern)` checks the sparsity of one; None: vlmc cannot. `report` is the
-    file for what the exporter returns, and `tables(report)` shows that as tables.
+    `session` runs such a file, `frugal` or not as `OnnxSession` does, and `verifier(path, pattern)` checks the sparsity of
+    one; None: vlmc cannot. `report` is the file for what the exporter returns, and `tables(report)` shows that as tables.
     """
 
     name: str

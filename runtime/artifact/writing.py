@@ -42,8 +42,7 @@ def write(destination: Path, *, force: bool = False) -> Iterator[Draft]:
     Raises:
         InputError: the destination exists and may not be replaced, or another process is writing it.
     """
-    check_foreign(destination)
-    with exclusive(destination):
+    with claimed(destination):
         check_destination(destination, force=force)
         with _scratch(destination) as scratch:
             draft = Draft(scratch / _NEW, destination)
@@ -61,8 +60,7 @@ def replace(new: Path, destination: Path, *, force: bool = False) -> None:
     Raises:
         InputError: as `write`.
     """
-    check_foreign(destination)
-    with exclusive(destination):
+    with claimed(destination):
         check_destination(destination, force=force)
         with _scratch(destination) as scratch:
             _swap(new, destination, scratch / _OLD)
@@ -188,15 +186,26 @@ def check_destination(destination: Path, *, force: bool) -> None:
 
     What an interrupted replacement moved aside is put in its place first; so the caller holds the lock.
     """
-    check_foreign(destination)
+    _check_foreign(destination)
     _scratch_of(destination).check()
     _recover(destination)
     if destination.exists() and not force:
         raise InputError(f"{destination} exists: add --force to replace it or name another folder with --out")
 
 
-def check_foreign(destination: Path) -> None:
-    """Raise InputError if `destination` is something else than an artifact; nothing is written beside it, no lock either."""
+@contextmanager
+def claimed(destination: Path) -> Iterator[None]:
+    """Hold the lock of an artifact's place. No lock is put beside what is something else than an artifact.
+
+    Raises:
+        InputError: it is something else, or another process is writing it.
+    """
+    _check_foreign(destination)
+    with exclusive(destination):
+        yield
+
+
+def _check_foreign(destination: Path) -> None:
     _scratch_of(destination)  # what has no name has nothing beside it
     if destination.is_symlink():
         raise InputError(f"{destination} is a symbolic link: name the folder that it leads to, or another one, with --out")

@@ -1,5 +1,6 @@
 """Samples become tensors; that each family's are the model's own is tested in tests/families."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from tests import pico
 from tests.repair.material import samples
 from vlmc.runtime.errors import InputError
-from vlmc.toolchain.data.encode import IGNORE, Encoder, collate
+from vlmc.toolchain.data.encode import IGNORE, Encoder, TooLong, collate
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.models.saved import SavedModel
 
@@ -57,6 +58,28 @@ def test_a_slot_in_the_question_is_dropped(encode: Encoder) -> None:
     sample = samples(1)[0]
     slotted = encode.question(replace(sample, question=f"<image>\n{sample.question}"))
     assert torch.equal(slotted["input_ids"], encode.question(sample)["input_ids"])
+
+
+def test_a_question_that_leaves_no_room_for_an_answer_is_refused(encode: Encoder) -> None:
+    sample = samples(1)[0]
+    used = encode.question(sample)["input_ids"].shape[1]
+    assert encode.max_positions is not None
+    words = encode.max_positions - used
+    assert encode.question(replace(sample, question=f"{sample.question} {'two ' * (words - 1)}"))
+    with pytest.raises(TooLong, match=r"sample \S+ has 48 tokens, the model takes 48, an answer too: shorten it"):
+        encode.question(replace(sample, question=f"{sample.question} {'two ' * words}"))
+
+
+def test_an_image_that_becomes_too_many_tokens_is_refused_before_the_model_sees_it(tmp_path: Path) -> None:
+    folder = pico.save("idefics3", tmp_path)
+    config = folder / "processor_config.json"
+    text = json.loads(config.read_text())
+    del text["image_processor"]["size"]  # the default is 1,456 pixels, which are 2,000 tiles here
+    config.write_text(json.dumps(text))
+    saved = SavedModel.find(str(folder))
+    encode = Encoder(saved.load_processor(), saved.family, saved.load())
+    with pytest.raises(TooLong, match=r"has \d{4,} tokens, the model takes 128"):
+        encode.inputs(samples(1)[0])
 
 
 def test_a_model_that_looks_at_one_image_says_so(tmp_path: Path) -> None:

@@ -145,3 +145,37 @@ def test_a_dense_file_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.onnx", [product("w", transB=1)], {"w": random_OI()})
     with pytest.raises(InputError, match="is dense, as far as vlmc can tell: give the pattern to check with --target"):
         check_onnx(path)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"location": "../outside.data"},
+        {"location": "/etc/passwd"},
+        {"location": "gone.data"},
+        {"location": "link.data"},
+        {"offset": "100000"},
+        {"length": "1000000000000000"},
+        {"length": "-5"},
+        {"offset": "seven"},
+    ],
+)
+def test_values_in_other_files_are_read_from_the_folder_alone_or_told_in_one_line(
+    entries: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "folder" / "a.onnx"
+    path.parent.mkdir()
+    large = sparse_OI(64, 64).T
+    write(path, [product("weight")], {"weight": large})
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="a.data", size_threshold=0)
+    assert [report.violation for report in check_onnx(path, TWO_FOUR)] == [None]
+    (tmp_path / "outside.data").write_bytes(large.tobytes())
+    (path.parent / "link.data").symlink_to(tmp_path / "outside.data")
+    model = onnx.load(path, load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        entry.value = entries.get(entry.key, entry.value)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError) as raised:
+        check_onnx(path, TWO_FOUR)
+    assert "\n" not in str(raised.value)
+    assert "weight cannot be read" in str(raised.value)

@@ -29,7 +29,7 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "merge": ("out",),
 }
 """What a verb may change in the folder that it runs in."""
-_WORKS = {"bench": 6, "compress": 6, "doctor": 6, "prune": 3, "repair": 3, "sweep": 6}
+_WORKS = {"bench": 6, "compress": 6, "doctor": 6, "repair": 3, "sweep": 6}
 """Verbs that work for long, saying how far they are: by how much more they may than others before it is a hang."""
 
 

@@ -21,6 +21,11 @@ IGNORE = -100  # the label that torch's cross-entropy ignores
 Encoded = dict[str, Tensor]
 """The processor's output for a sample, keyed by the names of the model's arguments."""
 
+
+class TooLong(InputError):
+    """A sample has more tokens than the model takes."""
+
+
 _IDS = ("input_ids", "qformer_input_ids")
 _PLAIN = 256  # tokens of plain text that are read, from its start
 
@@ -54,9 +59,16 @@ class Encoder:
             raise InputError(f"sample {sample.id}: {error}") from None
 
     def question(self, sample: Sample) -> Encoded:
-        """Encode the question alone: `input_ids` (1, T), pixels, masks and sizes."""
+        """Encode the question alone: `input_ids` (1, T), pixels, masks and sizes.
+
+        Raises:
+            TooLong: with its images it has more tokens than the model takes, or leaves no room for an answer.
+            InputError: an image or the question cannot be read, or does not suit the model.
+        """
         text, images = self.prompt(sample), sample.load_images()
-        return self._processed(sample, text, images[0] if len(images) == 1 else images or None)
+        encoded = self._processed(sample, text, images[0] if len(images) == 1 else images or None)
+        self._check_length(sample, encoded, 0 if self.family.encoder_decoder else 1)
+        return encoded
 
     def answered(self, sample: Sample) -> Encoded:
         """Encode the question with its answer, and `labels`, which are `IGNORE` outside the answer.
@@ -67,7 +79,8 @@ class Encoder:
         Of plain text every token is to be predicted from those before it, up to 256 of them.
 
         Raises:
-            InputError: the answer has no tokens, or the model cannot read text without an image.
+            TooLong: together they have more tokens than the model takes.
+            InputError: as `question`; or the answer has no tokens, or the model cannot read text without an image.
         """
         if sample.is_plain:
             return self._plain(sample)
@@ -77,7 +90,9 @@ class Encoder:
         types = {"token_type_ids": self.family.answer_type, "mm_token_type_ids": 0, "attention_mask": 1}
         longer = {name: torch.cat([asked[name], torch.full_like(tail, types[name])], 1) for name in types if name in asked}
         labels = torch.cat([torch.full_like(asked["input_ids"], IGNORE), tail], 1)
-        return {**asked, **longer, "input_ids": torch.cat([asked["input_ids"], tail], 1), "labels": labels}
+        encoded = {**asked, **longer, "input_ids": torch.cat([asked["input_ids"], tail], 1), "labels": labels}
+        self._check_length(sample, encoded, 0)
+        return encoded
 
     def inputs(self, sample: Sample) -> Encoded:
         """Encode question and answer for a forward pass without a loss: no labels, except for an encoder-decoder model."""
@@ -108,6 +123,13 @@ class Encoder:
         if cut["input_ids"].shape[1] < 2:
             raise InputError(f"sample {sample.id} has too few tokens to predict one from another: {sample.answer!r}")
         return {**cut, "labels": torch.cat([torch.tensor([[IGNORE]]), cut["input_ids"][:, 1:]], 1)}
+
+    def _check_length(self, sample: Sample, encoded: Encoded, following: int) -> None:
+        tokens, most = encoded["input_ids"].shape[1], self.max_positions
+        if most is not None and tokens + following > most:
+            raise TooLong(
+                f"sample {sample.id} has {tokens} tokens, the model takes {most}, an answer too: shorten it or leave it out"
+            )
 
     def _processed(self, sample: Sample, text: str, images: Any) -> Encoded:
         try:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from vlmc.runtime.artifact import Artifact, Draft, Manifest, State, Step, write
-from vlmc.runtime.artifact.locking import exclusive
 from vlmc.runtime.artifact.owned import OwnFolder
-from vlmc.runtime.artifact.writing import check_destination, check_foreign
+from vlmc.runtime.artifact.writing import check_destination, claimed
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.naming import named
 from vlmc.toolchain.machine import durations
@@ -111,8 +110,7 @@ class ArtifactStage(Stage):
         """
         self.check(source)
         started = time.monotonic()
-        check_foreign(destination)
-        with exclusive(destination) if self.group.is_main else nullcontext():
+        with claimed(destination) if self.group.is_main else nullcontext():
             if self.group.is_main:
                 self._check_places(destination, force=force)
             data = self.inputs()  # in every process: none waits for another that reads for long

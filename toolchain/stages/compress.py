@@ -10,9 +10,8 @@ from typing import Any
 
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.artifact.folder import MANIFEST
-from vlmc.runtime.artifact.locking import exclusive
 from vlmc.runtime.artifact.owned import OwnFolder, beside
-from vlmc.runtime.artifact.writing import check_destination, check_foreign, replace
+from vlmc.runtime.artifact.writing import check_destination, claimed, replace
 from vlmc.runtime.errors import InputError
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.machine.versions import versions
@@ -59,8 +58,7 @@ class Compress(Stage):
                 options; `force` drops both.
         """
         self.check(source)
-        check_foreign(out)
-        with exclusive(out):
+        with claimed(out):
             check_destination(out, force=True)
             work = beside(out, out.name + ".work")
             OwnFolder(work).check()

@@ -193,7 +193,8 @@ class Exporting:
             streamed = any(spec.streamed for spec in deployed.specs)
             opens = partial(resolve(backend.session), frugal=streamed)
             exported = Exported(deployed.deployment, folder, backend.suffix, opens)
-            asked, limit = (deployed.questions[::3], FEW) if streamed else (deployed.questions, TOKENS)
+            asked = [deployed.questions[0], deployed.questions[-1]] if streamed else deployed.questions  # one image, and two
+            limit = FEW if streamed else TOKENS
             report["agreement"] = compare_answers(model, source, exported, asked, options.tolerance, limit)
         self.task.advance("compared with torch")
         return report

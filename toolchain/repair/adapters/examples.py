@@ -1,6 +1,7 @@
 """What a merge is proven on: samples of the data that the adapter was trained on, or probes of noise."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ from vlmc.runtime.artifact import Artifact, Manifest
 from vlmc.runtime.artifact.folder import MANIFEST
 from vlmc.runtime.errors import EnvironmentLacks, InputError
 from vlmc.toolchain import data
-from vlmc.toolchain.data.encode import Encoded, Encoder
+from vlmc.toolchain.data.encode import Encoded, Encoder, TooLong
 from vlmc.toolchain.data.forms.places import is_hub_id
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.data.sources import parse_sources
@@ -62,8 +63,11 @@ def encode_examples(sources: Iterable[DataSettings], encoder: Encoder) -> list[E
 
 def encode(samples: Sequence[Sample], encoder: Encoder) -> list[Encoded]:
     """Return questions and answers as the model takes them, without those that are too long for it."""
-    encoded, most = [encoder.answered(samples[place]) for place in range(len(samples))], encoder.max_positions
-    return [one for one in encoded if most is None or one["input_ids"].shape[1] <= most]
+    found = []
+    for place in range(len(samples)):
+        with suppress(TooLong):
+            found.append(encoder.answered(samples[place]))
+    return found
 
 
 def in_batches(encoded: Sequence[Encoded], encoder: Encoder) -> list[Batch]:

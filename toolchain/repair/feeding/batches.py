@@ -14,7 +14,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from vlmc.runtime.errors import InputError
 from vlmc.toolchain.data.encode import IGNORE, Encoded, Encoder
 from vlmc.toolchain.data.sample import Sample
 from vlmc.toolchain.models.own_code import own_code
@@ -134,7 +133,6 @@ class Batches:
         if (kept := self.cache.get(index)) is not None:
             return kept
         encoded = self.encoder.answered(self.samples[index])
-        self._check_length(index, encoded["input_ids"].shape[1])
         self.cache.put(index, encoded)
         return encoded
 
@@ -148,9 +146,3 @@ class Batches:
             Random(f"vlmc repair {self.seed} {number}").shuffle(order)
             self._order = (number, order)
         return self._order[1]
-
-    def _check_length(self, index: int, tokens: int) -> None:
-        allowed = self.encoder.max_positions
-        if allowed is not None and tokens > allowed:
-            name = self.samples[index].id
-            raise InputError(f"sample {name} has {tokens} tokens, the model takes {allowed}: shorten it or leave it out")
