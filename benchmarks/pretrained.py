@@ -29,8 +29,9 @@ from stored import Found, OutOfTime, Store
 
 NAME, PAGE = "pretrained", DOCS / "smol.md"
 STORE = Path("build/benchmarks/pretrained")
-WEAK, BEST, TEXTED, RESSA, REMASKED, ALONE = (
+WEAK, QUICK, BEST, TEXTED, RESSA, REMASKED, ALONE = (
     "Wanda",
+    "ADMM",
     "ADMM, reconstructed",
     "ADMM, reconstructed, text in calibration",
     "RESSA",
@@ -112,7 +113,7 @@ def _plan(runs: Runs, seeds: int, samples: Sequence[int]) -> Iterator[Planned]:
     """Yield every run, in the order of the rows; what tells most has its turn first."""
     yield Planned(DENSE, 0, runs.dense)
     for start in STARTS:
-        yield Planned(start, 0 if start in (WEAK, BEST, TEXTED) else 3, partial(runs.pruned, start))
+        yield Planned(start, 0 if start in (WEAK, QUICK, BEST, TEXTED) else 3, partial(runs.pruned, start))
     for seed in range(seeds):
         yield Planned(f"{TEXTED} + {RESSA}, {MIXED}", 1 if seed == 0 else 6, _repair(runs, TEXTED, RESSA, seed, MIXED))
         for turn, start in enumerate((BEST, WEAK), 1):

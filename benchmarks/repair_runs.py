@@ -46,10 +46,13 @@ class Work:
 
     @classmethod
     def of(cls, steps: int | None, *, quick: bool) -> "Work":
-        """Return the settings' own defaults, with these steps if any, or as little as leaves every row in place."""
+        """Return the settings' own defaults, with these steps if any, or as little as leaves every row in place.
+
+        Wanda prunes, so that there is something to repair.
+        """
         if quick:
-            return cls(8, 1, PruneSettings(calibration=4), RepairSettings(steps=2, batch=4), (1.0,))
-        return cls(None, 3, PruneSettings(), RepairSettings(steps=steps) if steps else RepairSettings(), FIRST)
+            return cls(8, 1, PruneSettings(method="wanda", calibration=4), RepairSettings(steps=2, batch=4), (1.0,))
+        return cls(None, 3, PruneSettings(method="wanda"), RepairSettings(steps=steps) if steps else RepairSettings(), FIRST)
 
 
 class Comparison:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from vlmc.toolchain.settings.base import Settings
 from vlmc.toolchain.settings.data import DataSettings
-from vlmc.toolchain.settings.prune import MethodSettings
+from vlmc.toolchain.settings.prune import MethodSettings, PruneMethod
 
 Metric = Literal["exact", "vqa", "cider", "anls"]
 """How answers are scored."""
@@ -34,6 +34,8 @@ class SweepSettings(MethodSettings):
 
     panel = "Study"
 
+    method: PruneMethod = "wanda"
+    """How the weights to prune are chosen, as in prune; wanda is the quickest with data, and a sweep prunes many times."""
     sums: str = "100,120"
     """Sums of the vision and language sparsities in percent, separated by commas."""
     shares: str = "70:30,60:40,50:50,40:60,30:70,20:80"

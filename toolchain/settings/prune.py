@@ -43,7 +43,7 @@ class MethodSettings(DataSettings):
 
     panel = "Pruning"
 
-    method: PruneMethod = "wanda"
+    method: PruneMethod = "admm"
     """How the weights to prune are chosen: magnitude, wanda, sparsegpt or admm."""
     ratios: Annotated[Ratios, RARE] = "uniform"
     """How a percentage is shared out over blocks: uniform, owl (outliers) or ecoflap (gradients from forward passes)."""
