@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.sessions import Array, Session
+from vlmc.runtime.sessions import PRESENT, Array, Session
 
-_PAST, _PRESENT = "past_key_values.", "present."
+_PAST = "past_key_values."
 _RESTING = {"block_sequence_ids": -1, "deepstack_embeds": 0}
 """Inputs that say something of a prompt alone, and what they are for all other tokens."""
 
@@ -54,12 +54,12 @@ def placed(features: Array, is_image_BS: Array, others: Array | None = None) -> 
 
 def renamed(outputs: Mapping[str, Array]) -> dict[str, Array]:
     """Return keys and values that a graph returned under the names of the decoder's inputs."""
-    return {name.replace(_PRESENT, _PAST): value for name, value in outputs.items()}
+    return {name.replace(PRESENT, _PAST): value for name, value in outputs.items()}
 
 
 def returned(cache: Mapping[str, Array]) -> dict[str, Array]:
     """Return a cache under the names of the decoder's outputs."""
-    return {name.replace(_PAST, _PRESENT): value for name, value in cache.items()}
+    return {name.replace(_PAST, PRESENT): value for name, value in cache.items()}
 
 
 def widened(array: Array, columns: int) -> Array:

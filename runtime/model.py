@@ -44,11 +44,13 @@ def load(
     """Load an artifact's graphs of a backend; `threads` is the number of CPU threads, 0 for one per core.
 
     `providers` are ONNX Runtime's: `cpu`, `cuda`, `tensorrt`, `openvino`, or its own names, one or several; the first has to
-    run a part of every graph, the others what it cannot.
+    run a part of every graph, the others what it cannot. `backend="tensorrt"` runs engines of TensorRT or TensorRT-RTX that
+    were built for the GPU at hand (docs/tensorrt.md).
     The features of the images that were seen last are kept, up to `vision_bytes`: a conversation's next turn finds them.
 
     The files are hashed while the graphs are loaded, those that did not change since they were hashed last are not; the
-    first question waits until all are, and is refused if one differs. `verify="size"` compares sizes only, False nothing.
+    first question waits until all are, and is refused if one differs; engines are code, and wait before they are opened.
+    `verify="size"` compares sizes only, False nothing.
 
     Raises:
         InputError: there is no artifact, it is damaged, it has no such graphs, or the runtime cannot run such a model.
@@ -56,12 +58,15 @@ def load(
     """
     if backend not in SESSIONS:
         raise InputError(f"the runtime cannot run {backend} graphs: give one of {', '.join(SESSIONS)}")
-    artifact, suffix = Artifact.open(path, sizes=verify is not False), SESSIONS[backend][0]
+    artifact, suffix = Artifact.open(path, sizes=verify is not False), SESSIONS[backend].suffix
     deployment = artifact.deployment(backend)
     graphs = () if deployment is None else deployment.graphs.names
-    if deployment is None or any(f"{backend}/{name}{suffix}" not in artifact.manifest.files for name in graphs):
+    files = [path for path in artifact.manifest.files if path.endswith(suffix)]  # a GPU may stand before the suffix
+    if deployment is None or not all(any(path.startswith(f"{backend}/{name}.") for path in files) for name in graphs):
         raise InputError(f"{path} has no graphs for {backend} yet: run 'vlmc export {path} --backend {backend}'")
     verified = Verification(artifact, read_files(artifact, backend)) if verify is True else None
+    if verified is not None and SESSIONS[backend].code:
+        verified.wait()
     folder = artifact.root / backend
     return Model.from_graphs(
         artifact.root,
@@ -108,8 +113,10 @@ class Model:
 
         The first question waits until the files are `verified`.
         """
-        suffix, opened = SESSIONS[backend]
-        sessions = {name: opened(graphs / f"{name}{suffix}", providers, threads) for name in deployment.graphs.names}
+        runs = SESSIONS[backend]
+        sessions = {
+            name: runs.opens(graphs / f"{name}{runs.suffix}", providers, threads) for name in deployment.graphs.names
+        }
         return cls.from_sessions(root, deployment, sessions, verified, vision_bytes)
 
     @classmethod

@@ -14,8 +14,12 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 MACHINE = {"python_version": "3.11", "sys_platform": "linux", "platform_machine": "x86_64", "extra": ""}
-NOT_LOCKED = {"gpu", "tensorrt"}  # other builds of what cpu and tensorrt-rtx bring, for machines with a GPU
-BROUGHT_BY_TORCH = {"torch", "triton"}  # requirements/oldest.txt leaves them to the machine: see CONTRIBUTING.md
+NOT_LOCKED = {"engines", "gpu", "tensorrt"}  # other builds of what cpu and tensorrt-rtx bring, for machines with a GPU
+BROUGHT_BY_TORCH = {
+    "cuda-bindings",
+    "torch",
+    "triton",
+}  # requirements/oldest.txt leaves them to the machine: see CONTRIBUTING.md
 
 
 def pyproject() -> dict[str, Any]:

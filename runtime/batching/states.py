@@ -40,6 +40,7 @@ class Slots:
         if not self.taken and len(rows) == len(new.next_B) == 1:
             self.state, self.taken = new, [True]
             return [0]
+        self.state, new = _at_hand(self.state), _at_hand(new)
         free, lengths_R2 = [slot for slot, taken in enumerate(self.taken) if not taken], _lengths(new, rows)
         more, had = max(0, len(rows) - len(free)), _columns(self.state)
         largest = [max(size, columns) for size, columns in zip(lengths_R2.max(0).tolist(), had, strict=True)]
@@ -106,11 +107,17 @@ def _copied(state: State, kept: Sequence[int], columns: int, asked: int) -> Stat
 
     In place, with its first columns, or more after the last.
     """
-    part = _first if state.in_place else _last
+    state, part = _at_hand(state), _first if state.in_place else _last
     cache = {name: _moved(array, kept, columns, part) for name, array in state.cache.items()}
     question = {name: _moved(array, kept, asked, _last) for name, array in state.question.items()}
     next_B = np.array([state.next_B[row] if row >= 0 else 0 for row in kept], np.int64)
     return replace(state, cache=cache, mask_BT=_moved(state.mask_BT, kept, columns, part), next_B=next_B, question=question)
+
+
+def _at_hand(state: State) -> State:
+    """Return a state whose arrays are in the computer's memory, where rows can be moved; a GPU's may not be yet."""
+    cache, question = ({name: np.asarray(one) for name, one in part.items()} for part in (state.cache, state.question))
+    return replace(state, cache=cache, question=question)
 
 
 def _moved(array: Array, kept: Sequence[int], columns: int, part: Callable[[Array, int], tuple[Any, ...]]) -> Array:

@@ -12,7 +12,7 @@ from PIL import Image
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.batching import Batcher
 from vlmc.runtime.errors import InputError, shortened
-from vlmc.runtime.model import Model, load
+from vlmc.runtime.model import ONNX, Model, load
 from vlmc.runtime.vision import KEPT
 
 _BLANK = 64  # pixels
@@ -34,6 +34,7 @@ class Served:
 def opened(
     artifacts: Sequence[Path],
     *,
+    backend: str = ONNX,
     threads: int = 0,
     max_batch: int = 8,
     max_queue: int = 64,
@@ -51,7 +52,7 @@ def opened(
     with ExitStack() as stack:
         found = {}
         for name, path in zip(names(artifacts), artifacts, strict=True):
-            model = stack.enter_context(load(path, threads=threads, vision_bytes=vision_bytes))
+            model = stack.enter_context(load(path, backend=backend, threads=threads, vision_bytes=vision_bytes))
             _try(model)
             batcher = Batcher(model, max_batch=max_batch, max_queue=max_queue)
             stack.callback(batcher.close, wait=wait)

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from vlmc.runtime.model import ONNX
 from vlmc.runtime.serving.application import Application
 from vlmc.runtime.serving.limits import Limits
 from vlmc.runtime.serving.memory import return_large_blocks
@@ -21,6 +22,7 @@ def serve(
     limits: Limits,
     key: str | None = None,
     remote: bool = False,
+    backend: str = ONNX,
     threads: int = 0,
     max_batch: int = 8,
     max_queue: int = 64,
@@ -42,7 +44,14 @@ def serve(
     seconds, places = limits.seconds, (max_batch + max_queue) * len(artifacts)
     with (
         bind(host, port, seconds) as bound,
-        opened(artifacts, threads=threads, max_batch=max_batch, max_queue=max_queue, vision_bytes=vision_bytes) as models,
+        opened(
+            artifacts,
+            backend=backend,
+            threads=threads,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            vision_bytes=vision_bytes,
+        ) as models,
         closing(Application(models, replace(limits, requests=places), key=key, remote=remote)) as application,
     ):
         bound.listen(BACKLOG)

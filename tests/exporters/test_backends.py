@@ -63,8 +63,8 @@ def test_what_a_descriptor_names_is_there(backend: Backend) -> None:
     assert set(backend.options) <= set(ExportSettings.model_fields)
     assert exporters.of_file(Path(f"graph{backend.suffix}")) is backend
     if backend.session is not None:
-        suffix, opened = SESSIONS[backend.name]
-        assert (suffix, opened) == (backend.suffix, resolve(backend.session))
+        runs = SESSIONS[backend.name]
+        assert (runs.suffix, runs.opens) == (backend.suffix, resolve(backend.session))
 
 
 def test_a_new_one_is_exported_inspected_and_looked_for(

@@ -14,9 +14,9 @@ from vlmc.exporters.base import Options
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx.exporter import export
 from vlmc.exporters.onnx.report import tables
-from vlmc.runtime import sessions
 from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.sessions import OnnxSession
+from vlmc.runtime.sessions import onnx as onnx_sessions
 
 pytestmark = needs_library
 SMALLER: tuple[ValueType, ...] = ("bf16", "fp16", "int8")
@@ -64,7 +64,7 @@ def test_any_runtime_computes_the_same(kind: ValueType, tmp_path: Path, monkeypa
     export(asked(), path, Options(cpu_sparse=kind))
     with OnnxSession(path) as session:
         ours = session.run(ids)["y"]
-    monkeypatch.setattr(sessions, "library", lambda: None)
+    monkeypatch.setattr(onnx_sessions, "library", lambda: None)
     with pytest.warns(UserWarning, match=r"runs without its 2:4 kernels"):
         stock = OnnxSession(path)
     np.testing.assert_allclose(stock.run(ids)["y"], ours, rtol=1e-4, atol=1e-5)

@@ -16,10 +16,10 @@ from vlmc.exporters.onnx.exporter import export
 from vlmc.exporters.onnx.packed import Packing, check_packed
 from vlmc.exporters.onnx.sparsity import check_onnx
 from vlmc.exporters.onnx.weights import attribute
-from vlmc.runtime import sessions
 from vlmc.runtime.errors import CheckFailed, InputError
 from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.sessions import OnnxSession
+from vlmc.runtime.sessions import onnx as onnx_sessions
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.machine.progress import Task
 
@@ -52,7 +52,7 @@ def test_graph_runs_in_a_stock_onnx_runtime(kind: ValueType, tmp_path: Path, mon
     x = {"x": np.random.default_rng(0).standard_normal((5, 16), np.float32)}
     with OnnxSession(tmp_path / "small.onnx") as session:
         ours = session.run(x)["y"]
-    monkeypatch.setattr(sessions, "library", lambda: None)
+    monkeypatch.setattr(onnx_sessions, "library", lambda: None)
     with pytest.warns(UserWarning, match=r"runs without its 2:4 kernels, several times slower: install a C\+\+ compiler"):
         stock = OnnxSession(tmp_path / "small.onnx")
     np.testing.assert_allclose(stock.run(x)["y"], ours, rtol=1e-4, atol=1e-5)

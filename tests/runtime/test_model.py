@@ -20,7 +20,7 @@ from vlmc.runtime import Answer, Closed, EnvironmentLacks, InputError, Model, lo
 from vlmc.runtime.artifact import Artifact, extend
 from vlmc.runtime.deployment import FixedProcessor
 from vlmc.runtime.prompts import fill_prompt
-from vlmc.runtime.sessions import SESSIONS, OnnxSession
+from vlmc.runtime.sessions import SESSIONS, OnnxSession, Runs
 from vlmc.toolchain.deploy.agreement import greedy
 from vlmc.toolchain.deploy.probes import asked
 
@@ -196,7 +196,7 @@ def test_another_backend_is_run_by_its_own_session(
 ) -> None:
     with pytest.raises(InputError, match="cannot run paper graphs: give one of onnx"):
         load(reference.folder, backend="paper")
-    monkeypatch.setitem(SESSIONS, "paper", (".paper", OnnxSession))
+    monkeypatch.setitem(SESSIONS, "paper", Runs(".paper", OnnxSession))
     with pytest.raises(InputError, match=r"has no graphs for paper yet: run 'vlmc export .* --backend paper'"):
         load(reference.folder, backend="paper")
     shutil.copytree(reference.folder, tmp_path / "artifact")

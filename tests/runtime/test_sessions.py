@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from vlmc.runtime.errors import EnvironmentLacks, InputError
-from vlmc.runtime.sessions import PROVIDERS, OnnxSession, _check_used
+from vlmc.runtime.sessions import PROVIDERS, OnnxSession
+from vlmc.runtime.sessions.onnx import _check_used
 
 NUMPY = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 

@@ -1,7 +1,7 @@
 """The verbs that deploy: export, unpack and run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -75,6 +75,10 @@ def run(
         bool,
         typer.Option("--chat", metavar=NO_VALUE, help="Hold a conversation: every line of standard input is a question."),
     ] = False,
+    backend: Annotated[
+        Literal["onnx", "tensorrt"],
+        typer.Option("--backend", help="What runs the model: ONNX graphs, or TensorRT's engines, which need their GPU."),
+    ] = "onnx",
     raw: Annotated[
         bool,
         typer.Option("--raw", metavar=NO_VALUE, help="Use the prompt as the model's whole input, image token included."),
@@ -88,7 +92,7 @@ def run(
         raise InputError("there is no question: give --prompt TEXT, or --chat for a conversation")
     if chat and raw:
         raise InputError("--raw and --chat do not go together: a conversation is put into the model's template")
-    with load(artifact) as model:
+    with load(artifact, backend=backend) as model:
         if chat or prompt is None:
             Conversation(model, image, options, terminal.seed).hold(terminal, prompt)
         else:

@@ -49,7 +49,7 @@ def serve(
         log=not terminal.quiet,
         tell=tell,
         vision_bytes=int(options.image_cache * 1e6),
-        **options.model_dump(include={"host", "port", "threads", "max_batch", "max_queue"}),
+        **options.model_dump(include={"host", "port", "backend", "threads", "max_batch", "max_queue"}),
     )
 
 

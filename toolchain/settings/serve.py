@@ -1,5 +1,7 @@
 """Options of serve."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from vlmc.toolchain.settings.base import Settings
@@ -28,5 +30,7 @@ class ServeSettings(Settings):
     """Megabytes that a request may have, images included."""
     image_cache: float = Field(default=64, ge=0, le=1_000_000)
     """Megabytes of features of images that each model keeps, so that a conversation's next turn finds them; 0 keeps none."""
+    backend: Literal["onnx", "tensorrt"] = "onnx"
+    """What runs the models: ONNX graphs, or TensorRT's engines, which need the GPU that they were built for."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of each model; 0 takes one for each core."""

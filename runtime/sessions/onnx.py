@@ -1,20 +1,17 @@
-"""Session: a graph that is ready to run, with any backend."""
+"""OnnxSession: a graph in ONNX Runtime."""
 
 import re
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vlmc.runtime.errors import CheckFailed, Closed, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.kernels.native import REMEDY, library
+from vlmc.runtime.sessions.base import Array, Session
 
-Array = NDArray[Any]
 CPU = ("CPUExecutionProvider",)
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -31,33 +28,6 @@ _SPIN = "50"
 """Microseconds for which ONNX Runtime's threads stay awake for the next operator. By its own choice it is so long that they
 keep others from a core: those that prepare questions, and other programs."""
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
-
-
-class Session(ABC):
-    """A loaded graph; a context manager that frees it at the end. `run` may be called from several threads."""
-
-    @property
-    @abstractmethod
-    def inputs(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]:
-        """Name -> type and shape of every input; a dynamic dimension is given by its name."""
-
-    @abstractmethod
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs by name; feeds are converted to the types of the inputs."""
-
-    def run_in_place(self, feeds: Mapping[str, Array], places: Mapping[str, Array]) -> dict[str, Array]:
-        """Do as `run`; an output may be written into the array that `places` has for it, which may be one of the feeds."""
-        return self.run(feeds)
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free the graph; it cannot run any more."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 class OnnxSession(Session):
@@ -141,13 +111,6 @@ class OnnxSession(Session):
 
     def close(self) -> None:
         self._session = None
-
-
-Opens = Callable[[Path, str | Sequence[str], int], Session]
-"""Loads a graph's file, given the execution providers and the number of threads."""
-
-SESSIONS: dict[str, tuple[str, Opens]] = {"onnx": (".onnx", OnnxSession)}
-"""What runs the graphs of each backend: the suffix of their files, and what opens one."""
 
 
 def import_onnxruntime() -> Any:

@@ -1,0 +1,40 @@
+"""Session: a graph that is ready to run, with any backend."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+PRESENT = "present."
+"""What the names of a decoder's outputs begin with that are fed to it again: its cache."""
+
+
+class Session(ABC):
+    """A loaded graph; a context manager that frees it at the end. `run` may be called from several threads."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]:
+        """Name -> type and shape of every input; a dynamic dimension is given by its name."""
+
+    @abstractmethod
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs by name; feeds are converted to the types of the inputs."""
+
+    def run_in_place(self, feeds: Mapping[str, Array], places: Mapping[str, Array]) -> dict[str, Array]:
+        """Do as `run`; an output may be written into the array that `places` has for it, which may be one of the feeds."""
+        return self.run(feeds)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the graph; it cannot run any more."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
