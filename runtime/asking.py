@@ -21,16 +21,12 @@ Images = ImageInput | Sequence[ImageInput]
 
 @dataclass(frozen=True)
 class Asked:
-    """A question in arrays: a batch of one row, how it is answered, and how many tokens the answer may have."""
+    """A question in arrays: a batch of one row, how it is answered, its number of tokens, and how many its answer may have."""
 
     batch: Batch
     options: Options
+    length: int
     limit: int
-
-    @property
-    def length(self) -> int:
-        """How many tokens the prompt has."""
-        return int(self.batch.lengths_B[0])
 
 
 @final
@@ -77,8 +73,9 @@ class Asking:
             InputError: it takes more tokens than the model has room for, or the model's processor rejects it.
         """
         batch = self._process([request])
-        room = self._room(int(batch.lengths_B[0]))
-        return Asked(batch, options, options.max_new_tokens if room is None else min(options.max_new_tokens, room))
+        length = int(batch.lengths_B[0])
+        room = self._room(length)
+        return Asked(batch, options, length, options.max_new_tokens if room is None else min(options.max_new_tokens, room))
 
     def _check_count(self, images: int) -> None:
         most = self._deployment.max_images

@@ -32,12 +32,17 @@ class Text:
         self._tidies = _tidies(folder / "tokenizer_config.json", self._tokenizer)
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {number for number, token in added.items() if token.special}
+        self._apart = {number for number, token in added.items() if token.special and not token.single_word}
         self.controls = Controls.of(added.values())
 
     def number(self, token: str) -> int | None:
         """Return the id of a token, None where the tokenizer lacks it."""
         found: int | None = self._tokenizer.token_to_id(token)
         return found
+
+    def stands_apart(self, number: int) -> bool:
+        """Whether a token is split off a text before all else: how many there are changes nothing around them."""
+        return number in self._apart
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a whole input text, special tokens included.

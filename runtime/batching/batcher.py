@@ -1,8 +1,10 @@
 """Batcher: answers many questions at once on one model."""
 
+import os
 from collections import deque
-from collections.abc import Sequence
-from threading import Condition, Thread
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Condition, Semaphore, Thread
 from time import perf_counter
 from types import TracebackType
 from typing import Self, final
@@ -21,6 +23,7 @@ from vlmc.runtime.reply import Reply
 
 GREEDY = Options()
 _MOMENT = 0.002  # seconds between questions that come one after the other, to be read together
+_PATIENCE = 0.01  # seconds that a question waits for others to be prepared
 
 
 @final
@@ -31,6 +34,8 @@ class Batcher:
     in chunks of `chunk` tokens, so that a long one does not hold the others up. A question may have `max_prompt` tokens,
     and its answer `max_new_tokens`; None: as many as the model has room for. The batcher uses the model and does not close
     it. A context manager that closes the batcher at the end.
+
+    Questions are prepared in the threads of those who ask, most often in half as many at once as there are cores.
     """
 
     def __init__(
@@ -38,7 +43,7 @@ class Batcher:
         model: Model,
         max_batch: int = 16,
         max_queue: int = 64,
-        chunk: int = 512,
+        chunk: int = 1024,
         *,
         max_prompt: int | None = None,
         max_new_tokens: int | None = None,
@@ -51,6 +56,7 @@ class Batcher:
         self._running = Running(model.engine)
         self._reading = Reading(model.engine, chunk, self._running.join)
         self._changed = Condition()  # guards what follows; the two above are the thread's own
+        self._hands = Semaphore(max(1, (os.cpu_count() or 1) // 2))
         self._waiting: deque[Row] = deque()
         self._inside: list[Row] = []
         self._preparing = 0
@@ -71,7 +77,8 @@ class Batcher:
         self._reserve()
         row = None
         try:
-            asked = self._model.prepare(messages, options)
+            with self._turn():
+                asked = self._model.prepare(messages, options)
             self._check_limits(asked)
             row = Row(Pending(), asked, Reply(asked, self._model.text, self._model.deployment.stop_ids, began))
         finally:
@@ -110,6 +117,16 @@ class Batcher:
                 self._counts.refused += 1
                 raise Busy(f"{self._max_queue} questions wait already: ask again later")
             self._preparing += 1
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for others to prepare their questions, but not for long: many at once only take Python from each other."""
+        waited = self._hands.acquire(timeout=_PATIENCE)
+        try:
+            yield
+        finally:
+            if waited:
+                self._hands.release()
 
     def _prepared(self, row: Row | None) -> None:
         """Let a question wait for its turn, if it is a good one, in the place that was reserved."""

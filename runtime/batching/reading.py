@@ -24,10 +24,12 @@ class Reading:
     def add(self, rows: list[Row]) -> None:
         """Take new questions, in their order; short ones that follow each other are read together."""
         group: list[Row] = []
+        longest = 0
         for row in rows:
-            if group and not self._fits([*group, row]):
+            longest = max(longest, row.asked.length)
+            if group and not ((len(group) + 1) * longest <= self._chunk and _fits(row, group)):
                 self._begin(group)
-                group = []
+                group, longest = [], row.asked.length
             group.append(row)
         if group:
             self._begin(group)
@@ -49,10 +51,6 @@ class Reading:
         else:
             self._turns.append((rows, steps))
 
-    def _fits(self, rows: list[Row]) -> bool:
-        batches = [row.asked.batch for row in rows]
-        return len(rows) * max(row.asked.length for row in rows) <= self._chunk and fit_together(batches)
-
     def _begin(self, rows: list[Row]) -> None:
         self._turns.append((rows, self._steps(rows)))
 
@@ -70,3 +68,9 @@ class Reading:
         else:
             for row in rows:
                 self._begin([row])
+
+
+def _fits(row: Row, group: list[Row]) -> bool:
+    """Whether a question fits together with others: with the first of them, and with the first that has an image."""
+    batches = [one.asked.batch for one in group]
+    return fit_together([batches[0], *[batch for batch in batches if batch.vision][:1], row.asked.batch])

@@ -37,9 +37,11 @@ class Slots:
 
     def fill(self, new: State, rows: Sequence[int]) -> list[int]:
         """Put some rows of another state, padded on the right, into free slots; return which."""
-        if not self.taken and len(rows) == len(new.next_B) == 1:
-            self.state, self.taken = new, [True]
-            return [0]
+        count = len(new.next_B)
+        as_it_is = count == 1 or (new.in_place and not new.question)  # its rows are where they would be put
+        if not self.taken and as_it_is and list(rows) == list(range(count)):
+            self.state, self.taken = new, [True] * count
+            return list(rows)
         self.state, new = _at_hand(self.state), _at_hand(new)
         free, lengths_R2 = [slot for slot, taken in enumerate(self.taken) if not taken], _lengths(new, rows)
         more, had = max(0, len(rows) - len(free)), _columns(self.state)

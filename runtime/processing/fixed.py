@@ -50,4 +50,10 @@ class Fixed(Processing):
         if prompt.place == "front":
             front = [self._deployment.image_token_id] * count * len(request.images)
             return front + self._text.encode(without(prompt.slot, request.text))
-        return self._text.encode(request.text.replace(prompt.slot, prompt.slot * count))
+        if not self._text.stands_apart(self._deployment.image_token_id):
+            return self._text.encode(request.text.replace(prompt.slot, prompt.slot * count))
+        return [
+            number
+            for one in self._text.encode(request.text)
+            for number in ([one] * count if one == self._deployment.image_token_id else [one])
+        ]
