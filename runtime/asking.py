@@ -21,7 +21,7 @@ Images = ImageInput | Sequence[ImageInput]
 
 @dataclass(frozen=True)
 class Asked:
-    """A question in arrays: a batch of one row, how it is answered, its number of tokens, and how many its answer may have."""
+    """A question in arrays: a batch of one row, how it is answered, how long it is, and how long its answer may be."""
 
     batch: Batch
     options: Options
