@@ -4,7 +4,7 @@ Shapes: B requests, S new tokens, P past tokens, T = P + S, D hidden size, V voc
 a cache in place, T is the room of its buffers.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -23,6 +23,9 @@ QUESTION_MASK = "encoder_attention_mask"
 SPARE = 32
 """Columns for more tokens that buffers get at least; long ones get an eighth of what they hold."""
 NOTHING: Mapping[str, Array] = MappingProxyType({})
+
+
+def _nothing() -> None: ...
 
 
 @dataclass(frozen=True)
@@ -127,21 +130,24 @@ class Engine:
         next_B = np.maximum(state.next_B, (positions_ABS * mask_BS).max((0, 2)) + 1)
         return outputs.pop("logits"), replace(state, cache=renamed(outputs), mask_BT=mask_BT, next_B=next_B)
 
-    def step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
+    def step(self, tokens_B: Array, state: State, meanwhile: Callable[[], None] = _nothing) -> tuple[Array, State]:
         """Run one more token of each row; return the logits (B, V) after it, and the next state.
+
+        `meanwhile` is called before the decoder runs: for as long as that takes, other threads have Python to themselves.
 
         Raises:
             InputError: as `prefill`.
         """
         with _of_one_model():
-            return self._step(tokens_B, state)
+            return self._step(tokens_B, state, meanwhile)
 
-    def _step(self, tokens_B: Array, state: State) -> tuple[Array, State]:
+    def _step(self, tokens_B: Array, state: State, meanwhile: Callable[[], None] = _nothing) -> tuple[Array, State]:
         positions = state.next_B[:, None]
         if self._deployment.positions == "m-rope":
             positions = positions[None].repeat(3, 0)
         embedded = self._run(self._embedding, {"input_ids": tokens_B[:, None]})
         mask_BS = np.ones((len(tokens_B), 1), state.mask_BT.dtype)
+        meanwhile()
         logits_BSV, extended = self._extend(embedded, mask_BS, positions, state)
         return logits_BSV[:, -1], extended
 

@@ -152,7 +152,9 @@ class Batcher:
         """Read prompts and make tokens by turns, until the batcher is closed and nothing is left to do."""
         while self._admit():
             try:
-                self._reading.turn()
+                if self._reading.waits:
+                    self._running.tell()  # not after it
+                    self._reading.turn()
                 self._running.step()
             except Exception as error:  # such as memory that ran out between two tokens: the next questions may fit
                 for row in self._inside:
@@ -162,6 +164,8 @@ class Batcher:
         """Let questions in, in their order, as far as there is room; wait where there is nothing to do."""
         with self._changed:
             ended = sum(row.pending.done for row in self._inside)
+            if self._inside and not (ended or self._waiting or self._preparing):
+                return True
             self._forget()
             while not (self._inside or self._waiting or self._closing):
                 self._changed.wait()

@@ -30,6 +30,7 @@ class Pending:
         lock = Lock()
         self._changed, self._ended = Condition(lock), Condition(lock)
         self._pieces: list[str] = []
+        self._untold = False
         self._end: Answer | VlmcError | None = None
         self._readers: list[Waker] = []
         self._waiters: list[Waker] = []  # for the end alone: they are not woken for every token
@@ -93,10 +94,16 @@ class Pending:
         self.end(Cancelled("the answer was cancelled"))
 
     def add(self, piece: str) -> None:
-        """Add a piece of the text; only the batcher does."""
+        """Add a piece of the text, of which who waits hears by `tell`, or at the end; only the batcher does."""
         if piece and not self.done:
+            self._pieces.append(piece)
+            self._untold = True
+
+    def tell(self) -> None:
+        """Wake who waits for the pieces that were added; only the batcher does."""
+        if self._untold:
+            self._untold = False
             with self._changed:
-                self._pieces.append(piece)
                 self._changed.notify_all()
                 wakers = _taken(self._readers)
             _wake(wakers)

@@ -34,10 +34,13 @@ class Reading:
         if group:
             self._begin(group)
 
+    @property
+    def waits(self) -> bool:
+        """Whether there are prompts to be read."""
+        return bool(self._turns)
+
     def turn(self) -> None:
         """Read at most `chunk` tokens of the prompts whose turn it is; those that are read join the running batch."""
-        if not self._turns:
-            return
         rows, steps = self._turns.popleft()
         if all(row.pending.done for row in rows):
             steps.close()

@@ -30,8 +30,13 @@ class Running:
             for slot, index in zip(self._slots.fill(state, stay), stay, strict=True):
                 self._rows[slot] = rows[index]
 
+    def tell(self) -> None:
+        """Wake those who wait for the text of the last tokens."""
+        for row in self._rows.values():
+            row.pending.tell()
+
     def step(self) -> None:
-        """Make one more token for each question; those that are answered or given up leave."""
+        """Make one more token for each question, telling the text of the last ones meanwhile; who is answered leaves."""
         self._leave()
         if self._slots is None:
             return
@@ -40,7 +45,7 @@ class Running:
         for slot, row in self._rows.items():
             tokens_B[slot] = row.reply.token
         try:
-            logits_BV, self._slots.state = self._engine.step(tokens_B, self._slots.state)
+            logits_BV, self._slots.state = self._engine.step(tokens_B, self._slots.state, self.tell)
         except Exception as error:
             for row in self._rows.values():
                 row.fail(error)

@@ -61,8 +61,8 @@ class Slots:
 
     def rest(self) -> None:
         """Set free slots back to nothing before a step, which adds a token to them too: they run out of no positions."""
-        free = [slot for slot, taken in enumerate(self.taken) if not taken]
-        self.state.mask_BT[free], self.state.next_B[free] = 0, 0
+        if free := [slot for slot, taken in enumerate(self.taken) if not taken]:
+            self.state.mask_BT[free], self.state.next_B[free] = 0, 0
 
     def compact(self) -> list[int] | None:
         """Give up free slots and columns, if that is much; return the slots that are kept, in their order, None: all."""

@@ -17,8 +17,9 @@ from vlmc.toolchain.bench import bench
 from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, bits_of, no_lora_latency, packed_types, summary
 from vlmc.toolchain.bench.memory import mapped
 from vlmc.toolchain.bench.predicting import TOO_SMALL, predicted
-from vlmc.toolchain.bench.showing import PICTURE, RECORD, show, write
+from vlmc.toolchain.bench.showing import PICTURE, RECORD, check, show, write
 from vlmc.toolchain.bench.timing import PHASES, Timed
+from vlmc.toolchain.cli.main import run
 from vlmc.toolchain.deploy.twins import RANK, leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
@@ -67,6 +68,25 @@ def test_no_latency_means_as_quick_as_dense_and_slower_apart() -> None:
     assert not no_lora_latency(rows(0.97, 0.9))["holds"]
     assert not no_lora_latency(rows(1.0, 1.1))["holds"]
     assert summary([3.0, 1.0, 2.0]) == {"median": 2.0, "spread": 2.0}
+
+
+def test_where_the_results_go_is_checked_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "broken").symlink_to("nowhere")
+    (tmp_path / "full/bench.png").mkdir(parents=True)
+    for place, told in (
+        ("file", "file is not a folder"),
+        ("file/new", "file is not a folder"),
+        ("broken", "broken is not a folder"),
+        ("full", r"bench\.png is a folder"),
+    ):
+        with pytest.raises(InputError, match=f"{told}: name another .*with --out"):
+            check(tmp_path / place)
+        assert run(["bench", str(tmp_path / "artifact"), "--out", str(tmp_path / place)]) == 2
+        assert "name another" in capsys.readouterr().err
+    check(tmp_path / "new/deep")
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_types_to_pack_are_checked() -> None:

@@ -1,12 +1,14 @@
 """A bench as a table, as JSON and as a plot."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vlmc.runtime.artifact import Artifact, put_texts
-from vlmc.runtime.artifact.texts import write_text
+from vlmc.runtime.artifact.texts import partial_of, write_text
+from vlmc.runtime.errors import InputError
 from vlmc.toolchain.bench.timing import PHASES
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.reporting.paths import BENCH
@@ -15,6 +17,24 @@ from vlmc.toolchain.reporting.tables import megabytes, show_table
 from vlmc.toolchain.study.figures import DARK, DPI, LINES, require
 
 RECORD, PICTURE = "bench.json", "bench.png"
+
+
+def check(folder: Path) -> None:
+    """Check, before hours of work, that both files can be written into the folder; nothing is written yet.
+
+    Raises:
+        InputError: there is something else in a place, or the user may not write there.
+    """
+    for place in (folder, *folder.absolute().parents):
+        if place.is_dir():
+            break
+        if place.exists() or place.is_symlink():
+            raise InputError(f"{place} is not a folder: name another one with --out")
+    if not os.access(place, os.W_OK):
+        raise InputError(f"{place} cannot be written to: name another folder with --out")
+    for path in (folder / RECORD, folder / PICTURE):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name another folder with --out")
 
 
 def write(found: Mapping[str, Any], folder: Path) -> None:
@@ -87,4 +107,7 @@ def _draw(found: Mapping[str, Any], path: Path) -> None:
     axes.set_title(f"{found['engine']} on {found['machine']}, {found['date']}", fontsize=10)
     axes.legend(fontsize=8, ncols=3, loc="upper left", frameon=False)
     axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
-    figure.savefig(path, format="png", dpi=DPI)
+    partial = partial_of(path)
+    partial.unlink(missing_ok=True)  # it may be a link
+    figure.savefig(partial, format="png", dpi=DPI)
+    partial.replace(path)

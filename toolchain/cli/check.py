@@ -90,12 +90,13 @@ def bench(
     """
     from vlmc.runtime.artifact import Artifact
     from vlmc.toolchain.bench.bench import Bench
-    from vlmc.toolchain.bench.showing import record, show, write
+    from vlmc.toolchain.bench.showing import check, record, show, write
     from vlmc.toolchain.machine.progress import Progress
     from vlmc.toolchain.models.origin import find_dense
     from vlmc.toolchain.study.figures import require
 
     require()
+    check(out)
     opened = Artifact.open(artifact)
     twin = find_dense(opened, dense, download=download, trust=trust)
     progress = Progress(quiet=terminal.quiet)

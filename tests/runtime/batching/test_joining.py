@@ -90,3 +90,21 @@ def test_who_asks_alone_one_question_after_the_other_waits_for_nobody(llava: Mod
     with Batcher(llava) as batcher:
         batcher.ask([question(0)], SHORT).answer(20)
         assert second[0].answer(20).tokens == expected
+
+
+@pytest.mark.integration
+def test_a_piece_is_heard_while_the_next_token_is_made(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, asked, heard = llava.engine._decoder, list[Pending](), Event()
+    before = decoder.run_in_place
+
+    def run(*given: Any) -> Any:
+        if asked and asked[0]._pieces:
+            assert heard.wait(20), "who waits was not told before the decoder ran"
+        return before(*given)
+
+    monkeypatch.setattr(decoder, "run_in_place", run)
+    with Batcher(llava) as batcher:
+        asked.append(batcher.ask([question(0)], Options(max_new_tokens=12)))
+        assert next(iter(asked[0]))
+        heard.set()
+        assert len(asked[0].answer(20).tokens) == 12

@@ -20,6 +20,7 @@ def told(pending: Pending) -> Thread:
         for piece in ("one", "", " two"):
             sleep(0.01)
             pending.add(piece)
+            pending.tell()
         pending.end(ANSWER)
 
     thread = Thread(target=tell)
