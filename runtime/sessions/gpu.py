@@ -41,6 +41,7 @@ class Gpu:
                 keeps = runtime.cudaMemPoolAttr.cudaMemPoolAttrReleaseThreshold
                 self._do(runtime.cudaMemPoolSetAttribute, pool, keeps, driver.cuuint64_t(_ALL))
             self.stream = int(self._do(runtime.cudaStreamCreate))
+            weakref.finalize(self, runtime.cudaStreamDestroy, self.stream).atexit = False  # CUDA may be gone by then
         except CheckFailed as error:
             raise EnvironmentLacks(f"there is no NVIDIA GPU that can be used: {error}; install its driver") from None
         self.architecture = f"sm{major}{minor}"
@@ -103,7 +104,7 @@ class GpuArray:
         self.shape, self.dtype = shape, dtype
         self.address = gpu.allocate(self.nbytes)
         self._gpu = gpu
-        weakref.finalize(self, gpu.free, self.address).atexit = False  # CUDA may be gone by then, and its memory is
+        weakref.finalize(self, gpu.free, self.address).atexit = False  # as above
 
     @property
     def ndim(self) -> int:

@@ -64,12 +64,12 @@ class TensorrtSession(Session):
         with self._lock:
             if self._context is None:
                 raise Closed(f"{self._name} is closed: load the model again")
-            there = {name: self._given(name, feeds[name]) for name in self._inputs}
+            there = {name: self._given(name, feeds[name]) for name in self._inputs}  # until the engine has read it
             made = {name: self._made(name) for name in self._outputs}
             if not self._context.execute_async_v3(self._gpu.stream):
                 raise CheckFailed(f"{self._name} cannot be run: TensorRT says no more than that")
             self._gpu.wait()
-            del there  # not before: the engine reads it
+            del there
             return {
                 name: cast("Array", array) if name.startswith(PRESENT) else np.asarray(array) for name, array in made.items()
             }

@@ -35,7 +35,7 @@ class Cuda:
     def __init__(self, *, pools: bool = True, room: int = 1 << 30) -> None:
         self.pools, self.room = pools, room
         self.held: dict[int, Any] = {}
-        self.uploaded = 0
+        self.uploaded = self.streams = 0
 
     def cudaGetErrorString(self, error: Any) -> tuple[Any, bytes]:
         return self.cudaError_t.cudaSuccess, {2: b"out of memory", 1: b"invalid argument"}[error.value]
@@ -52,7 +52,12 @@ class Cuda:
         return (self.cudaError_t.cudaSuccess,)
 
     def cudaStreamCreate(self) -> tuple[Any, int]:
+        self.streams += 1
         return self._done(7)
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[Any]:
+        self.streams -= 1
+        return (self.cudaError_t.cudaSuccess,)
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[Any]:
         return (self.cudaError_t.cudaSuccess,)
