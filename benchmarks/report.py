@@ -173,9 +173,10 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def command(program: str, given: Sequence[str]) -> str:
-    """Return the line that runs the same again; where its result goes is no part of it."""
+    """Return the line that runs the same again; where its result goes, and its models are kept, is no part of it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--out")
+    parser.add_argument("--keep")
     return shlex.join(["python", f"benchmarks/{program}.py", *parser.parse_known_args(list(given))[1]])
 
 

@@ -70,16 +70,9 @@ def main(given: Sequence[str]) -> None:
     prepare(chosen)
     if not chosen.table:
         with tempfile.TemporaryDirectory() as scratch:
-            finish(run(chosen, chosen.keep or Path(scratch), _line(given)), NAME, chosen)
+            finish(run(chosen, chosen.keep or Path(scratch), command(NAME, given)), NAME, chosen)
     if chosen.table or not (chosen.quick or chosen.out):
         fill(PAGE, NAME, table(Report.read(RESULTS / f"{NAME}.json")))
-
-
-def _line(given: Sequence[str]) -> str:
-    """Return the line that runs the same again; where the models lie is no part of it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--keep")
-    return command(NAME, parser.parse_known_args(list(given))[1])
 
 
 def run(chosen: argparse.Namespace, folder: Path, line: str) -> Report:
