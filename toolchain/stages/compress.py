@@ -46,7 +46,8 @@ class Compress(Stage):
         moves = pruner_of(self.options.of(PruneSettings)).moves or self.options.reconstruct
         distilled = self.options.repair != "none" and METHODS[self.options.repair].distilled
         if self.options.teacher == "shared" and distilled and moves:
-            raise InputError("--teacher shared: this pruning changes weights that it keeps: choose copy or cached")
+            told = "--teacher shared: this pruning changes weights that it keeps"
+            raise InputError(f"{told}: choose copy or cached, or prune with --method wanda")
 
     def run(self, source: SavedModel, out: Path, *, force: bool = False) -> Artifact:
         """Compress `source` into the artifact `out`, or resume an interrupted run with the same inputs and options.
