@@ -44,6 +44,7 @@ def test_a_client_that_vanishes_in_the_middle_of_a_stream_frees_its_place(held: 
     with connect(held.url, asked(stream=True)) as connection:
         until(lambda: len(held.batcher.asked) == 1)
         held.batcher.asked[0].add("one ")
+        held.batcher.asked[0].tell()
         assert b"one " in received(connection, b"one ")
     until(lambda: held.batcher.asked[0].done)
     until(lambda: held.application.gate.inside == 0)
@@ -95,6 +96,7 @@ def in_the_middle(server: Running, batcher: Slow, then: Callable[[Pending], obje
         asking = pool.submit(httpx2.post, f"{server.url}/v1/chat/completions", json=asked(stream=True), timeout=SOON)
         until(lambda: len(batcher.asked) == 1)
         batcher.asked[0].add("one ")
+        batcher.asked[0].tell()
         then(batcher.asked[0])
         return asking.result(SOON).text
 

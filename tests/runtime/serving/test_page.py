@@ -122,13 +122,16 @@ def test_two_models_answer_side_by_side_one_after_the_other(browser: Chrome, ima
         page.ask()
         until(lambda: len(sparse.asked) == 1)
         sparse.asked[0].add("three ")
+        sparse.asked[0].tell()
         until(lambda: page.texts(".answer") == ["three", ""])
         assert dense.asked == []
         assert not page.enabled("#send")
         sparse.asked[0].add("digits")
+        sparse.asked[0].tell()
         sparse.asked[0].end(answer("three digits"))
         until(lambda: len(dense.asked) == 1)
         dense.asked[0].add("three digits")
+        dense.asked[0].tell()
         dense.asked[0].end(answer("three digits"))
         until(lambda: page.enabled("#send"))
         assert page.texts(".answer") == ["three digits"] * 2
@@ -172,6 +175,7 @@ def test_it_fits_on_a_phone_and_a_desk_in_light_and_dark(browser: Chrome, image:
         for batcher in batchers:
             until(lambda batcher=batcher: len(batcher.asked) == 1)
             batcher.asked[0].add("Three digits: a blue 7, a red 4 and a green 1; " + "x" * 80)
+            batcher.asked[0].tell()
             batcher.asked[0].end(answer())
         until(lambda: page.enabled("#send"))
         page.click("summary")
