@@ -54,6 +54,7 @@ class OnnxSession(Session):
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.enable_cpu_mem_arena = False
             options.add_session_config_entry("session.disable_prepacking", "1")
+            options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # by default it converts weights long before
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         providers = [PROVIDERS.get(name, name) for name in ((providers,) if isinstance(providers, str) else providers)]
         _check_providers(providers, onnxruntime.get_available_providers())
