@@ -1,7 +1,7 @@
 """Memory and time of `vlmc export` on one large shape: a LLaVA as wide as LLaVA-1.5-7B, with four language blocks.
 
 Its weights are random and pruned to 2:4 by magnitude. The decoder's are stored in a file of their own, beside the graph.
-It is exported with all memory that there is, then in a process that may have less than the weights take in float32.
+It is exported with all memory that there is, then in a process that may have less than the weights take in fp16.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What it costs to hash an artifact's files while it is loaded: from `load` to the first answer, in turns.
 
-An artifact of some 540 MB of graphs (SmolLM2-135M's decoder in random weights) is loaded and asked once: with its files
+An artifact of some 650 MB of graphs (SmolLM2-135M's decoder in random weights) is loaded and asked once: with its files
 hashed for the first time, with what was hashed before known (same size, inode and time), and with sizes compared alone. All
 in one process, in an order that turns round by round; the files are in the page cache, so that no disk is timed. A ratio is
 the median of the rounds' ratios to comparing sizes, its spread from the least to the greatest.

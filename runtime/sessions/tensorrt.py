@@ -45,7 +45,7 @@ class TensorrtSession(Session):
         self._gpu = Gpu()
         file = _find(path, self._gpu.architecture)
         self._name, self._lock = file.name, Lock()
-        self._runtime = trt.Runtime(_logger(trt))  # outlives its engines
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # outlives its engines
         self._engine = _opened(trt, self._runtime, file)
         self._context: Any = self._engine.create_execution_context()
         if self._context is None:
@@ -130,10 +130,6 @@ def _opened(trt: Any, runtime: Any, file: Path) -> Any:
             "GPU, or it is damaged; export again"
         )
     return engine
-
-
-def _logger(trt: Any) -> Any:
-    return trt.Logger(trt.Logger.ERROR)
 
 
 def _shape(engine: Any, name: str) -> tuple[int | str, ...]:

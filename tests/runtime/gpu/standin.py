@@ -92,7 +92,7 @@ class Cuda:
         return self.cudaError_t.cudaSuccess, value
 
 
-def tensorrt(cuda: Cuda) -> types.SimpleNamespace:
+def tensorrt(cuda: Cuda) -> types.ModuleType:
     """Return a `tensorrt` whose engines are ONNX files."""
     mode = enum.Enum("TensorIOMode", ["INPUT", "OUTPUT"])
 
@@ -112,9 +112,9 @@ def tensorrt(cuda: Cuda) -> types.SimpleNamespace:
             raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
         return _TYPES[kind]
 
-    return types.SimpleNamespace(
-        __name__="tensorrt", __version__="10.3.0", Logger=Logger, Runtime=Runtime, TensorIOMode=mode, nptype=nptype
-    )
+    module = types.ModuleType("tensorrt")
+    vars(module).update(__version__="10.3.0", Logger=Logger, Runtime=Runtime, TensorIOMode=mode, nptype=nptype)
+    return module
 
 
 _TYPES: dict[str, type] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}

@@ -62,10 +62,9 @@ def machine(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 def installed(monkeypatch: pytest.MonkeyPatch, cuda: Cuda) -> None:
     bindings = types.ModuleType("cuda.bindings")
-    bindings.runtime = cuda  # type: ignore[attr-defined]
-    bindings.driver = types.SimpleNamespace(cuuint64_t=int)  # type: ignore[attr-defined]
+    vars(bindings).update(runtime=cuda, driver=types.SimpleNamespace(cuuint64_t=int))
     monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt(cuda))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tensorrt", tensorrt(cuda))
 
 
 def engine(machine: Machine, name: str = "decoder_model_merged") -> Path:
