@@ -154,7 +154,7 @@ def pack(source: SavedModel, model: nn.Module, graphs: Path, folder: Path, how: 
         packing = Packing("int8", span=how.group, rounded=spec.rounded)
         made = pack_weights(path, spec.sparse, packing)
         weights = {layer: spec.module.get_parameter(f"{layer}.weight").detach().numpy() for layer in made.layers}
-        check_packed(path, weights, packing)
+        check_packed(path, weights.items(), packing)
         label(path, spec.sparse)
         broken = [layer.layer for layer in check_onnx(path) if layer.violation is not None] if spec.sparse else []
         if broken:

@@ -141,6 +141,5 @@ def _pack(spec: GraphSpec, path: Path, kind: ValueType, options: Options) -> Rep
     level = 3 if options.cpu_activations == "bf16" else 1
     packing = Packing(kind, level, options.span, spec.rounded if kind == "int8" else {})
     packed = pack_weights(path, spec.sparse, packing)
-    layers = {layer: spec.weight(f"{layer}.weight").numpy() for layer in packed.layers}
-    check_packed(path, layers, packing)
+    check_packed(path, ((layer, spec.weight(f"{layer}.weight").numpy()) for layer in packed.layers), packing)
     return packed

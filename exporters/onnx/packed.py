@@ -1,11 +1,12 @@
 """Packs the weights of an ONNX file: MatMul and Gemm become vlmc::MatMul24 where 2:4 is promised, else vlmc::MatMulDense.
 
 A bias that is added to such a product goes into it. Tables of embeddings are stored in the same type. Large tensors stand in
-`<file>.data`, each at the start of a page, so that ONNX Runtime maps them and copies nothing. Shapes: O outputs, I inputs.
+`<file>.data`, each at the start of a page, so that ONNX Runtime maps them and copies nothing. One weight is in memory at a
+time. Shapes: O outputs, I inputs.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vlmc.exporters.onnx.function import DOMAIN, VERSION, function
+from vlmc.exporters.onnx.pages import Pages
 from vlmc.exporters.onnx.tables import narrow_tables
 from vlmc.exporters.onnx.weights import MATMUL24, MATMUL_DENSE, VALUES, Weights, attribute
 from vlmc.runtime.errors import CheckFailed
@@ -23,8 +25,6 @@ from vlmc.runtime.kernels.rounding import Rounded
 from vlmc.runtime.sessions import PACKED_KEY
 from vlmc.runtime.sparsity import SparsityPattern
 
-PAGE = 4096
-LARGE = 1024
 ROUNDING: dict[ValueType, float] = {"fp32": 0.0, "bf16": 2.0**-8, "fp16": 2.0**-11, "int8": 1 / 254}
 """The largest rounding of a weight: of int8 as a fraction of the largest one that shares its scale, else of itself."""
 _TWO_FOUR = SparsityPattern.parse("2:4")
@@ -60,36 +60,36 @@ class Packing:
 
 def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], packing: Packing) -> Repacked:
     """Rewrite the file in place: promised 2:4 weights are packed, others stored in the same type where that is smaller."""
-    model = onnx.load(path)
-    weights = Weights(model)
+    model = onnx.load(path, load_external_data=False)
+    weights, pages = Weights(model, path.parent), Pages(path, beside=True)
     found = {layer: weights.of_layer(layer) for layer in promised}
     places = {layer: weight.initializer for layer, weight in found.items() if weight is not None}
     two_four = {name for layer, name in places.items() if promised[layer] == _TWO_FOUR}
     by_name = {name: packing.rounded[layer] for layer, name in places.items() if layer in packing.rounded}
-    packed = _replace(model.graph, weights, two_four, replace(packing, rounded=by_name))
-    tables = narrow_tables(model.graph, packing.kind)
+    packed, new = _replace(model.graph, weights, two_four, replace(packing, rounded=by_name), pages)
+    tables, narrow = narrow_tables(weights, packing.kind, pages)
     _drop_unused(model.graph)
-    used = {MATMUL_DENSE if made.positions is None else MATMUL24 for made in packed.values()}
+    used = {made.operator for made in packed.values()}
     if used:
         opset = next(entry.version for entry in model.opset_import if entry.domain == "")
         model.functions.extend(function(operator, packing.kind, opset) for operator in sorted(used))
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
         model.metadata_props.add(key=PACKED_KEY, value=packing.kind)
-    _write(model, path)
+    pages.finish(model, weights, new | narrow)
     layers = [layer for layer, name in places.items() if name in two_four and name in packed]
-    sparse = [made for made in packed.values() if made.positions is not None]
+    sparse = [made for made in packed.values() if made.operator == MATMUL24]
     sizes = sum(made.nbytes for made in sparse), sum(2 * made.outputs * made.inputs for made in sparse)
     return Repacked(layers, len(packed) - len(sparse) + tables, len(by_name.keys() & packed.keys()), *sizes)
 
 
-def check_packed(path: Path, layers: Mapping[str, Array], packing: Packing) -> None:
-    """Hold the packed weights of a file against those they were made of, (O, I) by layer.
+def check_packed(path: Path, layers: Iterable[tuple[str, Array]], packing: Packing) -> None:
+    """Hold the packed weights of a file against those they were made of: pairs of a layer and its weight (O, I).
 
     Raises:
         CheckFailed: a layer is not packed, a weight is another one than rounding makes of it, or a zero is none any more.
     """
-    weights = Weights(onnx.load(path))
-    for layer, expected_OI in layers.items():
+    weights = Weights(onnx.load(path, load_external_data=False), path.parent)
+    for layer, expected_OI in layers:
         weight = weights.of_layer(layer)
         found_OI = None if weight is None else weights.array(weight.initializer)
         if found_OI is None or found_OI.shape != expected_OI.shape:
@@ -110,41 +110,60 @@ def _is_rounded(found_OI: Array, expected_OI: Array, packing: Packing, layer: st
     return bool((np.abs(found_OI - expected_OI) <= allowed).all())
 
 
-def _replace(graph: onnx.GraphProto, weights: Weights, two_four: set[str], packing: Packing) -> dict[str, Packed]:
-    """Put operators of packed weights in the place of products; return the initializers that are packed.
+@dataclass(frozen=True)
+class _Made:
+    """A packed weight without its values: the operator that reads it, its sizes, its tensors, and the bytes of these."""
+
+    operator: str
+    outputs: int
+    inputs: int
+    span: int
+    values: str
+    positions: tuple[str, ...]
+    scales: tuple[str, ...]
+    nbytes: int
+
+
+def _replace(
+    graph: onnx.GraphProto, weights: Weights, two_four: set[str], packing: Packing, pages: Pages
+) -> tuple[dict[str, _Made], set[str]]:
+    """Put operators of packed weights in the place of products; return what is packed, by initializer, and the new tensors.
 
     `packing.rounded` is by initializer here.
     """
     consumers = {name: node for node in graph.node for name in node.input}
     uses = Counter(name for node in graph.node for name in _reads(node)) + Counter(output.name for output in graph.output)
-    packed: dict[str, Packed] = {}
+    packed: dict[str, _Made] = {}
+    tensors: list[onnx.TensorProto] = []
     new: dict[str, onnx.NodeProto] = {}  # by the output of the node whose place it takes
     for node, weight in weights:
         name = weight.initializer
         if weight.place != 1 or name not in weights.initializers or not _is_plain(node, weights.initializers[name]):
             continue
         if name not in packed:
-            values = np.moveaxis(weights.array(name), weight.axis, -1)
-            if name not in two_four and (packing.kind == "fp32" or values.shape[1] % GROUP):
+            sparse, inputs = name in two_four, weights.initializers[name].dims[weight.axis]
+            if not sparse and (packing.kind == "fp32" or inputs % GROUP):
                 continue
-            packed[name] = _packed(values, name, packing, dense=name not in two_four)
-        made = packed[name]
+            made = _packed(np.moveaxis(weights.array(name), weight.axis, -1), name, packing, dense=not sparse)
+            written = [pages.put(tensor) for tensor in _tensors(name, made)]
+            packed[name] = _of(made, [tensor.name for tensor in written])
+            tensors += written
+        about = packed[name]
         bias, output = node.input[2] if len(node.input) > 2 else "", node.output[0]
         added = consumers.get(output)
         if not bias and uses[output] == 1 and added is not None and added.op_type == "Add":
             [other] = [name for name in added.input if name != output] or [""]
-            if _is_vector(weights, other, made.outputs):
+            if _is_vector(weights, other, about.outputs):
                 bias, output = other, added.output[0]
-        new[output] = _node(node, name, made, bias, output)
+        new[output] = _node(node, about, bias, output)
         new[output].attribute.append(helper.make_attribute("accuracy_level", packing.level))
     places = [new.get(node.output[0], node) for node in graph.node]
     del graph.node[:]
     graph.node.extend(places)
-    for name, made in packed.items():
-        graph.initializer.extend(_tensors(name, made))
-    zeros = {made.outputs for made in packed.values()}
-    graph.initializer.extend(numpy_helper.from_array(np.zeros(size, np.float32), _no_bias(size)) for size in sorted(zeros))
-    return packed
+    sizes = sorted({made.outputs for made in packed.values()})
+    tensors += [pages.put(numpy_helper.from_array(np.zeros(size, np.float32), _no_bias(size))) for size in sizes]
+    graph.initializer.extend(tensors)
+    return packed, {tensor.name for tensor in tensors}
 
 
 def _packed(weight_OI: Array, name: str, packing: Packing, *, dense: bool) -> Packed:
@@ -167,13 +186,19 @@ def _is_vector(weights: Weights, name: str, size: int) -> bool:
     return name in weights.initializers and list(weights.initializers[name].dims) == [size]
 
 
-def _node(node: onnx.NodeProto, name: str, packed: Packed, bias: str, output: str) -> onnx.NodeProto:
-    positions = [] if packed.positions is None else [f"{name}.positions"]
-    scales = [] if packed.scales is None else [f"{name}.scales"]
-    inputs = [node.input[0], name + VALUES, *positions, bias or _no_bias(packed.outputs), *scales]
+def _of(packed: Packed, names: Sequence[str]) -> _Made:
+    """Return what is to be known of a packed weight once its tensors, which have these names, are written."""
+    values, *rest = names
+    positions = rest[: packed.positions is not None]
+    sizes = packed.outputs, packed.inputs, packed.span
     operator = MATMUL24 if positions else MATMUL_DENSE
+    return _Made(operator, *sizes, values, tuple(positions), tuple(rest[len(positions) :]), packed.nbytes)
+
+
+def _node(node: onnx.NodeProto, packed: _Made, bias: str, output: str) -> onnx.NodeProto:
+    inputs = [node.input[0], packed.values, *packed.positions, bias or _no_bias(packed.outputs), *packed.scales]
     sizes = {"in_features": packed.inputs, "out_features": packed.outputs, "span": packed.span}
-    made = helper.make_node(operator, inputs, [output], name=node.name, domain=DOMAIN, **sizes)
+    made = helper.make_node(packed.operator, inputs, [output], name=node.name, domain=DOMAIN, **sizes)
     made.metadata_props.extend(node.metadata_props)
     return made
 
@@ -210,24 +235,3 @@ def _reads(node: onnx.NodeProto) -> set[str]:
     """Return the names that a node reads, those inside its subgraphs included."""
     inner = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
     return {*node.input, *(name for graph in inner for within in graph.node for name in _reads(within))}
-
-
-def _write(model: onnx.ModelProto, path: Path) -> None:
-    """Write the graph, and its large tensors beside it, page by page."""
-    data = path.with_name(f"{path.name}.data")
-    end = 0
-    with data.open("wb") as stream:
-        for tensor in model.graph.initializer:
-            content = tensor.raw_data
-            if len(content) < LARGE:
-                continue
-            offset = -(-end // PAGE) * PAGE
-            stream.write(bytes(offset - end) + content)
-            end = offset + len(content)
-            tensor.ClearField("raw_data")
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, value in {"location": data.name, "offset": offset, "length": len(content)}.items():
-                tensor.external_data.add(key=key, value=str(value))
-    if not end:
-        data.unlink()
-    path.write_bytes(model.SerializeToString())

@@ -16,6 +16,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from vlmc.exporters.onnx.function import DOMAIN, VERSION, Body
 from vlmc.exporters.onnx.kept import keep, spread
+from vlmc.exporters.onnx.pages import Pages
 from vlmc.exporters.onnx.tracing import EXTERNAL_ABOVE
 from vlmc.exporters.onnx.weights import UNPACK24, VALUES, Weight, Weights, attribute
 from vlmc.runtime.errors import CheckFailed, InputError
@@ -41,24 +42,25 @@ def keep_packed(path: Path, promised: Mapping[str, SparsityPattern]) -> Stored:
     Raises:
         CheckFailed: a weight is not 2:4, or would not come back bit for bit.
     """
-    model = onnx.load(path)
-    weights, graph = Weights(model), model.graph
+    model = onnx.load(path, load_external_data=False)
+    weights, graph, pages = Weights(model, path.parent), model.graph, Pages(path, beside=_size(path) > EXTERNAL_ABOVE)
     found = [weights.of_layer(layer) for layer, pattern in promised.items() if pattern == _TWO_FOUR]
     chosen = {weight.initializer: weight for weight in found if weight is not None and _fits(weight, weights)}
-    nodes, packed_bytes, dense_bytes = list[onnx.NodeProto](), 0, 0
+    nodes, new, packed_bytes, dense_bytes = list[onnx.NodeProto](), list[TensorProto](), 0, 0
     for name, weight in chosen.items():
-        dense = numpy_helper.to_array(weights.initializers[name])
+        dense = weights.array(name)
         node, tensors = _pack(name, dense, weight.axis, path)
         nodes.append(node)
-        graph.initializer.extend(tensors)
+        new += [pages.put(tensor) for tensor in tensors]
         packed_bytes += sum(len(tensor.raw_data) for tensor in tensors)
         dense_bytes += dense.nbytes
     _drop(graph, chosen)
+    graph.initializer.extend(new)
     if nodes:
         _put_first(graph, nodes)
         model.functions.append(_function(next(entry.version for entry in model.opset_import if entry.domain == "")))
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
-    save(model, path)
+    pages.finish(model, weights, {tensor.name for tensor in new})
     return Stored(len(nodes), packed_bytes, dense_bytes)
 
 
@@ -68,18 +70,20 @@ def unpack_file(path: Path, target: Path) -> int:
     Raises:
         InputError: there is no packed weight in the file, or one is damaged.
     """
-    model = onnx.load(path)
-    graph = model.graph
+    model = onnx.load(path, load_external_data=False)
+    weights, graph = Weights(model, path.parent), model.graph
     nodes = [node for node in graph.node if node.op_type == UNPACK24]
     if not nodes:
         raise InputError(f"{path} has no packed weights: it was not exported with --packed, or is unpacked already")
-    stored = {tensor.name: tensor for tensor in graph.initializer}
+    stored = {tensor.name for tensor in graph.initializer}
+    pages, new = Pages(target, beside=2 * _size(path) > EXTERNAL_ABOVE), list[TensorProto]()  # dense they are 16/9 as large
     for node in nodes:
-        if not set(node.input) <= stored.keys():
+        if not set(node.input) <= stored:
             raise InputError(f"{path} is damaged: it lacks the packed weight of {node.output[0]}")
-        weight_IO = spread(*(numpy_helper.to_array(stored[name]) for name in node.input))
+        weight_IO = spread(*(numpy_helper.to_array(weights.tensor(name)) for name in node.input))
         dense = np.ascontiguousarray(weight_IO.transpose(attribute(node, "perm", [0, 1])))
-        graph.initializer.append(numpy_helper.from_array(dense, node.output[0]))
+        new.append(pages.put(numpy_helper.from_array(dense, node.output[0])))
+    graph.initializer.extend(new)
     _drop(graph, {name for node in nodes for name in node.input})
     kept = [node for node in graph.node if node.op_type != UNPACK24]
     del graph.node[:]
@@ -88,16 +92,13 @@ def unpack_file(path: Path, target: Path) -> int:
         others = [entry for entry in entries if entry.domain != DOMAIN]
         del entries[:]
         entries.extend(others)
-    save(model, target)
+    pages.finish(model, weights, {tensor.name for tensor in new})
     return len(nodes)
 
 
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a file; the weights of a large one go to `<path>.data`."""
-    data = path.with_name(f"{path.name}.data")
-    data.unlink(missing_ok=True)  # onnx would append to it
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > EXTERNAL_ABOVE
-    onnx.save(model, path, save_as_external_data=large, location=data.name)
+def _size(path: Path) -> int:
+    """Return the bytes of a file and of what lies beside it."""
+    return sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}.data")) if file.exists())
 
 
 def _fits(weight: Weight, weights: Weights) -> bool:

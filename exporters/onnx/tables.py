@@ -7,19 +7,21 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vlmc.exporters.onnx.weights import attribute
+from vlmc.exporters.onnx.pages import Pages
+from vlmc.exporters.onnx.weights import Weights, attribute
 from vlmc.runtime.kernels.packing import Array, ValueType, to_bfloat16
 
 
-def narrow_tables(graph: onnx.GraphProto, kind: ValueType) -> int:
-    """Store the float32 tables that the graph gathers rows from in a type; return how many.
+def narrow_tables(weights: Weights, kind: ValueType, pages: Pages) -> tuple[int, set[str]]:
+    """Store the float32 tables that the graph gathers rows from in a type; return how many, and their new tensors.
 
     int8 is rounded to nearest, with a scale of max|w| / 127 for each row.
     """
     if kind == "fp32":
-        return 0
+        return 0, set()
+    graph = weights.model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    nodes, done = [], set()
+    nodes, done, new = [], set(), list[onnx.TensorProto]()
     for node in graph.node:
         table = stored.get(node.input[0]) if node.op_type == "Gather" else None
         if table is None or not _is_table(node, table):
@@ -27,11 +29,12 @@ def narrow_tables(graph: onnx.GraphProto, kind: ValueType) -> int:
             continue
         nodes += _gathered(node, table.name, kind)
         if table.name not in done:
-            graph.initializer.extend(_tensors(table.name, numpy_helper.to_array(table), kind))
+            new += [pages.put(tensor) for tensor in _tensors(table.name, weights.array(table.name), kind)]
             done.add(table.name)
     del graph.node[:]
     graph.node.extend(nodes)
-    return len(done)
+    graph.initializer.extend(new)
+    return len(done), {tensor.name for tensor in new}
 
 
 def _is_table(node: onnx.NodeProto, stored: onnx.TensorProto) -> bool:

@@ -58,8 +58,8 @@ def test_twin_with_its_adapter_apart_answers_the_same() -> None:
     expected = model(x)
     leave_adapters_apart(model, ["0", "2"], 2)
     assert torch.equal(model(x), expected)
-    assert {name for name, _ in model.named_parameters()} >= {"0.lora_a", "0.lora_b", "2.weight"}
-    nn.init.ones_(model[2].lora_b)
+    assert {name for name, _ in model.named_parameters()} >= {"0.lora_a.weight", "0.lora_b.weight", "2.weight"}
+    nn.init.ones_(model[2].lora_b.weight)
     assert not torch.equal(model(x), expected)
 
 

@@ -114,13 +114,13 @@ def test_packed_weight_that_is_another_one_is_found(tmp_path: Path) -> None:
     spec, path = small(), tmp_path / "small.onnx"
     export(spec, path, Options(cpu_sparse="bf16"))
     layers = {layer: spec.module.get_parameter(f"{layer}.weight").detach().numpy() for layer in spec.sparse}
-    check_packed(path, layers, Packing("bf16"))
+    check_packed(path, layers.items(), Packing("bf16"))
     other = layers["rows"].copy()
     other[other != 0] *= 1.02
     with pytest.raises(CheckFailed, match=r"small\.onnx: the packed weight of rows is not the model's, rounded to bf16"):
-        check_packed(path, layers | {"rows": other}, Packing("bf16"))
+        check_packed(path, {**layers, "rows": other}.items(), Packing("bf16"))
     with pytest.raises(CheckFailed, match=r"small\.onnx: the weight of elsewhere is not packed"):
-        check_packed(path, {"elsewhere": other}, Packing("bf16"))
+        check_packed(path, [("elsewhere", other)], Packing("bf16"))
 
 
 def test_sparsity_of_packed_weights_is_read_from_the_file(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_graph_holds_the_whole_numbers_that_it_was_given(tmp_path: Path) -> None
     np.testing.assert_array_equal(weights.array(weight.initializer), spec.rounded["rows"].weight_OI)
     assert [layer.violation for layer in check_onnx(path)] == [None, None]
     with pytest.raises(CheckFailed, match="the packed weight of rows is not the model's, rounded to int8"):
-        check_packed(path, layers, Packing("int8", rounded={"rows": round_to_nearest(layers["rows"], 32)}))
+        check_packed(path, layers.items(), Packing("int8", rounded={"rows": round_to_nearest(layers["rows"], 32)}))
 
 
 def test_a_zero_that_is_none_any_more_is_found(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Shapes: O out features, I in features, R the adapter's rank.
 from collections.abc import Iterable
 
 import torch
+from accelerate.hooks import add_hook_to_module
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,9 +40,16 @@ class Apart(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
+        self.lora_a = nn.Linear(self.in_features, rank, bias=False)
+        self.lora_b = nn.Linear(rank, self.out_features, bias=False)
         draw = torch.Generator().manual_seed(seed)
-        self.lora_a = nn.Parameter(torch.randn(rank, self.in_features, generator=draw) / self.in_features**0.5)
-        self.lora_b = nn.Parameter(torch.zeros(self.out_features, rank))
+        nn.init.normal_(self.lora_a.weight, std=self.in_features**-0.5, generator=draw)
+        nn.init.zeros_(self.lora_b.weight)
+        reading = getattr(linear, "_hf_hook", None)
+        if reading is not None:  # the weight is read from its file whenever the layer runs
+            add_hook_to_module(self, reading)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight, self.bias) + F.linear(F.linear(input, self.lora_a), self.lora_b)
+        plain: Tensor = F.linear(input, self.weight, self.bias)
+        adapted: Tensor = self.lora_b(self.lora_a(input))
+        return plain + adapted

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import nn
 
-from vlmc.runtime.errors import InputError
 from vlmc.runtime.tensors import open_weights
 from vlmc.toolchain.machine.memory import free_memory, keep_large_apart
 from vlmc.toolchain.models.saved import SavedModel
@@ -28,17 +27,6 @@ def open_model(source: SavedModel) -> nn.Module:
     streamed = source.stream(torch.device("cpu"))
     streamed.hold_loose()
     return streamed.module
-
-
-def check_fits(source: SavedModel, option: str) -> None:
-    """Check that a model fits where an option needs that.
-
-    Raises:
-        InputError: it does not.
-    """
-    if not fits(source):
-        needed = COPIES * _float32_bytes(source) / 1e9
-        raise InputError(f"{option} needs the model in memory, {needed:,.0f} GB of it free: leave it out, or free some")
 
 
 def _float32_bytes(source: SavedModel) -> int:

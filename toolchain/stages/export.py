@@ -29,7 +29,7 @@ from vlmc.toolchain.deploy.genai import layout as genai
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.progress import Progress, Task
 from vlmc.toolchain.machine.versions import version_of, versions
-from vlmc.toolchain.models.fitting import check_fits, open_model
+from vlmc.toolchain.models.fitting import open_model
 from vlmc.toolchain.models.origin import find_dense
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.quantise import Quantised, quantise
@@ -88,7 +88,6 @@ class Export(Stage):
         self.check(source)
         if self.options.layout == "genai":
             genai.kind_of(source.family)
-        self._check_memory(source, options)
         dense = find_dense(artifact, self.dense, download=self.download) if self.options.dense_twin else None
         samples = self._samples()
         with extend(artifact, exporter.backend.name) as folder:
@@ -114,16 +113,6 @@ class Export(Stage):
             self.progress.task("export for onnxruntime-genai", len(genai.GRAPHS)) as task,
         ):
             genai.write(folder, source, open_model(source), layers, exporter, options, task)
-
-    def _check_memory(self, source: SavedModel, options: Options) -> None:
-        """Raise InputError where an option cannot be had for a model that does not fit into memory."""
-        needing = {
-            "--cpu-sparse": options.cpu_sparse is not None,
-            "--packed": options.packed,
-            "--lora-twin": self.options.lora_twin,
-        }
-        for option in (name for name, given in needing.items() if given):
-            check_fits(source, option)
 
     def _samples(self) -> Sequence[Sample] | None:
         """Return the calibration samples; None where rounding looks at none."""
