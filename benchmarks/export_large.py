@@ -23,6 +23,8 @@ MODEL = "the model, fp16"
 PEAK, SIZE, TIME = "peak resident memory", "bytes of the graphs", "time"
 FULL = Size(hidden=4096, inner=11008, blocks=4, vision_blocks=1, rows=32_064)
 QUICK = Size(hidden=128, inner=256, blocks=1, vision_blocks=1, rows=500)
+KINDS = {"fp16": ("--precision", "fp16"), "bf16, 2:4 packed": ("--cpu-sparse", "bf16")}
+"""What is exported, by its name, and the options for it."""
 LIMIT = 2_000_000_000
 """Bytes of memory that the second export may have: four fifths of the weights in fp16."""
 
@@ -30,7 +32,7 @@ LIMIT = 2_000_000_000
 def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
-    parser.add_argument("--precisions", nargs="+", default=["fp16"], help="types of the weights [default: fp16]")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), help="what to export [default: all]")
     parser.add_argument("--limit", type=int, default=LIMIT, help=f"bytes of memory of the second export [default: {LIMIT}]")
     parser.add_argument("--scratch", type=Path, help="where to put the model [default: the system's folder for such]")
     parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
@@ -43,17 +45,17 @@ def main(given: Sequence[str]) -> None:
 
 
 def run(chosen: argparse.Namespace, line: str) -> Report:
-    """Write the model and prune it; export it in each precision, in processes of their own, with and without a limit."""
+    """Write the model and prune it; export it as each kind, in processes of their own, with and without a limit."""
     size = QUICK if chosen.quick else FULL
     with TemporaryDirectory(dir=chosen.scratch) as scratch:
         dense, artifact = Path(scratch) / "dense", Path(scratch) / "artifact"
         total = write_llava(dense, size, torch.float16)
         spend(["prune", str(dense), "--method", "magnitude", "--calibration", "1", "--out", str(artifact)], chosen.threads)
         rows = [measured(MODEL, "size of its weights", [total / 1e6], "MB")]
-        for precision, limit in product(chosen.precisions, [None] if chosen.quick else [None, chosen.limit]):
-            name = precision if limit is None else f"{precision}, {limit / 1e6:,.0f} MB of memory"
+        for kind, limit in product(chosen.kinds, [None] if chosen.quick else [None, chosen.limit]):
+            name = kind if limit is None else f"{kind}, {limit / 1e6:,.0f} MB of memory"
             print(f"export, {name} ...", file=sys.stderr, flush=True)
-            spent = spend(["export", str(artifact), "--precision", precision], chosen.threads, limit)
+            spent = spend(["export", str(artifact), *KINDS[kind]], chosen.threads, limit)
             if spent.limit != limit:
                 raise SystemExit("no control group can be made here, by which a process's memory is limited")
             files = sum(path.stat().st_size for path in (artifact / "onnx").iterdir())
@@ -65,7 +67,7 @@ def run(chosen: argparse.Namespace, line: str) -> Report:
 
 def table(found: Report) -> str:
     """Return the results in Markdown."""
-    lines = [f"| precision | {SIZE} | {PEAK} | {TIME} |", "|---|---:|---:|---:|"]
+    lines = [f"| weights | {SIZE} | {PEAK} | {TIME} |", "|---|---:|---:|---:|"]
     for name in dict.fromkeys(row.name for row in found.rows if row.name != MODEL):
         size, peak, time = (found.value(name, metric) or 0.0 for metric in (SIZE, PEAK, TIME))
         lines.append(f"| {name} | {size:,.0f} MB | {peak:,.0f} MB | {time:,.0f} s |")
