@@ -14,7 +14,7 @@ from vlmc.runtime.kernels.packing import ValueType
 Precision = Literal["fp32", "fp16", "bf16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 """Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
-Activations = Literal["fp32", "bf16"]
+Activations = Literal["fp32", "bf16", "int8"]
 PACKED_TOLERANCE: dict[ValueType, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2, "int8": 1e-1}
 """The same where 2:4 weights are packed for the CPU: what rounding the weights may change."""
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import onnx
 
 from vlmc.exporters.backend import Backend
-from vlmc.exporters.base import Exporter, Options, Precision, Progress
+from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
 from vlmc.exporters.onnx.packed import Packing, Repacked, check_packed, pack_weights
@@ -25,6 +25,8 @@ from vlmc.runtime.reports import LayerReport
 from vlmc.runtime.sessions import import_onnxruntime
 
 PLAIN = Options()
+LEVELS: dict[Activations, int] = {"fp32": 1, "bf16": 3, "int8": 4}
+"""The operators' accuracy_level for what activations may be rounded to, as MatMulNBits has them."""
 NOTHING = Repacked([], 0, 0, 0, 0)
 
 
@@ -71,8 +73,11 @@ class OnnxExporter(Exporter):
 
     def check(self, options: Options) -> None:
         """Raise InputError where options contradict each other, EnvironmentLacks where the kernels are not built."""
-        if options.cpu_activations == "bf16" and options.cpu_sparse != "bf16":
-            raise InputError("--cpu-activations bf16 needs --cpu-sparse bf16: no other weights have such products")
+        activations = options.cpu_activations
+        if activations not in ("fp32", options.cpu_sparse):
+            raise InputError(
+                f"--cpu-activations {activations} needs --cpu-sparse {activations}: no other weights have such products"
+            )
         if options.cpu_sparse is None:
             return
         if options.packed:
@@ -138,8 +143,7 @@ def check_graph(path: Path) -> None:
 
 def _pack(spec: GraphSpec, path: Path, kind: ValueType, options: Options) -> Repacked:
     """Pack the weights and hold the promised 2:4 ones against the module's."""
-    level = 3 if options.cpu_activations == "bf16" else 1
-    packing = Packing(kind, level, options.span, spec.rounded if kind == "int8" else {})
+    packing = Packing(kind, LEVELS[options.cpu_activations], options.span, spec.rounded if kind == "int8" else {})
     packed = pack_weights(path, spec.sparse, packing)
     check_packed(path, ((layer, spec.weight(f"{layer}.weight").numpy()) for layer in packed.layers), packing)
     return packed

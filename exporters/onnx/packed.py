@@ -47,7 +47,7 @@ class Repacked:
 
 @dataclass(frozen=True)
 class Packing:
-    """How weights are packed: the type, the operators' accuracy_level (3: activations may be rounded to bf16, else 1).
+    """How weights are packed: the type, the operators' accuracy_level (activations may be rounded to bf16: 3, to int8: 4).
 
     For int8, `span` columns share a scale; `rounded` has the layers' weights that are in whole numbers already.
     """

@@ -62,7 +62,7 @@ static bool present() {
 
 }  // namespace avx2
 
-extern const InstructionSet kAvx2 = {"avx2", avx2::Vectors::rows, avx2::Vectors::blocks, avx2::present, avx2::find, nullptr, true};
+extern const InstructionSet kAvx2 = {"avx2", avx2::Vectors::rows, avx2::Vectors::blocks, avx2::present, avx2::find, nullptr, find_whole, true};
 
 }  // namespace vlmc
 #endif

@@ -62,7 +62,7 @@ static bool present() {
 
 }  // namespace avx512
 
-extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find, find_rounded, false};
+extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find, find_rounded, find_whole, false};
 
 }  // namespace vlmc
 #endif

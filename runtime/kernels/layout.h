@@ -23,6 +23,9 @@ constexpr int kChunk = 32;  // columns in a chunk
 
 enum Type : int { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2, kInt8 = 3 };
 
+// Of x: not at all; to bf16, with many rows and bf16 weights; to int8 with a scale for each row and span, with int8 weights.
+enum Rounding : int { kExact = 0, kToBfloat16 = 1, kToInt8 = 2 };
+
 constexpr size_t size_of(Type type) { return type == kFloat32 ? 4 : type == kInt8 ? 1 : 2; }
 
 // Also the argument of the plain C entry: keep runtime/kernels/native.py in step.
@@ -31,7 +34,7 @@ struct Product {
   int64_t type;    // Type
   int64_t dense;   // 0: 2:4, 1: dense
   int64_t span;    // int8: columns that share a scale
-  int64_t round;   // 1: x may be rounded to bf16 where that is quicker, which is with many rows and bf16 weights
+  int64_t round;   // Rounding: what x may be rounded to where that is quicker
   const float* x;  // rows x inputs
   const void* values;
   const uint32_t* positions;
@@ -49,12 +52,15 @@ struct Product {
 struct Segment {
   const float* x;  // [chunk][group][row][4], from the first chunk of the range on
   const uint16_t* rounded_x;  // the same in bf16, for kernels that take that
+  const int8_t* whole_x;      // in int8, [chunk][row][32], the groups in the order 0 2 4 6 1 3 5 7
+  const float* x_scales;      // of these, [span][row]
   const char* values;
   const uint32_t* positions;
   const float* scales;
   size_t values_stride, positions_stride, scales_stride;  // from block to block: bytes, elements, elements
   int64_t chunks;
   int64_t span_chunks;
+  int rows, blocks;
 };
 
 // Writes the sums [row][block][16].
@@ -69,10 +75,15 @@ struct InstructionSet {
   bool (*present)();
   Kernel (*find)(Type type, bool dense, int rows, int blocks);
   Kernel (*find_rounded)(int rows, int blocks);  // of 2:4 bf16 weights, one or two blocks; null, or returns null: not here
+  Kernel (*find_whole)(bool dense);              // of int8 weights and x in int8, any rows and blocks; the same
   bool x_stays;  // with many rows: a block of x stays in the first cache and the weights pass by, or the other way round
 };
 
 extern const InstructionSet kAvx512, kAvx2, kNeon, kPortable;
 Kernel find_rounded(int rows, int blocks);  // of AVX-512
+Kernel find_whole(bool dense);              // of AVX2
+
+// Writes rows of x in int8 as Segment describes them, and their scales.
+void round_rows(const float* x, int64_t rows, const Product& product, int8_t* to, float* scales);
 
 }  // namespace vlmc

@@ -54,9 +54,10 @@ Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(pro
   row_blocks_ = ceil_div(product.rows, set.rows);
   row_tasks_ = ceil_div(row_blocks_, kRowBlocksInTask);
   most_blocks_ = set.blocks(int(ceil_div(product.rows, std::max<int64_t>(1, row_blocks_))));
-  rounded_ = product.round && product.type == kBfloat16 && !product.dense && row_blocks_ > 1 && set.find_rounded &&
+  rounded_ = product.round == kToBfloat16 && product.type == kBfloat16 && !product.dense && row_blocks_ > 1 && set.find_rounded &&
              set.find_rounded(1, 1);
   if (rounded_) most_blocks_ = 2;
+  whole_ = product.round == kToInt8 && product.type == kInt8 && set.find_whole && set.find_whole(product.dense != 0);
   while (most_blocks_ > 1 && ceil_div(blocks, most_blocks_) * row_tasks_ < kEnoughTasks) most_blocks_ = int(at_once(most_blocks_ - 1));
   if (row_blocks_ <= 1) {
     const int64_t block_bytes = std::max<int64_t>(1, chunks * int64_t(product.chunk_bytes()));
@@ -73,16 +74,28 @@ Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(pro
 }
 
 size_t Matmul::packed_floats() const {
+  if (whole_) return size_t(product_.rows) * (product_.chunks() * kChunk / sizeof(float) + product_.spans());
   const bool as_it_is = product_.rows == 1 && product_.inputs % kChunk == 0;
   return as_it_is ? 0 : size_t(product_.rows) * product_.chunks() * kChunk;
 }
 
 void Matmul::pack(int64_t task, float* packed) const {
   const int64_t at = first_row(task) * product_.chunks() * kChunk;
-  if (rounded_)
+  if (whole_)
+    pack_whole(task, packed);
+  else if (rounded_)
     pack_as(task, reinterpret_cast<uint16_t*>(packed) + at, [](float value) { return rounded(value); });
   else
     pack_as(task, packed + at, [](float value) { return value; });
+}
+
+// The rows in int8, then all their scales.
+void Matmul::pack_whole(int64_t task, float* packed) const {
+#if defined(__x86_64__)
+  const int64_t from = first_row(task), rows = first_row(task + 1) - from, all = product_.chunks() * kChunk;
+  float* scales = x_scales(packed) + from * product_.spans();
+  round_rows(product_.x + from * product_.inputs, rows, product_, reinterpret_cast<int8_t*>(packed) + from * all, scales);
+#endif
 }
 
 template <class T, class Convert>
@@ -131,9 +144,12 @@ void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chu
   Segment s{};
   s.x = x + (row * all + chunk * rows) * kChunk;
   s.rounded_x = reinterpret_cast<const uint16_t*>(packed) + (row * all + chunk * rows) * kChunk;
+  s.whole_x = reinterpret_cast<const int8_t*>(packed) + (row * all + chunk * rows) * kChunk;
   s.values = static_cast<const char*>(product_.values) + (block * all + chunk) * chunk_bytes;
   s.values_stride = all * chunk_bytes;
   s.chunks = chunks;
+  s.rows = int(rows);
+  s.blocks = count;
   if (!product_.dense) {
     s.positions = product_.positions + (block * all + chunk) * kLanes;
     s.positions_stride = all * kLanes;
@@ -142,10 +158,12 @@ void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chu
     s.scales = product_.scales + (block * spans + chunk / span_chunks) * kLanes;
     s.scales_stride = spans * kLanes;
     s.span_chunks = span_chunks;
+    if (whole_) s.x_scales = x_scales(packed) + row * spans + chunk / span_chunks * rows;
   }
   alignas(64) float sums[kMostSums];
-  const Kernel kernel = rounded_ ? set_.find_rounded(int(rows), count)
-                                 : set_.find(Type(product_.type), product_.dense != 0, int(rows), count);
+  const Kernel kernel = whole_     ? set_.find_whole(product_.dense != 0)
+                        : rounded_ ? set_.find_rounded(int(rows), count)
+                                   : set_.find(Type(product_.type), product_.dense != 0, int(rows), count);
   kernel(s, sums);
   add(sums, row, rows, block, count, chunk == 0);
 }

@@ -12,7 +12,7 @@ class Matmul {
  public:
   Matmul(const Product& product, const InstructionSet& set);
 
-  // Floats that `packed` must have room for, 0 where x can be read as it is: one row, whole chunks.
+  // Floats that `packed` must have room for, 0 where x can be read as it is: one row, whole chunks, not rounded.
   size_t packed_floats() const;
   int64_t packing_tasks() const { return packed_floats() ? row_blocks_ : 0; }
   void pack(int64_t task, float* packed) const;
@@ -22,6 +22,11 @@ class Matmul {
 
  private:
   int64_t first_row(int64_t row_block) const { return row_block * product_.rows / row_blocks_; }
+  void pack_whole(int64_t task, float* packed) const;
+  template <class T>
+  T* x_scales(T* packed) const {
+    return packed + product_.rows * product_.chunks() * (kChunk / int64_t(sizeof(float)));
+  }
   template <class T, class Convert>
   void pack_as(int64_t task, T* to, Convert convert) const;
   void run_blocks(int64_t block, int count, int64_t row_block, int64_t chunk, int64_t chunks, const float* packed) const;
@@ -33,6 +38,7 @@ class Matmul {
   int64_t blocks_in_task_, chunks_in_pass_;
   int most_blocks_;  // that the kernel takes at once
   bool rounded_;     // whether x is packed in bf16
+  bool whole_;       // whether it is packed in int8
 };
 
 }  // namespace vlmc

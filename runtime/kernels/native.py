@@ -3,6 +3,7 @@
 import ctypes
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from vlmc.runtime.kernels.packing import Array, Packed
 
 REMEDY = "install a C++ compiler (such as g++), then run pip install --force-reinstall --no-deps vlmc"
 _TYPES = {"fp32": 0, "bf16": 1, "fp16": 2, "int8": 3}
+Rounding = Literal["fp32", "bf16", "int8"]
+"""What activations may be rounded to; fp32: they stay."""
+_ROUNDINGS: dict[Rounding, int] = {"fp32": 0, "bf16": 1, "int8": 2}
 _FAILURES = {1: "the arrays are no product", 2: "this CPU has no such instruction set", 3: "no memory for it"}
 
 
@@ -61,9 +65,12 @@ def instruction_sets() -> list[str]:
 
 
 def matmul(
-    x_RI: Array, packed: Packed, bias_O: Array | None = None, instruction_set: str = "", *, rounded: bool = False
+    x_RI: Array, packed: Packed, bias_O: Array | None = None, instruction_set: str = "", *, rounded: Rounding = "fp32"
 ) -> Array:
-    """Return x W^T + bias (R, O) in float32, on this thread; with `rounded`, many rows of x may be rounded to bf16 first.
+    """Return x W^T + bias (R, O) in float32, on this thread.
+
+    x may be `rounded` first: many rows to bf16 for a weight in bf16, any to int8 for one in int8, where the CPU has such
+    kernels; then each row's columns that share a scale of the weight have one of max|x| / 127.
 
     Raises:
         EnvironmentLacks: the library was not built, or the CPU lacks the instruction set; "" takes the best.
@@ -73,7 +80,7 @@ def matmul(
     return y_RO
 
 
-def product(x_RI: Array, packed: Packed, bias_O: Array | None, y_RO: Array, *, rounded: bool = False) -> "_Product":
+def product(x_RI: Array, packed: Packed, bias_O: Array | None, y_RO: Array, *, rounded: Rounding = "fp32") -> "_Product":
     """Describe a product to `run`; the arrays must outlive it, lie contiguous, and x, bias and y be float32."""
     for array in (x_RI, y_RO, *([] if bias_O is None else [bias_O])):
         assert array.dtype == np.float32
@@ -83,7 +90,7 @@ def product(x_RI: Array, packed: Packed, bias_O: Array | None, y_RO: Array, *, r
     dense = int(packed.positions is None)
     arrays = (x_RI, packed.values, packed.positions, packed.scales, bias_O, y_RO)
     pointers = (None if array is None else array.ctypes.data for array in arrays)
-    sizes = (x_RI.shape[0], packed.inputs, packed.outputs, _TYPES[packed.type], dense, packed.span, int(rounded))
+    sizes = (x_RI.shape[0], packed.inputs, packed.outputs, _TYPES[packed.type], dense, packed.span, _ROUNDINGS[rounded])
     return _Product(*sizes, *pointers)
 
 

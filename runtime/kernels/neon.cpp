@@ -71,7 +71,7 @@ static bool present() { return true; }
 
 }  // namespace neon
 
-extern const InstructionSet kNeon = {"neon", neon::Vectors::rows, neon::Vectors::blocks, neon::present, neon::find, nullptr, false};
+extern const InstructionSet kNeon = {"neon", neon::Vectors::rows, neon::Vectors::blocks, neon::present, neon::find, nullptr, nullptr, false};
 
 }  // namespace vlmc
 #endif

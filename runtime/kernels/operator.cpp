@@ -2,8 +2,8 @@
 //
 // Inputs: X (fp32, [..., in_features]), values (fp32, bf16, fp16 or int8), positions (uint32; of MatMul24 only, and left out
 // there for a dense weight), bias (fp32, [out_features]; may be left out), scales (fp32, int8 only). Attributes:
-// out_features, in_features, span (columns that share a scale), accuracy_level (1: X is not rounded, 3: it may be to bf16,
-// with many rows). Threads are ONNX Runtime's own.
+// out_features, in_features, span (columns that share a scale), accuracy_level (1: X is not rounded; 3: it may be to bf16,
+// with many rows; 4: it may be to int8, for int8 weights). Threads are ONNX Runtime's own.
 
 #include <atomic>
 #include <cstdlib>
@@ -19,7 +19,7 @@ using Failure = ort::Status*;
 
 constexpr size_t kMaxDimensions = 16;
 constexpr size_t kInputs = 5;  // X, values, positions, bias, scales
-constexpr int64_t kBrainFloatActivations = 3;  // as of MatMulNBits' accuracy_level
+constexpr int64_t kBrainFloatActivations = 3, kInt8Activations = 4;  // as of MatMulNBits' accuracy_level
 constexpr int64_t kWorthSharing = 32 << 10;  // multiply-adds: below, waking other threads costs more than it saves
 
 #define VLMC_TRY(call) \
@@ -97,7 +97,9 @@ class Kernel {
     for (size_t i = 0; i + 1 < x.rank; i++) to.rows *= x.dimensions[i];
     to.outputs = outputs_;
     to.span = span_;
-    to.round = accuracy_level_ == kBrainFloatActivations;
+    to.round = accuracy_level_ == kBrainFloatActivations ? vlmc::kToBfloat16
+               : accuracy_level_ == kInt8Activations    ? vlmc::kToInt8
+                                                        : vlmc::kExact;
     to.dense = positions.type == ort::kUndefined;
     switch (values.type) {
       case ort::kFloat: to.type = vlmc::kFloat32; break;

@@ -77,6 +77,6 @@ static bool present() { return true; }
 }  // namespace portable
 
 extern const InstructionSet kPortable = {"portable", portable::Vectors::rows, portable::Vectors::blocks, portable::present,
-                                         portable::find, nullptr, false};
+                                         portable::find, nullptr, nullptr, false};
 
 }  // namespace vlmc

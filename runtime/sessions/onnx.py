@@ -68,11 +68,15 @@ class OnnxSession(Session):
             raise InputError(f"{path} cannot be run: {one_line(error)}{lacking}") from None
         _check_providers(providers, self._session.get_providers())
         _check_used(path, providers, self._session)
-        if kernels is None and PACKED_KEY in self._session.get_modelmeta().custom_metadata_map:
-            warnings.warn(f"{path} runs without its 2:4 kernels, several times slower: {REMEDY}", stacklevel=2)
         self._name = path.name
-        self._inputs = {node.name: (_type(path, node), tuple(node.shape)) for node in self._session.get_inputs()}
-        self._outputs = [node.name for node in self._session.get_outputs() if _type(path, node)]
+        try:
+            packed = PACKED_KEY in self._session.get_modelmeta().custom_metadata_map
+            self._inputs = {node.name: (_type(path, node), tuple(node.shape)) for node in self._session.get_inputs()}
+            self._outputs = [node.name for node in self._session.get_outputs() if _type(path, node)]
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is damaged: a name in it is not UTF-8") from None
+        if packed and kernels is None:
+            warnings.warn(f"{path} runs without its 2:4 kernels, several times slower: {REMEDY}", stacklevel=2)
 
     @property
     def inputs(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]:

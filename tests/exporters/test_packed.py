@@ -1,6 +1,7 @@
 """Packed weights in a graph: what is replaced, and that it computes the same with the kernels and without."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -86,13 +87,14 @@ def test_only_2_4_is_packed(tmp_path: Path) -> None:
         exporters.find("onnx").export([nothing], tmp_path, Options(cpu_sparse="bf16"), Task())
 
 
-def test_activations_are_rounded_only_with_bf16_weights(tmp_path: Path) -> None:
-    report = export(small(), tmp_path / "small.onnx", Options(cpu_sparse="bf16", cpu_activations="bf16"))
+@pytest.mark.parametrize(("kind", "level"), [("bf16", 3), ("int8", 4)])
+def test_activations_are_rounded_only_with_weights_of_their_type(kind: Any, level: int, tmp_path: Path) -> None:
+    report = export(small(), tmp_path / "small.onnx", Options(cpu_sparse=kind, cpu_activations=kind))
     assert report.packed == 2
     nodes = [node for node in onnx.load(tmp_path / "small.onnx").graph.node if node.op_type == "MatMul24"]
-    assert [attribute(node, "accuracy_level", None) for node in nodes] == [3, 3]
-    with pytest.raises(InputError, match="--cpu-activations bf16 needs --cpu-sparse bf16"):
-        exporters.find("onnx").check(Options(cpu_sparse="int8", cpu_activations="bf16"))
+    assert [attribute(node, "accuracy_level", None) for node in nodes] == [level, level]
+    with pytest.raises(InputError, match=f"--cpu-activations {kind} needs --cpu-sparse {kind}"):
+        exporters.find("onnx").check(Options(cpu_sparse="fp16", cpu_activations=kind))
 
 
 def test_half_precision_graph_is_refused() -> None:

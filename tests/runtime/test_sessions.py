@@ -43,6 +43,18 @@ def test_bfloat16_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
         OnnxSession(path)
 
 
+@pytest.mark.parametrize("name", ["input", "output", "length", "key"])
+def test_names_that_are_not_utf8_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(one, TensorProto.FLOAT, ["length"]) for one in ("input", "output"))
+    graph = helper.make_graph([helper.make_node("Abs", ["input"], ["output"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    model.metadata_props.add(key="key", value="value")
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model.SerializeToString().replace(name.encode(), b"\xe8" * len(name)))
+    with pytest.raises(InputError, match=r"a\.onnx is damaged: a name in it is not UTF-8$"):
+        OnnxSession(path)
+
+
 def test_onnx_runtime_that_is_missing_or_broken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = identity(tmp_path / "a.onnx", TensorProto.FLOAT)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -18,8 +18,8 @@ class ExportSettings(Settings):
     """How the graph adds tokens to its key-value cache; concatenated for other programs. [default: in-place for onnx]"""
     cpu_sparse: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = None
     """Pack the 2:4 weights in this type, for vlmc's CPU kernels; auto measures for a second. [default: they stay dense]"""
-    cpu_activations: Literal["fp32", "bf16"] | None = None
-    """bf16 lets packed products of many rows round activations, where the CPU has bf16 products. [default: fp32]"""
+    cpu_activations: Literal["fp32", "bf16", "int8"] | None = None
+    """Let packed products of the same type round activations: int8 always, bf16 with many rows. [default: fp32]"""
     packed: bool = False
     """Store 2:4 weights as their two kept values and places: 9/16 of the bytes at 16 bits; they are unpacked on load."""
     dense_twin: bool = False

@@ -212,8 +212,9 @@ def _options(backend: Backend, settings: ExportSettings) -> tuple[Options, Faste
     precision = cast(Precision, settings.precision or backend.options["precision"])
     kind, measured = settings.cpu_sparse, None
     if kind == "auto":
-        if settings.cpu_activations == "bf16":
-            raise InputError("--cpu-activations bf16 needs --cpu-sparse bf16, and auto may take another type")
+        if settings.cpu_activations not in (None, "fp32"):
+            asked = settings.cpu_activations
+            raise InputError(f"--cpu-activations {asked} needs --cpu-sparse {asked}, and auto may take another type")
         measured = fastest()
         kind = measured.type
     share = None if settings.require_sparse is None else _share(settings.require_sparse)

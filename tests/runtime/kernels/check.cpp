@@ -75,12 +75,27 @@ struct Case {
     }
   }
 
-  bool holds() const {
+  // x as the product reads it: in int8, it is rounded with a scale for every row and span.
+  std::vector<float> rounded_x(bool whole) const {
+    std::vector<float> found = x;
+    for (int64_t row = 0; whole && row < product.rows; row++)
+      for (int64_t from = 0; from < product.inputs; from += product.span) {
+        float *begin = &found[row * product.inputs + from], *end = begin + std::min(product.span, product.inputs - from);
+        float largest = 0;
+        for (const float* one = begin; one < end; one++) largest = std::max(largest, std::abs(*one));
+        const float scale = largest / 127;
+        for (float* one = begin; one < end && scale > 0; one++) *one = std::nearbyint(*one * (1 / scale)) * scale;
+      }
+    return found;
+  }
+
+  bool holds(bool whole) const {
+    const std::vector<float> read = rounded_x(whole);
     for (int64_t row = 0; row < product.rows; row++)
       for (int64_t output = 0; output < product.outputs; output++) {
         double sum = bias[output], scale = std::abs(sum);
         for (int64_t i = 0; i < product.inputs; i++) {
-          const double term = double(x[row * product.inputs + i]) * weight[output * product.inputs + i];
+          const double term = double(read[row * product.inputs + i]) * weight[output * product.inputs + i];
           sum += term, scale += std::abs(term);
         }
         if (!(std::abs(y[row * product.outputs + output] - sum) <= 2e-6 * scale)) return false;
@@ -92,13 +107,14 @@ struct Case {
 bool holds(const InstructionSet& set, Type type, bool dense, int64_t rows, int64_t inputs, int64_t outputs) {
   Case one(type, dense, rows, inputs, outputs);
   bool right = true;
-  for (one.product.round = 0; one.product.round < 2; one.product.round++) {
+  for (one.product.round = kExact; one.product.round <= kToInt8; one.product.round++) {
     std::fill(one.y.begin(), one.y.end(), NAN);
     const Matmul matmul(one.product, set);
     std::vector<float> packed(matmul.packed_floats());
     for (int64_t task = 0; task < matmul.packing_tasks(); task++) matmul.pack(task, packed.data());
     for (int64_t task = 0; task < matmul.tasks(); task++) matmul.run(task, packed.data());
-    right = right && one.holds();
+    const bool whole = one.product.round == kToInt8 && type == kInt8 && set.find_whole && set.find_whole(dense);
+    right = right && one.holds(whole);
   }
   if (right) return true;
   std::printf("%s, type %d, dense %d: wrong for %ld rows, %ld inputs, %ld outputs\n", set.name, int(type), int(dense),

@@ -9,7 +9,8 @@ import pytest
 from tests.runtime.kernels.material import PAIRS, activations_RI, assert_exact, needs_library, sparse_OI
 from vlmc.runtime.errors import EnvironmentLacks
 from vlmc.runtime.kernels import native
-from vlmc.runtime.kernels.packing import Packed, ValueType, from_bfloat16, pack, to_bfloat16
+from vlmc.runtime.kernels.packing import Array, Packed, ValueType, from_bfloat16, pack, pack_rounded, to_bfloat16
+from vlmc.runtime.kernels.rounding import Rounded
 
 pytestmark = needs_library
 SETS = native.instruction_sets()
@@ -78,10 +79,55 @@ def test_many_rows_may_be_rounded_to_bf16_and_no_more() -> None:
         packed, bias = pack(sparse_OI(outputs, inputs), "bf16"), activations_RI(1, outputs)[0]
         for rows in (1, 8, 9, 16, 33, 70):
             x = activations_RI(rows, inputs)
-            found = native.matmul(x, packed, bias, rounded=True)
+            found = native.matmul(x, packed, bias, rounded="bf16")
             rounds = rows > 8 and ROUNDS
             assert (found == native.matmul(x, packed, bias)).all() != rounds
             assert_exact(found, from_bfloat16(to_bfloat16(x)) if rounds else x, packed, bias)
+
+
+def in_whole_numbers(x_RI: Array, span: int) -> Array:
+    """Return x as int8 has it, with a scale of max|x| / 127 for each row and `span` columns."""
+    found = np.zeros_like(x_RI)
+    for begin in range(0, x_RI.shape[1], span):
+        part = x_RI[:, begin : begin + span]
+        scales = np.abs(part).max(1, keepdims=True) / np.float32(127)
+        factors = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales > np.finfo(np.float32).tiny)
+        found[:, begin : begin + span] = np.rint(part * factors) * scales
+    return found
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("dense", [False, True])
+def test_activations_may_be_rounded_to_int8_and_no_more(instruction_set: str, dense: bool) -> None:
+    rounds = instruction_set.startswith("avx")
+    for outputs, inputs in [(1, 4), (7, 36), (16, 32), (33, 100), (48, 672)]:
+        bias = activations_RI(1, outputs)[0]
+        for span in (32, 128):
+            packed = pack(sparse_OI(outputs, inputs), "int8", dense=dense, span=span)
+            for rows in (*range(1, 10), 33, 70):
+                x = activations_RI(rows, inputs)
+                found = native.matmul(x, packed, bias, instruction_set, rounded="int8")
+                assert_exact(found, in_whole_numbers(x, span) if rounds else x, packed, bias)
+
+
+@pytest.mark.skipif(not SETS[0].startswith("avx"), reason="no kernel here rounds activations to int8")
+def test_rows_in_int8_do_not_depend_on_the_others_and_keep_what_is_no_number_to_themselves() -> None:
+    packed, x = pack(sparse_OI(40, 256), "int8"), activations_RI(6, 256)
+    alone = np.concatenate([native.matmul(row[None], packed, rounded="int8") for row in x])
+    assert (native.matmul(x, packed, rounded="int8") == alone).all()
+    x[1, 200], x[3, 7], x[4] = np.nan, np.inf, 0
+    found = native.matmul(x, packed, rounded="int8")
+    assert np.isnan(found[[1, 3]]).all()
+    assert (found[[0, 2, 5]] == alone[[0, 2, 5]]).all()
+    assert (found[4] == 0).all()
+
+
+def test_the_least_int8_does_not_overflow() -> None:
+    """A damaged file may hold -128, which rounding never makes."""
+    whole = np.tile(np.array([[-128, 0, 0, -128]], np.int8), (3, 8))
+    packed = pack_rounded(Rounded(whole, np.ones((3, 1), np.float32), 32))
+    x = np.full((1, 32), -1, np.float32)
+    np.testing.assert_allclose(native.matmul(x, packed, rounded="int8"), np.full((1, 3), 16 * 128.0), rtol=1e-6)
 
 
 def test_threads_share_a_product() -> None:

@@ -80,7 +80,16 @@ def test_many_rows_are_rounded_only_where_the_graph_allows_it() -> None:
     packed, x = pack(sparse_OI(100, 64), "bf16"), activations_RI(20, 64)
     [[exact]], [[rounded]] = (session(packed, 64, level=level).run(None, {"x": x[None]}) for level in (1, 3))
     assert (exact == native.matmul(x, packed)).all()
-    assert (rounded == native.matmul(x, packed, rounded=True)).all()
+    assert (rounded == native.matmul(x, packed, rounded="bf16")).all()
+
+
+def test_activations_are_rounded_to_int8_only_where_the_graph_allows_it() -> None:
+    for operator, dense in (("MatMul24", False), ("MatMulDense", True)):
+        packed, x = pack(sparse_OI(100, 324), "int8", dense=dense), activations_RI(20, 324)
+        sessions = (session(packed, 324, level=level, operator=operator) for level in (1, 4))
+        [[exact]], [[rounded]] = (running.run(None, {"x": x[None]}) for running in sessions)
+        assert (exact == native.matmul(x, packed)).all()
+        assert (rounded == native.matmul(x, packed, rounded="int8")).all()
 
 
 def test_graph_whose_sizes_do_not_fit_is_told_and_reads_nothing() -> None:
