@@ -15,7 +15,7 @@ SEED ?= 0
 
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of tests start a process, and each would compile all modules again
 
-.PHONY: demo test test-integration test-slow check test-fuzz fuzz kills test-latest test-oldest lock sanitize check-arm clean
+.PHONY: demo test test-integration test-slow test-export check test-fuzz fuzz kills test-latest test-oldest lock sanitize check-arm clean
 
 demo: .venv/all
 	sh examples/demo.sh $(BIN)/vlmc demo-output
@@ -30,6 +30,11 @@ test-integration: .venv/dev
 # The tests that take longer: every family's graphs, several processes, compiled models, large layers. Minutes on two cores.
 test-slow: .venv/dev
 	$(BIN)/pytest -n auto -m 'slow and not gpu and not fuzz' $(ARGS)
+
+# Every family: exported, streamed, answering as transformers does, and each graph built with TensorRT-RTX, in fp32 and fp16.
+test-export: .venv/dev
+	$(BIN)/pytest -n auto -m 'not gpu and not fuzz' tests/exporters tests/deploy tests/runtime/test_families.py \
+	tests/stages/test_export.py tests/stages/test_streamed_export.py tests/stages/test_twins.py $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .

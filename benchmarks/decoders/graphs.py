@@ -18,6 +18,7 @@ Product = Callable[[str, Array], tuple[str, str, Tensors, dict[str, int]]]
 """From a product's name and weight to operator, domain, its weights by the ends of their names, and attributes."""
 BLOCK = 32  # columns that share a scale in MatMulNBits
 LONGEST = 1024
+INT8_ACTIVATIONS = 4  # as an accuracy_level
 EPSILON = 1e-6
 
 
@@ -26,14 +27,14 @@ def plain(name: str, weight: Array) -> tuple[str, str, Tensors, dict[str, int]]:
     return "MatMul", "", {"w": np.ascontiguousarray(weight.T)}, {}
 
 
-def packed(kind: ValueType) -> Product:
-    """Return our operators: 2:4, and dense for the head."""
+def packed(kind: ValueType, level: int = 1) -> Product:
+    """Return our operators: 2:4, and dense for the head; `level` is their accuracy_level."""
 
     def product(name: str, weight: Array) -> tuple[str, str, Tensors, dict[str, int]]:
         dense = name == "head"
         made = pack(weight, kind, dense=dense)
         arrays = {"values": made.values, "positions": made.positions, "": None, "scales": made.scales}
-        sizes = {"in_features": made.inputs, "out_features": made.outputs, "span": made.span, "accuracy_level": 1}
+        sizes = {"in_features": made.inputs, "out_features": made.outputs, "span": made.span, "accuracy_level": level}
         found = {end: array for end, array in arrays.items() if array is not None}
         return "MatMulDense" if dense else "MatMul24", "vlmc", found, sizes
 
@@ -49,7 +50,7 @@ def in_bits(bits: int) -> Product:
         scales = np.abs(blocks).max(-1) / np.float32(half - 1) + np.float32(1e-12)
         whole = (np.clip(np.rint(blocks / scales[..., None]), -half, half - 1) + half).astype(np.uint8)
         stored = whole if bits == 8 else whole[..., ::2] | whole[..., 1::2] << 4
-        sizes = {"K": inputs, "N": outputs, "bits": bits, "block_size": BLOCK, "accuracy_level": 4}
+        sizes = {"K": inputs, "N": outputs, "bits": bits, "block_size": BLOCK, "accuracy_level": INT8_ACTIVATIONS}
         return "MatMulNBits", "com.microsoft", {"b": stored, "scales": scales.reshape(-1)}, sizes
 
     return product

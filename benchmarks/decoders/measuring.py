@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from products.contestants import OPENVINO, OPENVINO_BF16, missing
+from products.contestants import OPENVINO, OPENVINO_BF16, WHOLE, missing
 from products.measuring import Clock
 
-from decoders.graphs import in_bits, packed, plain, write
+from decoders.graphs import INT8_ACTIVATIONS, in_bits, packed, plain, write
 from decoders.inputs import embeddings
 from decoders.peers import OpenVino
 from decoders.running import Runner
@@ -18,14 +18,14 @@ PROMPT, ANSWER = 600, 64
 SLOWEST = 30.0
 """Seconds of a prompt above which a contestant is not measured again."""
 ORT, PACKED, INT8, INT4 = "ONNX Runtime fp32", "2:4 bf16", "ONNX Runtime MatMulNBits 8", "ONNX Runtime MatMulNBits 4"
-PACKED_INT8, TORCH = "2:4 int8", "torch bf16"
+PACKED_INT8, WHOLE_INT8, TORCH = "2:4 int8", WHOLE, "torch bf16"
 OPENVINO_INT8 = "OpenVINO int8, weights alone"
 PEERS = {OPENVINO: "fp32", OPENVINO_BF16: "bf16", OPENVINO_INT8: "int8"}
 PREFILL, DECODE = "prefill of 600 tokens", "decoding of 64 tokens, each"
 
 
 class Graph(Runner):
-    """A graph in ONNX Runtime; the cache goes from output to input without a copy."""
+    """A graph in ONNX Runtime; its cache has room for prompt and answer, and is written in place."""
 
     def __init__(self, decoder: Decoder, path: Path, threads: int, nbytes: int) -> None:
         import onnxruntime
@@ -36,11 +36,13 @@ class Graph(Runner):
         options.register_custom_ops_library(str(require_library()))
         self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._decoder, self._value, self.nbytes = decoder, onnxruntime.OrtValue.ortvalue_from_numpy, nbytes
+        self._ends = [
+            node.name.removeprefix("past.") for node in self._session.get_inputs() if node.name.startswith("past.")
+        ]
 
     def prefill(self, tokens: int) -> None:
-        shape = (1, self._decoder.shared_heads, 0, self._decoder.head_size)
-        empty = self._value(np.zeros(shape, np.float32))
-        self._past, self._length = [empty] * (2 * self._decoder.layers), 0
+        shape = (1, self._decoder.shared_heads, tokens + ANSWER, self._decoder.head_size)
+        self._cache, self._length = [self._value(np.zeros(shape, np.float32)) for _ in range(2 * self._decoder.layers)], 0
         self._run(tokens)
 
     def step(self) -> None:
@@ -51,14 +53,12 @@ class Graph(Runner):
         self._length += tokens
         for name, array in embeddings(self._decoder, tokens, self._length).items():
             binding.bind_cpu_input(name, array)
-        names = [node.name for node in self._session.get_inputs() if node.name.startswith("past.")]
-        for name, value in zip(names, self._past, strict=True):
-            binding.bind_ortvalue_input(name, value)
-        for output in self._session.get_outputs():
-            binding.bind_output(output.name, "cpu")
+        binding.bind_output("logits", "cpu")
+        for name, value in zip(self._ends, self._cache, strict=True):
+            binding.bind_ortvalue_input(f"past.{name}", value)
+            binding.bind_ortvalue_output(f"present.{name}", value)
         self._session.run_with_iobinding(binding)
-        logits, *self._past = binding.get_outputs()
-        self.logits = logits.numpy()
+        self.logits = binding.get_outputs()[0].numpy()
 
 
 class Torch(Runner):
@@ -103,6 +103,7 @@ class Torch(Runner):
 def runners(decoder: Decoder, folder: Path, threads: int, *, torch: bool = True) -> dict[str, Runner]:
     """Return everyone, ready to run; graphs are written into the folder."""
     products = {ORT: plain, INT8: in_bits(8), INT4: in_bits(4), PACKED: packed("bf16"), PACKED_INT8: packed("int8")}
+    products[WHOLE_INT8] = packed("int8", INT8_ACTIVATIONS)
     found: dict[str, Runner] = {}
     for number, (name, product) in enumerate(products.items()):
         path = folder / f"{number}.onnx"

@@ -17,6 +17,7 @@ from vlmc.runtime.kernels.packing import Array, ValueType
 
 OURS: dict[str, ValueType] = {"2:4 bf16": "bf16", "2:4 fp16": "fp16", "2:4 fp32": "fp32", "2:4 int8": "int8"}
 PACKED, ROUNDED, DENSE, ORT = "2:4 bf16", "2:4 bf16, x rounded to bf16", "our kernel, dense bf16", "ONNX Runtime fp32"
+WHOLE = "2:4 int8, x rounded to int8"
 TORCH, OPENVINO, OPENVINO_BF16 = "torch bf16", "OpenVINO fp32", "OpenVINO bf16"
 OPENVINO_INT8, OPENVINO_SPARSE = "OpenVINO int8, weights and x", "OpenVINO int8, sparse decompression"
 BITS = {"ONNX Runtime MatMulNBits 8": 8, "ONNX Runtime MatMulNBits 4": 4}
@@ -144,6 +145,7 @@ def contestants(subject: Subject, threads: int) -> dict[str, Contestant]:
             found[name] = OpenVino(subject, threads, precision, **more)
     found[DENSE] = OnnxRuntime(subject, threads, "bf16", dense=True)
     found[ROUNDED] = OnnxRuntime(subject, threads, "bf16", level=3)
+    found[WHOLE] = OnnxRuntime(subject, threads, "int8", level=4)
     return found | {name: OnnxRuntime(subject, threads, kind) for name, kind in OURS.items()}
 
 

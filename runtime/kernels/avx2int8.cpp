@@ -25,6 +25,8 @@ using I = __m256i;
 
 constexpr int kHalf = 8;  // outputs that are summed at once
 constexpr int kRows = 4;  // rows for which weights are arranged once
+constexpr size_t kAhead = 2048;  // bytes of values that one row asks memory for before they are needed
+constexpr int kSecondCache = 2;  // where they go, as __builtin_prefetch has it
 
 VLMC_INLINE I twice(const void* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
 
@@ -91,6 +93,11 @@ VLMC_INLINE void span_of(const Segment& s, int block, int from, int64_t span, fl
     for (int64_t chunk = first; chunk < last; chunk++) {
       const char* values = s.values + block * s.values_stride + chunk * chunk_bytes;
       const uint32_t* positions = Dense ? nullptr : s.positions + block * s.positions_stride + chunk * kLanes + half * kHalf;
+      if (R == 1) {
+        const char* ahead = values + kAhead + half * (chunk_bytes / 2);
+        VLMC_UNROLL for (size_t at = 0; at < chunk_bytes / 2; at += kLine) __builtin_prefetch(ahead + at, 0, kSecondCache);
+        if (!Dense && half == 0) __builtin_prefetch(positions + (1 + kAhead / chunk_bytes) * kLanes, 0, kSecondCache);
+      }
       const char* x = reinterpret_cast<const char*>(s.whole_x) + (chunk * s.rows + from) * kChunk;
       four_groups<Dense, false, R>(s, values, positions, half, x, sums);
       four_groups<Dense, true, R>(s, values, positions, half, x, sums);

@@ -8,6 +8,8 @@
 // An instruction set defines VLMC_TARGET (its function attribute), VLMC_UNROLL and a struct `Vectors`, and includes this
 // file inside a namespace of its own: functions of one target can be inlined only into functions of the same.
 
+constexpr size_t kAhead = 1024;  // bytes of values that one row asks memory for before they are needed
+
 template <Type T, bool Dense, int R, int B>
 struct Sums {
   static constexpr int P = Vectors::at_once(Dense, R);        // vectors of a block that are computed at once
@@ -79,7 +81,10 @@ struct Sums {
       if (!Dense)
         VLMC_UNROLL for (int n = 0; n < N; n++)
           positions[n] = Vectors::positions(s.positions + n / P * s.positions_stride + chunk * kLanes + (From + n % P) * Vectors::lanes);
+      if (R == 1 && !Dense) ask(s.positions + (chunk + 1 + kAhead / (group_bytes * kGroups)) * kLanes, s.positions_stride);
       for (int g = 0; g < kGroups; g++, x += R * kGroup, values += group_bytes) {
+        if (R == 1)
+          for (size_t at = 0; at < group_bytes; at += kLine) ask(values + kAhead + at, s.values_stride);
         if (Dense) {
           dense_pair<From>(s, values, x, sums);
           dense_pair<From>(s, values + pair_bytes, x + 2, sums);
@@ -88,6 +93,12 @@ struct Sums {
         }
       }
     }
+  }
+
+  // Has a line of every block's stream fetched.
+  template <class Element>
+  VLMC_INLINE void ask(const Element* first, size_t stride) {
+    VLMC_UNROLL for (int b = 0; b < B; b++) __builtin_prefetch(first + b * stride);
   }
 
   template <int From>

@@ -20,6 +20,7 @@ constexpr int kLanes = 16;  // outputs in a block
 constexpr int kGroup = 4;   // columns in a group
 constexpr int kGroups = 8;  // groups in a chunk
 constexpr int kChunk = 32;  // columns in a chunk
+constexpr int kLine = 64;   // bytes that memory gives at once
 
 enum Type : int { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2, kInt8 = 3 };
 

@@ -12,7 +12,7 @@ namespace vlmc {
 
 namespace {
 
-constexpr int64_t kTaskBytes = 96 << 10;   // of weights, where they stream through once
+constexpr int64_t kTaskBytes = 512 << 10;  // of weights, where they stream through once
 constexpr int64_t kRowBlocksInTask = 8;    // row blocks that pass one strip of weights
 constexpr int64_t kChunksInPass = 16;      // 512 columns: 18 KiB of bf16 weights for 32 outputs
 constexpr int64_t kBlocksInTask = 8;       // 128 outputs
@@ -58,6 +58,7 @@ Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(pro
              set.find_rounded(1, 1);
   if (rounded_) most_blocks_ = 2;
   whole_ = product.round == kToInt8 && product.type == kInt8 && set.find_whole && set.find_whole(product.dense != 0);
+  if (whole_ && row_blocks_ <= 1) most_blocks_ = 1;  // it takes them one after the other: they would be streams by turns
   while (most_blocks_ > 1 && ceil_div(blocks, most_blocks_) * row_tasks_ < kEnoughTasks) most_blocks_ = int(at_once(most_blocks_ - 1));
   if (row_blocks_ <= 1) {
     const int64_t block_bytes = std::max<int64_t>(1, chunks * int64_t(product.chunk_bytes()));
@@ -119,14 +120,20 @@ void Matmul::run(int64_t task, const float* packed) const {
   if (product_.inputs == 0) {  // an empty sum: what remains is the bias
     const float zeros[kLanes] = {};
     for (int64_t block = from; block < to; block++)
-      for (int64_t row = first_row(row_from); row < first_row(row_to); row++) add(zeros, row, 1, block, 1, true);
+      for (int64_t row = first_row(row_from); row < first_row(row_to); row++) add(zeros, kLanes, row, 1, block, true);
   }
   for (int64_t chunk = 0; chunk < product_.chunks(); chunk += chunks_in_pass_) {
     const int64_t chunks = std::min(chunks_in_pass_, product_.chunks() - chunk);
     const auto pass = [&](int64_t rows_from, int64_t rows_to) {
-      for (int64_t block = from; block < to;) {
+      int64_t block = from;
+      if (row_blocks_ == 1) {  // blocks that are read side by side lie apart, so that each goes on where the last one ended
+        const int64_t apart = (to - from) / most_blocks_;
+        for (; block < from + apart; block++) run_blocks(block, most_blocks_, apart, rows_from, chunk, chunks, packed);
+        block = from + apart * most_blocks_;
+      }
+      while (block < to) {
         const int count = int(std::min<int64_t>(most_blocks_, at_once(to - block)));
-        for (int64_t rows = rows_from; rows < rows_to; rows++) run_blocks(block, count, rows, chunk, chunks, packed);
+        for (int64_t rows = rows_from; rows < rows_to; rows++) run_blocks(block, count, 1, rows, chunk, chunks, packed);
         block += count;
       }
     };
@@ -135,7 +142,7 @@ void Matmul::run(int64_t task, const float* packed) const {
   }
 }
 
-void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chunk, int64_t chunks,
+void Matmul::run_blocks(int64_t block, int count, int64_t apart, int64_t row_block, int64_t chunk, int64_t chunks,
                         const float* packed) const {
   const int64_t row = first_row(row_block), rows = first_row(row_block + 1) - row, all = product_.chunks();
   const float* x = packed_floats() ? packed : product_.x;
@@ -146,17 +153,17 @@ void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chu
   s.rounded_x = reinterpret_cast<const uint16_t*>(packed) + (row * all + chunk * rows) * kChunk;
   s.whole_x = reinterpret_cast<const int8_t*>(packed) + (row * all + chunk * rows) * kChunk;
   s.values = static_cast<const char*>(product_.values) + (block * all + chunk) * chunk_bytes;
-  s.values_stride = all * chunk_bytes;
+  s.values_stride = apart * all * chunk_bytes;
   s.chunks = chunks;
   s.rows = int(rows);
   s.blocks = count;
   if (!product_.dense) {
     s.positions = product_.positions + (block * all + chunk) * kLanes;
-    s.positions_stride = all * kLanes;
+    s.positions_stride = apart * all * kLanes;
   }
   if (product_.type == kInt8) {
     s.scales = product_.scales + (block * spans + chunk / span_chunks) * kLanes;
-    s.scales_stride = spans * kLanes;
+    s.scales_stride = apart * spans * kLanes;
     s.span_chunks = span_chunks;
     if (whole_) s.x_scales = x_scales(packed) + row * spans + chunk / span_chunks * rows;
   }
@@ -165,13 +172,13 @@ void Matmul::run_blocks(int64_t block, int count, int64_t row_block, int64_t chu
                         : rounded_ ? set_.find_rounded(int(rows), count)
                                    : set_.find(Type(product_.type), product_.dense != 0, int(rows), count);
   kernel(s, sums);
-  add(sums, row, rows, block, count, chunk == 0);
+  for (int b = 0; b < count; b++) add(sums + b * kLanes, count * kLanes, row, rows, block + b * apart, chunk == 0);
 }
 
-// Puts the sums of some columns into y: with the bias at first, onto what is there later.
-void Matmul::add(const float* sums, int64_t row, int64_t rows, int64_t block, int count, bool first) const {
-  const int64_t at = block * kLanes, width = std::min<int64_t>(count * kLanes, product_.outputs - at);
-  for (int64_t r = 0; r < rows; r++, sums += count * kLanes) {
+// Puts the sums of some columns, `stride` from row to row, into y: with the bias at first, onto what is there later.
+void Matmul::add(const float* sums, int64_t stride, int64_t row, int64_t rows, int64_t block, bool first) const {
+  const int64_t at = block * kLanes, width = std::min<int64_t>(kLanes, product_.outputs - at);
+  for (int64_t r = 0; r < rows; r++, sums += stride) {
     float* y = product_.y + (row + r) * product_.outputs + at;
     if (!first)
       for (int64_t i = 0; i < width; i++) y[i] += sums[i];

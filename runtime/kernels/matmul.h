@@ -29,8 +29,10 @@ class Matmul {
   }
   template <class T, class Convert>
   void pack_as(int64_t task, T* to, Convert convert) const;
-  void run_blocks(int64_t block, int count, int64_t row_block, int64_t chunk, int64_t chunks, const float* packed) const;
-  void add(const float* sums, int64_t row, int64_t rows, int64_t block, int count, bool first) const;
+  // `count` blocks from `block` on, `apart` from one to the next.
+  void run_blocks(int64_t block, int count, int64_t apart, int64_t row_block, int64_t chunk, int64_t chunks,
+                  const float* packed) const;
+  void add(const float* sums, int64_t stride, int64_t row, int64_t rows, int64_t block, bool first) const;
 
   const Product product_;
   const InstructionSet& set_;

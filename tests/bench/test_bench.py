@@ -14,7 +14,7 @@ from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.speed import Speeds
 from vlmc.runtime.sessions import Array, Session
 from vlmc.toolchain.bench import bench
-from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, bits_of, no_lora_latency, packed_types, summary
+from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, bits_of, forms_of, no_lora_latency, summary
 from vlmc.toolchain.bench.memory import mapped
 from vlmc.toolchain.bench.predicting import TOO_SMALL, predicted
 from vlmc.toolchain.bench.showing import PICTURE, RECORD, check, show, write
@@ -90,10 +90,10 @@ def test_where_the_results_go_is_checked_before_any_work(tmp_path: Path, capsys:
 
 
 def test_types_to_pack_are_checked() -> None:
-    assert packed_types("int8, bf16") == ["bf16", "int8"]
-    assert packed_types("") == []
-    with pytest.raises(InputError, match="--packed int4: give fp32, bf16, fp16, int8"):
-        packed_types("int4")
+    assert forms_of("w8a8,int8, bf16") == ["bf16", "int8", "w8a8"]
+    assert forms_of("") == []
+    with pytest.raises(InputError, match="--packed int4: give fp32, bf16, fp16, int8, w8a8, or several"):
+        forms_of("int4")
 
 
 def test_bits_are_read() -> None:
@@ -130,9 +130,9 @@ def test_predicted_decoding_is_reading_or_computing() -> None:
 def test_everyone_takes_part(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dense = pico.save("llava", tmp_path / "dense")
     artifact = pruned(dense, tmp_path / "artifact")
-    options = BenchSettings(engine=engine, rounds=2, new_tokens=3, packed="bf16", device="cpu")  # type: ignore[arg-type]
+    options = BenchSettings(engine=engine, rounds=2, new_tokens=3, packed="bf16,w8a8", device="cpu")  # type: ignore[arg-type]
     found = Bench(artifact, SavedModel.find(str(dense)), options, Progress(quiet=True)).run()
-    packed = ["sparse, packed bf16"] if engine == "onnx" and bench.instruction_sets() else []
+    packed = ["sparse, packed bf16", "sparse, packed w8a8"] if engine == "onnx" and bench.instruction_sets() else []
     narrow = ["dense, MatMulNBits 8", "dense, MatMulNBits 4"] if engine == "onnx" else []
     assert list(found["rows"]) == [DENSE, *narrow, MERGED, *packed, UNMERGED]
     assert found["predicted"] == {}

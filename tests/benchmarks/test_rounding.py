@@ -9,6 +9,7 @@ from report import RESULTS, Report, Row
 
 from tests.artifacts import exported
 from tests.runtime.kernels.material import needs_library
+from vlmc.exporters.onnx.packed import Packing
 from vlmc.exporters.onnx.sparsity import check_onnx
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import RoundingSettings
@@ -35,7 +36,9 @@ def test_graphs_are_packed_as_the_export_does(tmp_path: Path, tmp_path_factory: 
     folder = exported("llava", tmp_path_factory.getbasetemp())
     source = SavedModel("artifact", folder)
     how = RoundingSettings(rounding="gptq", group=32, calibration=4)
-    found = rounding.pack(source, source.load(), folder / "onnx", tmp_path / "packed", how)
+    quantised = rounding.rounded(source, how, tmp_path)
+    packing = Packing("int8", 4, how.group)
+    found = rounding.pack(source, source.load(), folder / "onnx", tmp_path / "packed", packing, quantised)
     assert found.report is not None
     assert found.report["mean"]["error"] < found.report["mean"]["nearest"]
     assert 0 < found.packed_bytes < found.bf16_bytes

@@ -235,10 +235,11 @@ def test_profile_that_contradicts_itself_is_told(rtx: Binding, tmp_path: Path) -
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("fp32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", DEPLOYABLE)
-def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> None:
+def test_whole_artifact_is_built(rtx: Binding, family: str, precision: Any, tmp_path: Path) -> None:
     made = pruned(dense(family, tmp_path / "dense"), tmp_path / "artifact")
-    report = Export(ExportSettings(gpu="sm86"), "tensorrt", Progress(quiet=True)).run(made)
+    report = Export(ExportSettings(gpu="sm86", precision=precision), "tensorrt", Progress(quiet=True)).run(made)
     opened = Artifact.open(made.root)
     opened.verify_files("tensorrt/")
     assert json.loads((made.root / "tensorrt/build.json").read_text()) == report
@@ -247,4 +248,4 @@ def test_whole_artifact_is_built(rtx: Binding, family: str, tmp_path: Path) -> N
     }
     eligible = sum(len(engine["eligible"]) for engine in report["engines"])
     assert eligible + len(report["layers_in_no_graph"]) == len(made.manifest.layers)
-    assert report["precision"] == "fp16"
+    assert report["precision"] == precision

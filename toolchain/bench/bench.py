@@ -16,7 +16,6 @@ from vlmc.exporters.base import Options
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.native import instruction_sets
-from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.kernels.speed import DEFAULT_THREADS, TYPES
 from vlmc.toolchain.bench.engines import in_bits, in_onnx, in_torch
 from vlmc.toolchain.bench.memory import Memory, memory_of
@@ -35,6 +34,11 @@ from vlmc.toolchain.settings import BenchSettings
 DENSE, UNMERGED, MERGED = "dense", "sparse, LoRA apart", "sparse, merged"
 PLAIN = Options()
 NBITS = ("8", "4")
+W8A8 = "w8a8"
+FORMS: dict[str, Options] = {kind: Options(cpu_sparse=kind) for kind in TYPES} | {
+    W8A8: Options(cpu_sparse="int8", cpu_activations="int8")
+}
+"""How 2:4 weights may be packed: in a type, and in int8 with activations in int8 too, as MatMulNBits has them."""
 AS_QUICK = 0.02
 """How much slower than the dense twin the merged model may be."""
 
@@ -57,13 +61,13 @@ class Bench:
         """
         if self.artifact.manifest.state == "adapted":
             raise InputError(f"{self.artifact.root} has an adapter that is not merged: run vlmc merge first")
-        packed_types(self.options.packed)
+        forms_of(self.options.packed)
         bits_of(self.options.nbits)
         with tempfile.TemporaryDirectory(prefix="vlmc-bench-") as place, ExitStack() as stack:
             folder, found, memory = Path(place), {}, {}
             products: list[Product] = []
             probes(1)[0].load_images()[0].save(folder / "probe.png")
-            with self.progress.task("bench", 3 + len(self._kinds()) + len(self._bits())) as task:
+            with self.progress.task("bench", 3 + len(self._forms()) + len(self._bits())) as task:
                 for name, contestant in self._contestants(folder, products):
                     found[name] = contestant
                     stack.callback(contestant.model.close)
@@ -81,9 +85,9 @@ class Bench:
         sparse = SavedModel(str(self.artifact.root), self.artifact.root)
         model = sparse.load()
         yield MERGED, self._build(folder, MERGED, sparse, model)
-        products += products_of(self._described(sparse, model), model) if self._kinds() else []
-        for kind in self._kinds():
-            yield _packed(kind), self._build(folder, _packed(kind), sparse, model, Options(cpu_sparse=kind))
+        products += products_of(self._described(sparse, model), model) if self._forms() else []
+        for form in self._forms():
+            yield _packed(form), self._build(folder, _packed(form), sparse, model, FORMS[form])
         if self.options.engine == "torch":
             model = sparse.load()
         leave_adapters_apart(model, self.artifact.manifest.layers, rank_of(self.artifact.manifest))
@@ -107,11 +111,11 @@ class Bench:
         layers = self.artifact.manifest.layers if saved.folder == self.artifact.root else {}
         return deploy(saved, model, layers)
 
-    def _kinds(self) -> list[ValueType]:
-        """Return the types to pack 2:4 weights in: none where torch runs, or nothing can be packed."""
+    def _forms(self) -> list[str]:
+        """Return how to pack 2:4 weights: in no way where torch runs, or nothing can be packed."""
         two_four = any(layer.pattern == "2:4" for layer in self.artifact.manifest.layers.values())
         usable = self.options.engine == "onnx" and two_four and instruction_sets()
-        return packed_types(self.options.packed) if usable else []
+        return forms_of(self.options.packed) if usable else []
 
     def _bits(self) -> list[int]:
         return bits_of(self.options.nbits) if self.options.engine == "onnx" else []
@@ -124,10 +128,11 @@ class Bench:
 
     def _foretold(self, products: list[Product], rounds: list[dict[str, Any]]) -> dict[str, Any]:
         """Return how many times as fast as dense each packed form was predicted to decode, with the measured over it."""
-        gains = predicted(self._kinds(), products, self.options.threads or DEFAULT_THREADS)
+        kinds = [kind for kind in TYPES if kind in self._forms()]
+        gains = predicted(kinds, products, self.options.threads or DEFAULT_THREADS)
         measured = {kind: median(one[DENSE][DECODE] / one[_packed(kind)][DECODE] for one in rounds) for kind in gains}
         rows = {_packed(kind): {"gain": gain, "measured_of_it": measured[kind] / gain} for kind, gain in gains.items()}
-        return {"predicted": rows, "why_not_predicted": TOO_SMALL if self._kinds() and not gains else None}
+        return {"predicted": rows, "why_not_predicted": TOO_SMALL if kinds and not gains else None}
 
     def _said(
         self, found: Mapping[str, Contestant], memory: Mapping[str, Memory | None], rounds: list[dict[str, Any]]
@@ -149,17 +154,17 @@ class Bench:
         return about | settings | {"rows": rows, "no_lora_latency": no_lora_latency(rows)}
 
 
-def packed_types(text: str) -> list[ValueType]:
-    """Return the types that are named, separated by commas.
+def forms_of(text: str) -> list[str]:
+    """Return the keys of `FORMS` that are named, separated by commas.
 
     Raises:
-        InputError: there is no such type.
+        InputError: weights are not packed so.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in TYPES:
-            raise InputError(f"--packed {name}: give {', '.join(TYPES)}, or several of them separated by commas")
-    return [kind for kind in TYPES if kind in names]
+        if name not in FORMS:
+            raise InputError(f"--packed {name}: give {', '.join(FORMS)}, or several of them separated by commas")
+    return [form for form in FORMS if form in names]
 
 
 def bits_of(text: str) -> list[int]:
@@ -187,5 +192,5 @@ def no_lora_latency(rows: Mapping[str, Any]) -> dict[str, Any]:
     return {"merged_of_dense": merged, "unmerged_of_dense": unmerged, "holds": holds}
 
 
-def _packed(kind: str) -> str:
-    return f"sparse, packed {kind}"
+def _packed(form: str) -> str:
+    return f"sparse, packed {form}"

@@ -66,8 +66,8 @@ class BenchSettings(Settings):
     """Times that everyone answers, in turns."""
     new_tokens: int = Field(default=32, ge=2, le=100_000)
     """Tokens of an answer."""
-    packed: str = "bf16,int8"
-    """Types in which 2:4 weights are packed for vlmc's CPU kernels, a row for each; empty: none."""
+    packed: str = "bf16,int8,w8a8"
+    """Types in which 2:4 weights are packed for the CPU kernels, a row for each; w8a8: activations in int8 too."""
     nbits: str = "8,4"
     """Bits of ONNX Runtime's own dense products (MatMulNBits), a row for each: 8, 4; empty: none."""
     threads: int = Field(default=0, ge=0, le=1024)
