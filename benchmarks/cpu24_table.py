@@ -50,13 +50,13 @@ def verdict(found: Report) -> str:
     for name in _measured_decoders(found):
         decode = {who: _value(found, name, who, f"speed-up, {DECODE}") for who in DECODERS}
         spread = _spread(found, name, PACKED, f"speed-up, {DECODE}")
-        prefill = _value(found, name, PACKED, f"speed-up, {PREFILL}")
+        prefill = {who: _value(found, name, who, f"speed-up, {PREFILL}") for who in (PACKED, WHOLE_INT8)}
         said.append(
             f"a decoder of {name}'s sizes with random 2:4 weights, packed in bf16, decodes {decode[PACKED]} times (spread "
             f"{spread}) as fast as dense fp32 in ONNX Runtime, half the bits included, in int8, activations too, "
             f"{decode[WHOLE_INT8]} times; "
             f"ONNX Runtime's own dense int8 reaches {decode[INT8]} times and int4 {decode[INT4]}. A prompt of 600 tokens is "
-            f"done {prefill} times as fast in bf16"
+            f"done {prefill[PACKED]} times as fast in bf16, {prefill[WHOLE_INT8]} times in int8"
         )
     where = f"With {found.settings['instruction_set'].upper()} kernels and {_threads(found)}, "
     told = f"{where}{'; '.join(said)}. [All of it](docs/cpu.md#measured). {_origin(found)}"
