@@ -69,7 +69,7 @@ VLMC_INLINE void add(const I* values, int apart, bool upper, const I (&places)[2
 }
 
 template <bool Dense, bool Odd, int R>
-VLMC_INLINE void four_groups(const Segment& s, const char* values, const uint32_t* positions, bool upper, const char* x,
+VLMC_INLINE void four_groups(const char* values, const uint32_t* positions, bool upper, const char* x,
                              I (&sums)[R][2]) {
   constexpr int pairs = Dense ? 2 : 1;
   const I* groups = reinterpret_cast<const I*>(values) + Odd * pairs;
@@ -99,8 +99,8 @@ VLMC_INLINE void span_of(const Segment& s, int block, int from, int64_t span, fl
         if (!Dense && half == 0) __builtin_prefetch(positions + (1 + kAhead / chunk_bytes) * kLanes, 0, kSecondCache);
       }
       const char* x = reinterpret_cast<const char*>(s.whole_x) + (chunk * s.rows + from) * kChunk;
-      four_groups<Dense, false, R>(s, values, positions, half, x, sums);
-      four_groups<Dense, true, R>(s, values, positions, half, x, sums);
+      four_groups<Dense, false, R>(values, positions, half, x, sums);
+      four_groups<Dense, true, R>(values, positions, half, x, sums);
     }
     const __m256 scales = _mm256_loadu_ps(s.scales + block * s.scales_stride + span * kLanes + half * kHalf);
     VLMC_UNROLL for (int r = 0; r < R; r++) {
