@@ -17,7 +17,7 @@ from vlmc.exporters.onnx.packed import Packing, Repacked, check_packed, pack_wei
 from vlmc.exporters.onnx.parity import NOT_RUN, largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.storage import Stored, keep_packed
-from vlmc.exporters.onnx.tracing import trace
+from vlmc.exporters.onnx.tracing import opset_of, trace
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.kernels.native import require_library
 from vlmc.runtime.kernels.packing import ValueType
@@ -125,7 +125,7 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
     types, cases = (options.precision, options.cpu_sparse), 1 + len(spec.cases)
     counts = (len(packed.layers), packed.dense, packed.compensated, packed.packed_bytes, packed.bf16_bytes)
     note = NOT_RUN if error is None else None
-    about = (spec.name, spec.opset, *types, *counts, stored, size, seconds, cases)
+    about = (spec.name, opset_of(spec, options.precision), *types, *counts, stored, size, seconds, cases)
     return GraphReport(*about, error, options.tolerance, note, layers)
 
 

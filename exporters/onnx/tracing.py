@@ -19,6 +19,8 @@ from vlmc.exporters.onnx.naming import name_initializers
 from vlmc.exporters.onnx.weights import SCOPES
 from vlmc.exporters.skeleton import skeleton
 
+BF16_SINCE = 22
+"""The version of ONNX's operators from which on convolutions have bf16."""
 EXTERNAL_ABOVE = 1_500_000_000
 """Bytes above which the weights go into a file of their own: protobuf ends at 2 GiB."""
 
@@ -31,7 +33,7 @@ def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
             bones.module,
             tuple(bones.inputs),
             dynamo=True,
-            opset_version=spec.opset,
+            opset_version=opset_of(spec, precision),
             input_names=list(spec.inputs),
             output_names=list(spec.outputs),
             dynamic_shapes=_dynamic_shapes(spec),
@@ -46,6 +48,11 @@ def trace(spec: GraphSpec, path: Path, precision: Precision) -> None:
         _forget_origin(program)
         name_initializers(program.model.graph)
         program.save(path, external_data=spec.streamed or _bytes(bones.module) > EXTERNAL_ABOVE)
+
+
+def opset_of(spec: GraphSpec, precision: Precision) -> int:
+    """Return the version of ONNX's operators that a graph is written in."""
+    return max(spec.opset, BF16_SINCE) if precision == "bf16" else spec.opset
 
 
 def _dynamic_shapes(spec: GraphSpec) -> tuple[Any, ...]:
