@@ -1,6 +1,7 @@
 """A model that does not fit into memory is exported too: into the same graphs, its weights read whenever they are needed."""
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -87,9 +88,9 @@ def test_one_weight_is_in_memory_at_a_time(
     monkeypatch.setattr(fitting, "free_memory", lambda: 0)
     load = onnx.load
 
-    def watched(path: Path, *rest: object, load_external_data: bool = True, **more: object) -> onnx.ModelProto:
+    def watched(path: Path, *rest: Any, load_external_data: bool = True, **more: Any) -> onnx.ModelProto:
         request.append(load_external_data)
-        return load(path, *rest, load_external_data=load_external_data, **more)  # type: ignore[arg-type]
+        return load(path, *rest, load_external_data=load_external_data, **more)
 
     monkeypatch.setattr(onnx, "load", watched)
     Export(settings, "onnx", QUIET).run(made)
