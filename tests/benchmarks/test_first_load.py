@@ -24,7 +24,7 @@ def test_ratios_are_medians_of_rounds() -> None:
 
 @pytest.mark.integration
 def test_everyone_answers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLMC_CACHE", "unused")  # put back afterwards
+    monkeypatch.setenv("VLMC_CACHE", str(tmp_path_factory.mktemp("unused")))  # put back afterwards
     artifact = exported("llava", tmp_path_factory.getbasetemp())
     cache = tmp_path_factory.mktemp("cache") / "fresh"
     assert all(first_load.once(artifact, verify, cache) > 0 for verify in first_load.VERIFY.values())
