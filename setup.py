@@ -10,7 +10,16 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 FOLDER = Path("runtime/kernels")
-FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-g0", "-Wno-maybe-uninitialized"]
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fvisibility=hidden",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-g0",
+    "-Wno-maybe-uninitialized",
+    "-Wno-uninitialized",
+]
 
 setup(
     ext_modules=[

@@ -3,6 +3,7 @@
 #include "layout.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define VLMC_TARGET __attribute__((target("avx2,fma,f16c")))
@@ -57,7 +58,9 @@ struct Vectors {
 #include "kernel.h"
 
 static bool present() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  unsigned a, b, c, d;
+  constexpr unsigned f16c = 1u << 29;  // of which not every compiler's own question knows
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && (c & f16c);
 }
 
 }  // namespace avx2

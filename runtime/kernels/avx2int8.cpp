@@ -165,18 +165,19 @@ VLMC_TARGET void round_chunk(const float* x, float factor, int8_t* to) {
 
 }  // namespace avx2int8
 
-VLMC_TARGET void round_rows(const float* x, int64_t rows, const Product& product, int8_t* to, float* scales) {
+VLMC_TARGET void round_rows(const float* x, int64_t rows, const Product& product, const WholeRows& to) {
   const int64_t chunks = product.chunks(), inputs = product.inputs, span_chunks = product.span / kChunk;
   for (int64_t row = 0; row < rows; row++, x += inputs)
     for (int64_t chunk = 0, span = 0; chunk < chunks; span++) {
       const int64_t begin = chunk * kChunk, end = begin + product.span < inputs ? begin + product.span : inputs;
       const float scale = avx2int8::scale_of(x + begin, end - begin), factor = scale > FLT_MIN ? 1 / scale : 0;
-      scales[span * rows + row] = scale;
+      to.scales[span * to.places + row] = scale;
       for (int64_t i = 0; i < span_chunks && chunk < chunks; i++, chunk++) {
         float padded[kChunk] = {};
         const int64_t left = inputs - chunk * kChunk;
         if (left < kChunk) std::memcpy(padded, x + chunk * kChunk, size_t(left) * sizeof(float));
-        avx2int8::round_chunk(left < kChunk ? padded : x + chunk * kChunk, factor, to + (chunk * rows + row) * kChunk);
+        int8_t* place = to.x + ((chunk / to.side * to.places + row) * to.side + chunk % to.side) * kChunk;
+        avx2int8::round_chunk(left < kChunk ? padded : x + chunk * kChunk, factor, place);
       }
     }
 }

@@ -1,6 +1,6 @@
 // AVX-512 (F, BW, DQ, VL): 16 outputs in one register, up to 8 rows and 2 blocks at once.
 
-#include "layout.h"
+#include "tiles.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -62,6 +62,9 @@ static bool present() {
 
 }  // namespace avx512
 
+static bool with_tiles() { return avx512::present() && Tiled::present(); }
+
+extern const InstructionSet kAmx = {"amx", avx512::Vectors::rows, avx512::Vectors::blocks, with_tiles, avx512::find, find_rounded, find_whole, false, true};
 extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find, find_rounded, find_whole, false};
 
 }  // namespace vlmc

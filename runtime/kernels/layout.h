@@ -78,13 +78,21 @@ struct InstructionSet {
   Kernel (*find_rounded)(int rows, int blocks);  // of 2:4 bf16 weights, one or two blocks; null, or returns null: not here
   Kernel (*find_whole)(bool dense);              // of int8 weights and x in int8, any rows and blocks; the same
   bool x_stays;  // with many rows: a block of x stays in the first cache and the weights pass by, or the other way round
+  bool tiles = false;  // products of many rows may go to the matrix unit: see tiles.h
 };
 
-extern const InstructionSet kAvx512, kAvx2, kNeon, kPortable;
+extern const InstructionSet kAmx, kAvx512, kAvx2, kNeon, kPortable;
 Kernel find_rounded(int rows, int blocks);  // of AVX-512
 Kernel find_whole(bool dense);              // of AVX2
 
-// Writes rows of x in int8 as Segment describes them, and their scales.
-void round_rows(const float* x, int64_t rows, const Product& product, int8_t* to, float* scales);
+// Where rows of x in int8 go: [chunk / side][row][chunk % side][32], with room for `places` rows; their scales [span][row].
+struct WholeRows {
+  int8_t* x;
+  float* scales;
+  int64_t places, side;
+};
+
+// Writes rows of x in int8, groups in the order that Segment has, and their scales.
+void round_rows(const float* x, int64_t rows, const Product& product, const WholeRows& to);
 
 }  // namespace vlmc

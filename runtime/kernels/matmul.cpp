@@ -34,7 +34,7 @@ inline uint16_t rounded(float value) {
 
 const InstructionSet* const kSets[] = {
 #if defined(__x86_64__)
-    &kAvx512, &kAvx2,
+    &kAmx, &kAvx512, &kAvx2,
 #elif defined(__aarch64__)
     &kNeon,
 #endif
@@ -49,7 +49,8 @@ const InstructionSet* choose(const char* name) {
   return nullptr;
 }
 
-Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(product), set_(set) {
+Matmul::Matmul(const Product& product, const InstructionSet& set)
+    : product_(product), set_(set), tiles_(set.tiles && Tiled::takes(product)), tiled_(product) {
   const int64_t blocks = product.blocks(), chunks = product.chunks();
   row_blocks_ = ceil_div(product.rows, set.rows);
   row_tasks_ = ceil_div(row_blocks_, kRowBlocksInTask);
@@ -66,7 +67,7 @@ Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(pro
     blocks_in_task_ = kTaskBytes / block_bytes;
   } else {
     const int64_t span = product.type == kInt8 ? product.span / kChunk : 1;
-    chunks_in_pass_ = std::max(span, kChunksInPass / span * span);
+    chunks_in_pass_ = whole_ ? chunks : std::max(span, kChunksInPass / span * span);  // whole: as for few rows, to the last bit
     blocks_in_task_ = kBlocksInTask;
   }
   blocks_in_task_ = std::min(blocks_in_task_, blocks * row_tasks_ / kEnoughTasks);
@@ -75,12 +76,14 @@ Matmul::Matmul(const Product& product, const InstructionSet& set) : product_(pro
 }
 
 size_t Matmul::packed_floats() const {
+  if (tiles_) return tiled_.packed_floats();
   if (whole_) return size_t(product_.rows) * (product_.chunks() * kChunk / sizeof(float) + product_.spans());
   const bool as_it_is = product_.rows == 1 && product_.inputs % kChunk == 0;
   return as_it_is ? 0 : size_t(product_.rows) * product_.chunks() * kChunk;
 }
 
 void Matmul::pack(int64_t task, float* packed) const {
+  if (tiles_) return tiled_.pack(task, packed);
   const int64_t at = first_row(task) * product_.chunks() * kChunk;
   if (whole_)
     pack_whole(task, packed);
@@ -94,8 +97,8 @@ void Matmul::pack(int64_t task, float* packed) const {
 void Matmul::pack_whole(int64_t task, float* packed) const {
 #if defined(__x86_64__)
   const int64_t from = first_row(task), rows = first_row(task + 1) - from, all = product_.chunks() * kChunk;
-  float* scales = x_scales(packed) + from * product_.spans();
-  round_rows(product_.x + from * product_.inputs, rows, product_, reinterpret_cast<int8_t*>(packed) + from * all, scales);
+  int8_t* to = reinterpret_cast<int8_t*>(packed) + from * all;
+  round_rows(product_.x + from * product_.inputs, rows, product_, {to, x_scales(packed) + from * product_.spans(), rows, 1});
 #endif
 }
 
@@ -114,6 +117,7 @@ void Matmul::pack_as(int64_t task, T* to, Convert convert) const {
 }
 
 void Matmul::run(int64_t task, const float* packed) const {
+  if (tiles_) return tiled_.run(task, packed);
   const int64_t row_task = task / output_tasks_, output_task = task % output_tasks_;
   const int64_t row_from = row_task * row_blocks_ / row_tasks_, row_to = (row_task + 1) * row_blocks_ / row_tasks_;
   const int64_t from = output_task * blocks_in_task_, to = std::min(from + blocks_in_task_, product_.blocks());

@@ -2,6 +2,7 @@
 
 #pragma once
 #include "layout.h"
+#include "tiles.h"
 
 namespace vlmc {
 
@@ -14,10 +15,10 @@ class Matmul {
 
   // Floats that `packed` must have room for, 0 where x can be read as it is: one row, whole chunks, not rounded.
   size_t packed_floats() const;
-  int64_t packing_tasks() const { return packed_floats() ? row_blocks_ : 0; }
+  int64_t packing_tasks() const { return tiles_ ? tiled_.packing_tasks() : packed_floats() ? row_blocks_ : 0; }
   void pack(int64_t task, float* packed) const;
 
-  int64_t tasks() const { return row_tasks_ * output_tasks_; }
+  int64_t tasks() const { return tiles_ ? tiled_.tasks() : row_tasks_ * output_tasks_; }
   void run(int64_t task, const float* packed) const;
 
  private:
@@ -36,6 +37,8 @@ class Matmul {
 
   const Product product_;
   const InstructionSet& set_;
+  const bool tiles_;  // whether the matrix unit takes it
+  const Tiled tiled_;
   int64_t row_blocks_, row_tasks_, output_tasks_;
   int64_t blocks_in_task_, chunks_in_pass_;
   int most_blocks_;  // that the kernel takes at once

@@ -60,7 +60,7 @@ def instruction_sets() -> list[str]:
     """Return the instruction sets that the kernels have and this CPU too, best first; empty where nothing was built."""
     if library() is None:
         return []
-    names = ("avx512", "avx2", "neon", "portable")
+    names = ("amx", "avx512", "avx2", "neon", "portable")
     return [name for name in names if loaded().vlmc_instruction_set(name.encode()) is not None]
 
 

@@ -125,9 +125,9 @@ bool holds(const InstructionSet& set, Type type, bool dense, int64_t rows, int64
 }  // namespace
 
 int main() {
-  const int64_t sizes[][2] = {{4, 1}, {32, 16}, {36, 17}, {100, 33}, {672, 40}};
+  const int64_t sizes[][2] = {{4, 1}, {32, 16}, {36, 17}, {100, 33}, {672, 40}, {2600, 17}};
   int wrong = 0, seen = 0;
-  for (const char* name : {"avx512", "avx2", "neon", "portable"}) {
+  for (const char* name : {"amx", "avx512", "avx2", "neon", "portable"}) {
     const InstructionSet* set = choose(name);
     if (!set) continue;
     std::printf("%s\n", name);
