@@ -89,7 +89,7 @@ clean:
 	rm -rf .venv .venv-latest .venv-oldest demo-output build dist
 
 # The kernels in C++ under AddressSanitizer and UndefinedBehaviorSanitizer, where there is a compiler; with -j in half the time.
-KERNELS = amx avx512 avx512bf16 avx2 avx2int8 neon portable matmul check
+KERNELS = amx into_tiles out_of_tiles tiles avx512 avx512bf16 avx512int8 avx2 avx2int8 neon portable matmul check
 CHECKED := -std=c++17 -O1 -g1 -Wno-maybe-uninitialized -Wno-uninitialized -Iruntime/kernels
 vpath %.cpp runtime/kernels tests/runtime/kernels
 

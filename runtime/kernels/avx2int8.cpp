@@ -182,9 +182,10 @@ VLMC_TARGET void round_rows(const float* x, int64_t rows, const Product& product
     }
 }
 
-Kernel find_whole(bool dense) {
+// Any number of rows, and blocks one by one: side by side they would be streams of memory by turns.
+Kernel find_whole(bool dense, int, int blocks) {
   static const bool present = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return !present ? nullptr : dense ? &avx2int8::run<true> : &avx2int8::run<false>;
+  return !present || blocks > 1 ? nullptr : dense ? &avx2int8::run<true> : &avx2int8::run<false>;
 }
 
 }  // namespace vlmc

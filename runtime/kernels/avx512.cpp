@@ -64,8 +64,8 @@ static bool present() {
 
 static bool with_tiles() { return avx512::present() && Tiled::present(); }
 
-extern const InstructionSet kAmx = {"amx", avx512::Vectors::rows, avx512::Vectors::blocks, with_tiles, avx512::find, find_rounded, find_whole, false, true};
-extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find, find_rounded, find_whole, false};
+extern const InstructionSet kAmx = {"amx", avx512::Vectors::rows, avx512::Vectors::blocks, with_tiles, avx512::find, find_rounded, find_bytes, false, true};
+extern const InstructionSet kAvx512 = {"avx512", avx512::Vectors::rows, avx512::Vectors::blocks, avx512::present, avx512::find, find_rounded, find_bytes, false};
 
 }  // namespace vlmc
 #endif

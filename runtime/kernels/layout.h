@@ -76,14 +76,15 @@ struct InstructionSet {
   bool (*present)();
   Kernel (*find)(Type type, bool dense, int rows, int blocks);
   Kernel (*find_rounded)(int rows, int blocks);  // of 2:4 bf16 weights, one or two blocks; null, or returns null: not here
-  Kernel (*find_whole)(bool dense);              // of int8 weights and x in int8, any rows and blocks; the same
+  Kernel (*find_whole)(bool dense, int rows, int blocks);  // of int8 weights and x in int8; null also for too many blocks
   bool x_stays;  // with many rows: a block of x stays in the first cache and the weights pass by, or the other way round
   bool tiles = false;  // products of many rows may go to the matrix unit: see tiles.h
 };
 
 extern const InstructionSet kAmx, kAvx512, kAvx2, kNeon, kPortable;
 Kernel find_rounded(int rows, int blocks);  // of AVX-512
-Kernel find_whole(bool dense);              // of AVX2
+Kernel find_whole(bool dense, int rows, int blocks);  // of AVX2
+Kernel find_bytes(bool dense, int rows, int blocks);  // of AVX-512, else of AVX2
 
 // Where rows of x in int8 go: [chunk / side][row][chunk % side][32], with room for `places` rows; their scales [span][row].
 struct WholeRows {

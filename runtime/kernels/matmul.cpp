@@ -17,6 +17,7 @@ constexpr int64_t kRowBlocksInTask = 8;    // row blocks that pass one strip of 
 constexpr int64_t kChunksInPass = 16;      // 512 columns: 18 KiB of bf16 weights for 32 outputs
 constexpr int64_t kBlocksInTask = 8;       // 128 outputs
 constexpr int64_t kEnoughTasks = 16;       // for threads to share
+constexpr int64_t kFewTasks = 4;           // of few rows: more streams of memory are worth more than more tasks
 
 constexpr int64_t kMostSums = 16 * kLanes; // rows times blocks of the largest kernel
 
@@ -58,19 +59,24 @@ Matmul::Matmul(const Product& product, const InstructionSet& set)
   rounded_ = product.round == kToBfloat16 && product.type == kBfloat16 && !product.dense && row_blocks_ > 1 && set.find_rounded &&
              set.find_rounded(1, 1);
   if (rounded_) most_blocks_ = 2;
-  whole_ = product.round == kToInt8 && product.type == kInt8 && set.find_whole && set.find_whole(product.dense != 0);
-  if (whole_ && row_blocks_ <= 1) most_blocks_ = 1;  // it takes them one after the other: they would be streams by turns
-  while (most_blocks_ > 1 && ceil_div(blocks, most_blocks_) * row_tasks_ < kEnoughTasks) most_blocks_ = int(at_once(most_blocks_ - 1));
+  const bool dense = product.dense != 0;
+  whole_ = product.round == kToInt8 && product.type == kInt8 && set.find_whole && set.find_whole(dense, 1, 1);
+  const int rows = int(ceil_div(product.rows, std::max<int64_t>(1, row_blocks_)));
+  while (whole_ && most_blocks_ > 1 && !set.find_whole(dense, rows, most_blocks_)) most_blocks_ = int(at_once(most_blocks_ - 1));
+  const int64_t enough = row_blocks_ <= 1 ? kFewTasks : kEnoughTasks;
+  while (most_blocks_ > 1 && ceil_div(blocks, most_blocks_) * row_tasks_ < enough) most_blocks_ = int(at_once(most_blocks_ - 1));
   if (row_blocks_ <= 1) {
     const int64_t block_bytes = std::max<int64_t>(1, chunks * int64_t(product.chunk_bytes()));
     chunks_in_pass_ = chunks;
-    blocks_in_task_ = kTaskBytes / block_bytes;
-  } else {
-    const int64_t span = product.type == kInt8 ? product.span / kChunk : 1;
-    chunks_in_pass_ = whole_ ? chunks : std::max(span, kChunksInPass / span * span);  // whole: as for few rows, to the last bit
-    blocks_in_task_ = kBlocksInTask;
+    apart_ = ceil_div(blocks, most_blocks_);
+    blocks_in_task_ = std::min(kTaskBytes / (block_bytes * most_blocks_), apart_ / kEnoughTasks);
+    blocks_in_task_ = std::max<int64_t>(1, blocks_in_task_);
+    output_tasks_ = ceil_div(apart_, blocks_in_task_);
+    return;
   }
-  blocks_in_task_ = std::min(blocks_in_task_, blocks * row_tasks_ / kEnoughTasks);
+  const int64_t span = product.type == kInt8 ? product.span / kChunk : 1;
+  chunks_in_pass_ = whole_ ? chunks : std::max(span, kChunksInPass / span * span);  // whole: as for few rows, to the last bit
+  blocks_in_task_ = std::min(kBlocksInTask, blocks * row_tasks_ / kEnoughTasks);
   blocks_in_task_ = ceil_div(std::max<int64_t>(1, blocks_in_task_), most_blocks_) * most_blocks_;
   output_tasks_ = ceil_div(blocks, blocks_in_task_);
 }
@@ -120,22 +126,22 @@ void Matmul::run(int64_t task, const float* packed) const {
   if (tiles_) return tiled_.run(task, packed);
   const int64_t row_task = task / output_tasks_, output_task = task % output_tasks_;
   const int64_t row_from = row_task * row_blocks_ / row_tasks_, row_to = (row_task + 1) * row_blocks_ / row_tasks_;
-  const int64_t from = output_task * blocks_in_task_, to = std::min(from + blocks_in_task_, product_.blocks());
-  if (product_.inputs == 0) {  // an empty sum: what remains is the bias
-    const float zeros[kLanes] = {};
+  const int64_t blocks = product_.blocks(), from = output_task * blocks_in_task_;
+  const int64_t to = std::min(from + blocks_in_task_, row_blocks_ <= 1 ? apart_ : blocks);
+  if (product_.inputs == 0) return only_bias(first_row(row_from), first_row(row_to), row_blocks_ <= 1 ? 0 : from, row_blocks_ <= 1 ? blocks : to);
+  if (row_blocks_ <= 1) {
     for (int64_t block = from; block < to; block++)
-      for (int64_t row = first_row(row_from); row < first_row(row_to); row++) add(zeros, kLanes, row, 1, block, true);
+      for (int64_t next = block; next < blocks;) {
+        const int count = int(std::min<int64_t>(most_blocks_, at_once(ceil_div(blocks - next, apart_))));
+        run_blocks(next, count, apart_, row_from, 0, chunks_in_pass_, packed);
+        next += count * apart_;
+      }
+    return;
   }
   for (int64_t chunk = 0; chunk < product_.chunks(); chunk += chunks_in_pass_) {
     const int64_t chunks = std::min(chunks_in_pass_, product_.chunks() - chunk);
     const auto pass = [&](int64_t rows_from, int64_t rows_to) {
-      int64_t block = from;
-      if (row_blocks_ == 1) {  // blocks that are read side by side lie apart, so that each goes on where the last one ended
-        const int64_t apart = (to - from) / most_blocks_;
-        for (; block < from + apart; block++) run_blocks(block, most_blocks_, apart, rows_from, chunk, chunks, packed);
-        block = from + apart * most_blocks_;
-      }
-      while (block < to) {
+      for (int64_t block = from; block < to;) {
         const int count = int(std::min<int64_t>(most_blocks_, at_once(to - block)));
         for (int64_t rows = rows_from; rows < rows_to; rows++) run_blocks(block, count, 1, rows, chunk, chunks, packed);
         block += count;
@@ -144,6 +150,13 @@ void Matmul::run(int64_t task, const float* packed) const {
     if (!set_.x_stays) pass(row_from, row_to);
     for (int64_t rows = row_from; set_.x_stays && rows < row_to; rows++) pass(rows, rows + 1);
   }
+}
+
+// An empty sum: what remains is the bias.
+void Matmul::only_bias(int64_t row, int64_t row_to, int64_t block, int64_t block_to) const {
+  const float zeros[kLanes] = {};
+  for (; row < row_to; row++)
+    for (int64_t b = block; b < block_to; b++) add(zeros, kLanes, row, 1, b, true);
 }
 
 void Matmul::run_blocks(int64_t block, int count, int64_t apart, int64_t row_block, int64_t chunk, int64_t chunks,
@@ -172,7 +185,7 @@ void Matmul::run_blocks(int64_t block, int count, int64_t apart, int64_t row_blo
     if (whole_) s.x_scales = x_scales(packed) + row * spans + chunk / span_chunks * rows;
   }
   alignas(64) float sums[kMostSums];
-  const Kernel kernel = whole_     ? set_.find_whole(product_.dense != 0)
+  const Kernel kernel = whole_     ? set_.find_whole(product_.dense != 0, int(rows), count)
                         : rounded_ ? set_.find_rounded(int(rows), count)
                                    : set_.find(Type(product_.type), product_.dense != 0, int(rows), count);
   kernel(s, sums);

@@ -30,6 +30,7 @@ class Matmul {
   }
   template <class T, class Convert>
   void pack_as(int64_t task, T* to, Convert convert) const;
+  void only_bias(int64_t row, int64_t row_to, int64_t block, int64_t block_to) const;
   // `count` blocks from `block` on, `apart` from one to the next.
   void run_blocks(int64_t block, int count, int64_t apart, int64_t row_block, int64_t chunk, int64_t chunks,
                   const float* packed) const;
@@ -41,6 +42,7 @@ class Matmul {
   const Tiled tiled_;
   int64_t row_blocks_, row_tasks_, output_tasks_;
   int64_t blocks_in_task_, chunks_in_pass_;
+  int64_t apart_ = 1;  // of few rows: blocks that are read side by side lie apart, and each stream goes on from task to task
   int most_blocks_;  // that the kernel takes at once
   bool rounded_;     // whether x is packed in bf16
   bool whole_;       // whether it is packed in int8

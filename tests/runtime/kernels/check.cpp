@@ -113,7 +113,7 @@ bool holds(const InstructionSet& set, Type type, bool dense, int64_t rows, int64
     std::vector<float> packed(matmul.packed_floats());
     for (int64_t task = 0; task < matmul.packing_tasks(); task++) matmul.pack(task, packed.data());
     for (int64_t task = 0; task < matmul.tasks(); task++) matmul.run(task, packed.data());
-    const bool whole = one.product.round == kToInt8 && type == kInt8 && set.find_whole && set.find_whole(dense);
+    const bool whole = one.product.round == kToInt8 && type == kInt8 && set.find_whole && set.find_whole(dense, 1, 1);
     right = right && one.holds(whole);
   }
   if (right) return true;
