@@ -1,25 +1,37 @@
-"""What cpu24.json says, in Markdown: products, whole decoders and bars for docs/cpu.md, a sentence for the README."""
+"""What cpu24.py and cpu24_decoders.py found, in Markdown: tables and bars for docs/cpu.md, a sentence for the README."""
 
 from collections.abc import Iterable, Sequence
 
-from decoders.measuring import DECODE, INT4, INT8, ORT, PACKED, PACKED_INT8, PEERS, PREFILL, TORCH, WHOLE_INT8
+from decoders.measuring import (
+    DECODE,
+    INT4,
+    INT8,
+    ORT,
+    PACKED,
+    PACKED_BF16,
+    PACKED_INT8,
+    PEERS,
+    PREFILL,
+    TORCH,
+    WHOLE_INT8,
+)
 from decoders.shapes import SHAPES
 from pages import DOCS, fill
-from products.contestants import BITS, DENSE, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, OURS, WHOLE
+from products.contestants import BITS, DENSE, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, OURS, ROUNDED, WHOLE
 from report import RESULTS, Report, Row, targets
 
 PAGE = DOCS / "cpu.md"
 TIME, SPEED, SHARE, PREDICTED = "time of a product", "speed-up", "share of the memory's speed", "predicted speed-up"
-PRODUCTS = (ORT, TORCH, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, *BITS, DENSE, *OURS, WHOLE)
+PRODUCTS = (ORT, TORCH, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, *BITS, DENSE, *OURS, ROUNDED, WHOLE)
 """The columns of products; those that nothing was measured of are left out."""
-DECODERS = (ORT, TORCH, *PEERS, PACKED, PACKED_INT8, WHOLE_INT8, INT8, INT4)
+DECODERS = (ORT, TORCH, *PEERS, PACKED, PACKED_BF16, PACKED_INT8, WHOLE_INT8, INT8, INT4)
 """The rows of a decoder; peers that nothing was measured of are left out."""
 BYTES, DECODING_SHARE = "bytes of the products' weights", "share of the memory's speed, decoding"
 
 
 def fill_page() -> None:
     """Bring docs/cpu.md up to date with the results that there are."""
-    for name, content in (("cpu24", table), ("cpu24_decoders", decoders)):
+    for name, content in TABLES.items():
         path = RESULTS / f"{name}.json"
         if path.is_file():
             fill(PAGE, name, content(Report.read(path)))
@@ -42,6 +54,10 @@ def decoders(found: Report) -> str:
         f"Kernels: {found.settings['instruction_set']}."
     )
     return "\n\n".join([head, _decoders(found), targets(found), *_left_out(found), _origin(found)])
+
+
+TABLES = {"cpu24": table, "cpu24_decoders": decoders, "cpu24_avx2": table, "cpu24_decoders_avx2": decoders}
+"""The page's tables by their results; those of a CPU with AVX2 alone have results of their own."""
 
 
 def verdict(found: Report) -> str:
@@ -85,7 +101,7 @@ def _decoders(found: Report) -> str:
     for name in _measured_decoders(found):
         for who in DECODERS:
             at = f"{name}: {who}"
-            if who in PEERS and not found.find(at, DECODE):
+            if who in (*PEERS, PACKED_BF16) and not found.find(at, DECODE):
                 continue
             phases = [_cell(found, at, phase, f"speed-up, {phase}") for phase in (PREFILL, DECODE)]
             ends = [_number(found.find(at, BYTES)), *phases, _number(found.find(at, DECODING_SHARE))]

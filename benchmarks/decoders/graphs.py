@@ -18,7 +18,7 @@ Product = Callable[[str, Array], tuple[str, str, Tensors, dict[str, int]]]
 """From a product's name and weight to operator, domain, its weights by the ends of their names, and attributes."""
 BLOCK = 32  # columns that share a scale in MatMulNBits
 LONGEST = 1024
-INT8_ACTIVATIONS = 4  # as an accuracy_level
+BF16_ACTIVATIONS, INT8_ACTIVATIONS = 3, 4  # as an accuracy_level
 EPSILON = 1e-6
 
 

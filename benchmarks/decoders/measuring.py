@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from products.contestants import OPENVINO, OPENVINO_BF16, WHOLE, missing
+from products.contestants import OPENVINO, OPENVINO_BF16, ROUNDED, WHOLE, missing
 from products.measuring import Clock
 
-from decoders.graphs import INT8_ACTIVATIONS, in_bits, packed, plain, write
+from decoders.graphs import BF16_ACTIVATIONS, INT8_ACTIVATIONS, in_bits, packed, plain, write
 from decoders.inputs import embeddings
 from decoders.peers import OpenVino
 from decoders.running import Runner
@@ -18,7 +18,7 @@ PROMPT, ANSWER = 600, 64
 SLOWEST = 30.0
 """Seconds of a prompt above which a contestant is not measured again."""
 ORT, PACKED, INT8, INT4 = "ONNX Runtime fp32", "2:4 bf16", "ONNX Runtime MatMulNBits 8", "ONNX Runtime MatMulNBits 4"
-PACKED_INT8, WHOLE_INT8, TORCH = "2:4 int8", WHOLE, "torch bf16"
+PACKED_BF16, PACKED_INT8, WHOLE_INT8, TORCH = ROUNDED, "2:4 int8", WHOLE, "torch bf16"
 OPENVINO_INT8 = "OpenVINO int8, weights alone"
 PEERS = {OPENVINO: "fp32", OPENVINO_BF16: "bf16", OPENVINO_INT8: "int8"}
 PREFILL, DECODE = "prefill of 600 tokens", "decoding of 64 tokens, each"
@@ -103,7 +103,7 @@ class Torch(Runner):
 def runners(decoder: Decoder, folder: Path, threads: int, *, torch: bool = True) -> dict[str, Runner]:
     """Return everyone, ready to run; graphs are written into the folder."""
     products = {ORT: plain, INT8: in_bits(8), INT4: in_bits(4), PACKED: packed("bf16"), PACKED_INT8: packed("int8")}
-    products[WHOLE_INT8] = packed("int8", INT8_ACTIVATIONS)
+    products |= {PACKED_BF16: packed("bf16", BF16_ACTIVATIONS), WHOLE_INT8: packed("int8", INT8_ACTIVATIONS)}
     found: dict[str, Runner] = {}
     for number, (name, product) in enumerate(products.items()):
         path = folder / f"{number}.onnx"
