@@ -67,7 +67,7 @@ def test_every_decoder_has_its_rows_and_bars(decoded: tuple[list[Row], list[Bar]
     for name in (measuring.ORT, measuring.TORCH, measuring.INT4, measuring.INT8, measuring.PACKED, measuring.PACKED_INT8):
         assert values[f"{TINY_DECODER.name}: {name}", measuring.PREFILL]
         assert values[f"{TINY_DECODER.name}: {name}", measuring.DECODE]
-    assert len(bars) == 5
+    assert len(bars) == 6
     for name in (measuring.PACKED, measuring.PACKED_INT8):
         assert values[f"{TINY_DECODER.name}: {name}", PREDICTED] > 0
 
