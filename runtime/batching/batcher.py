@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Condition, Semaphore, Thread
 from time import perf_counter
@@ -15,7 +15,7 @@ from vlmc.runtime.batching.pending import Pending
 from vlmc.runtime.batching.reading import Reading
 from vlmc.runtime.batching.rows import Row
 from vlmc.runtime.batching.running import Running
-from vlmc.runtime.errors import Busy, CheckFailed, Closed, InputError
+from vlmc.runtime.errors import Busy, Closed, InputError
 from vlmc.runtime.messages import Message
 from vlmc.runtime.model import Model
 from vlmc.runtime.options import Options
@@ -24,7 +24,6 @@ from vlmc.runtime.reply import Reply
 GREEDY = Options()
 _MOMENT = 0.002  # seconds between questions that come one after the other, to be read together
 _PATIENCE = 0.01  # seconds that a question waits for others to be prepared
-_AWAY = 0.001  # seconds that one who ran the model may be away with a piece of text before another thread goes on
 
 
 @final
@@ -36,9 +35,7 @@ class Batcher:
     and its answer `max_new_tokens`; None: as many as the model has room for. The batcher uses the model and does not close
     it. A context manager that closes the batcher at the end.
 
-    Questions are prepared in the threads of those who ask, most often in half as many at once as there are cores. One who
-    waits for an answer while nobody runs the model runs it: alone, it then waits for no other thread. Otherwise, and as soon
-    as others wait as well, the batcher's own thread does.
+    Questions are prepared in the threads of those who ask, most often in half as many at once as there are cores.
     """
 
     def __init__(
@@ -58,9 +55,7 @@ class Batcher:
         self._max_prompt, self._max_new_tokens = max_prompt, max_new_tokens
         self._running = Running(model.engine)
         self._reading = Reading(model.engine, chunk, self._running.join)
-        self._changed = Condition()  # guards what follows; the two above belong to the thread that runs the model
-        self._driven = False  # whether there is one
-        self._left = 0.0  # when the last one left that will come back soon
+        self._changed = Condition()  # guards what follows; the two above are the thread's own
         self._hands = Semaphore(max(1, (os.cpu_count() or 1) // 2))
         self._waiting: deque[Row] = deque()
         self._inside: list[Row] = []
@@ -85,7 +80,7 @@ class Batcher:
             with self._turn():
                 asked = self._model.prepare(messages, options)
             self._check_limits(asked)
-            row = Row(Pending(self._help), asked, Reply(asked, self._model.text, self._model.deployment.stop_ids, began))
+            row = Row(Pending(), asked, Reply(asked, self._model.text, self._model.deployment.stop_ids, began))
         finally:
             self._prepared(row)
         return row.pending
@@ -154,76 +149,27 @@ class Batcher:
             raise InputError(f"max_new_tokens is {asked.options.max_new_tokens}: give at most {most}")
 
     def _run(self) -> None:
-        """Run the model whenever there is something to do and nobody else does it, until the batcher is closed."""
-        while self._called():
-            self._drive(None, lambda: False)
-
-    def _called(self) -> bool:
-        """Wait for one's turn to run the model; False: the batcher is closed, and nothing is left to do."""
-        with self._changed:
-            while True:
-                if not self._driven:
-                    self._forget()
-                left = bool(self._inside or self._waiting)
-                if left and not self._driven and perf_counter() - self._left >= _AWAY:
-                    self._driven = True
-                    return True
-                if self._closing and not (left or self._driven):
-                    return False
-                self._changed.wait(2 * _AWAY if left else None)
-
-    def _help(self, pending: Pending, ready: Callable[[], bool]) -> None:
-        """Run the model in the thread of one who waits, unless another does."""
-        with self._changed:
-            if self._driven or pending.done:
-                return
-            self._driven = True
-        self._drive(pending, ready)
-
-    def _drive(self, pending: Pending | None, ready: Callable[[], bool]) -> None:
-        """Read prompts and make tokens by turns, until `ready`, or until nothing is left to do."""
-        try:
-            while not ready() and self._admit():
-                self._advance(ready)
-        except BaseException:  # Ctrl-C in the thread of one who waits: who knows where it stopped
-            self._fail(CheckFailed("the questions were interrupted between two tokens"))
-            raise
-        finally:
-            self._leave(pending)
-
-    def _advance(self, ready: Callable[[], bool]) -> None:
-        try:
-            if self._reading.waits:
-                self._running.tell()  # not after it
-                self._reading.turn()
-            if not ready():
+        """Read prompts and make tokens by turns, until the batcher is closed and nothing is left to do."""
+        while self._admit():
+            try:
+                if self._reading.waits:
+                    self._running.tell()  # not after it
+                    self._reading.turn()
                 self._running.step()
-        except Exception as error:  # such as memory that ran out between two tokens: the next questions may fit
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        for row in self._inside:
-            row.fail(error)
-
-    def _leave(self, pending: Pending | None) -> None:
-        """Run the model no more; if it is for others, too, its own thread goes on at once."""
-        with self._changed:
-            self._driven = False
-            self._forget()
-            others = any(row.pending is not pending for row in (*self._inside, *self._waiting))
-            self._left = 0.0 if others else perf_counter()
-            if others or self._closing:
-                self._changed.notify_all()
+            except Exception as error:  # such as memory that ran out between two tokens: the next questions may fit
+                for row in self._inside:
+                    row.fail(error)
 
     def _admit(self) -> bool:
-        """Let questions in, in their order, as far as there is room; return whether there is something to do."""
+        """Let questions in, in their order, as far as there is room; wait where there is nothing to do."""
         with self._changed:
             ended = sum(row.pending.done for row in self._inside)
             if self._inside and not (ended or self._waiting or self._preparing):
                 return True
             self._forget()
-            if not (self._inside or self._waiting):
-                return False
+            while not (self._inside or self._waiting or self._closing):
+                self._changed.wait()
+                self._forget()
             room = self._max_batch - len(self._inside)
             self._linger(room, asking=0 < len(self._waiting) < ended)
             new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]

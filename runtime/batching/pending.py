@@ -12,8 +12,6 @@ from vlmc.runtime.errors import Cancelled, VlmcError
 
 Waker = Callable[[], object]
 """Wakes somebody who waits in an event loop."""
-Help = Callable[["Pending", Callable[[], bool]], None]
-"""Lets the thread of one who waits run the model, until what it waits for is there, if no other thread does."""
 
 
 @final
@@ -28,9 +26,8 @@ class Pending:
         CheckFailed: the graphs cannot be run on this question.
     """
 
-    def __init__(self, help_out: Help | None = None) -> None:
+    def __init__(self) -> None:
         lock = Lock()
-        self._help_out = help_out
         self._changed, self._ended = Condition(lock), Condition(lock)
         self._pieces: list[str] = []
         self._untold = False
@@ -69,8 +66,6 @@ class Pending:
         Raises:
             TimeoutError: it takes longer; the question is not cancelled.
         """
-        if timeout is None:
-            self._help(lambda: self._end is not None)
         with self._ended:
             if not self._ended.wait_for(lambda: self._end is not None, timeout):
                 raise TimeoutError(f"no answer after {timeout} s")
@@ -134,14 +129,9 @@ class Pending:
 
     def _after(self, count: int) -> list[str]:
         """Wait for pieces after the first `count`, and return them; none after the end."""
-        self._help(lambda: len(self._pieces) > count or self._end is not None)
         with self._changed:
             self._changed.wait_for(lambda: len(self._pieces) > count or self._end is not None)
             return self._pieces[count:]
-
-    def _help(self, ready: Callable[[], bool]) -> None:
-        if self._help_out is not None and not ready():
-            self._help_out(self, ready)
 
     def _whole(self) -> Answer:
         if isinstance(self._end, VlmcError):
