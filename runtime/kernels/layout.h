@@ -22,6 +22,10 @@ constexpr int kGroups = 8;  // groups in a chunk
 constexpr int kChunk = 32;  // columns in a chunk
 constexpr int kLine = 64;   // bytes that memory gives at once
 
+constexpr int64_t kEnoughTasks = 16;  // of a product, for threads to share
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 enum Type : int { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2, kInt8 = 3 };
 
 // Of x: not at all; to bf16, with many rows and bf16 weights; to int8 with a scale for each row and span, with int8 weights.
@@ -43,9 +47,9 @@ struct Product {
   const float* bias;  // outputs, or null
   float* y;           // rows x outputs
 
-  int64_t blocks() const { return (outputs + kLanes - 1) / kLanes; }
-  int64_t chunks() const { return (inputs + kChunk - 1) / kChunk; }
-  int64_t spans() const { return type == kInt8 ? (inputs + span - 1) / span : 0; }
+  int64_t blocks() const { return ceil_div(outputs, kLanes); }
+  int64_t chunks() const { return ceil_div(inputs, kChunk); }
+  int64_t spans() const { return type == kInt8 ? ceil_div(inputs, span) : 0; }
   size_t chunk_bytes() const { return size_of(Type(type)) * kLanes * kGroups * (dense ? 4 : 2); }
 };
 

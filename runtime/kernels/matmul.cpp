@@ -16,12 +16,9 @@ constexpr int64_t kTaskBytes = 512 << 10;  // of weights, where they stream thro
 constexpr int64_t kRowBlocksInTask = 8;    // row blocks that pass one strip of weights
 constexpr int64_t kChunksInPass = 16;      // 512 columns: 18 KiB of bf16 weights for 32 outputs
 constexpr int64_t kBlocksInTask = 8;       // 128 outputs
-constexpr int64_t kEnoughTasks = 16;       // for threads to share
 constexpr int64_t kFewTasks = 4;           // of few rows: more streams of memory are worth more than more tasks
 
 constexpr int64_t kMostSums = 16 * kLanes; // rows times blocks of the largest kernel
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // As many of these blocks as a kernel takes at once.
 constexpr int64_t at_once(int64_t blocks) { return blocks >= 6 ? 6 : blocks >= 4 ? 4 : blocks >= 2 ? 2 : 1; }

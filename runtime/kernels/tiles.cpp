@@ -24,9 +24,6 @@ namespace {
 constexpr int64_t kFewestRows = 9;      // fewer stay in the registers of a vector unit
 constexpr int64_t kStepsInPass = 64;    // a strip of 32 outputs takes 128 KiB
 constexpr size_t kTaskBytes = 1 << 20;  // of x in a pass: it stays in the second cache
-constexpr int64_t kEnoughTasks = 16;    // for threads to share
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
