@@ -96,10 +96,11 @@ class Decoding:
     """A session that has a cache of so many tokens, and adds one after the other."""
 
     def __init__(self, session: OnnxSession, in_place: bool, cache: Mapping[str, Array], spare: int) -> None:
-        self._session, self._in_place = session, in_place
+        self._in_place = in_place
         self._rows, self._length = next(iter(cache.values())).shape[::2][:2]
         self._room = self._length + spare
         self._cache = {name: widened(array, self._room) if in_place else array for name, array in cache.items()}
+        self._runs = (session.bound(returned(self._cache)) if in_place else session).run
 
     def step(self, embeds_B1D: Array) -> Array:
         """Add a token to each row; return the last hidden states (B, 1, D)."""
@@ -108,9 +109,7 @@ class Decoding:
         feeds["attention_mask"] = (np.arange(total) <= self._length)[None].repeat(self._rows, 0)
         if self._in_place:
             feeds[WRITE] = np.full(self._rows, self._length)
-            outputs = self._session.run_in_place(feeds | self._cache, returned(self._cache))
-        else:
-            outputs = self._session.run(feeds | self._cache)
+        outputs = self._runs(feeds | self._cache)
         self._length += 1
         states = outputs.pop("logits")
         self._cache = renamed(outputs)

@@ -14,7 +14,7 @@ What is not done yet when --minutes are over is left out of the results. `vlmc f
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -59,6 +59,7 @@ def main(given: Sequence[str]) -> None:
     parser.add_argument("--minutes", type=float, help="begin no run after so many minutes, and report what is done")
     parser.add_argument("--questions", type=int, help=f"test questions [default: {usual.questions}]")
     parser.add_argument("--steps", type=int, help=f"steps of a repair [default: {usual.steps}]")
+    parser.add_argument("--precision", default=usual.precision, choices=("fp32", "bf16"), help="of the products of a repair")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"repairs of each kind [default: {SEEDS}]")
     parser.add_argument("--table", action="store_true", help="measure nothing; write the page's table from the results")
     chosen = parser.parse_args(given)
@@ -71,11 +72,10 @@ def main(given: Sequence[str]) -> None:
 
 def work_of(chosen: argparse.Namespace) -> Work:
     """Return how much is done; `--quick`: as little as leaves every row in place."""
+    usual = Work(chosen.model, threads=chosen.threads, precision=chosen.precision)
     if chosen.quick:
-        return Work(chosen.model, 7, calibration=1, steps=1, batch=2, samples=10, threads=chosen.threads)
-    usual = Work()
-    steps, questions = chosen.steps or usual.steps, chosen.questions or usual.questions
-    return Work(chosen.model, questions, steps=steps, threads=chosen.threads)
+        return replace(usual, questions=7, calibration=1, steps=1, batch=2, samples=10)
+    return replace(usual, questions=chosen.questions or usual.questions, steps=chosen.steps or usual.steps)
 
 
 def run(chosen: argparse.Namespace, line: str) -> Report:
@@ -116,9 +116,11 @@ def _plan(runs: Runs, seeds: int, samples: Sequence[int]) -> Iterator[Planned]:
         yield Planned(start, 0 if start in (WEAK, QUICK, BEST, TEXTED) else 3, partial(runs.pruned, start))
     for seed in range(seeds):
         yield Planned(f"{TEXTED} + {RESSA}, {MIXED}", 1 if seed == 0 else 6, _repair(runs, TEXTED, RESSA, seed, MIXED))
+        yield Planned(f"{QUICK} + {RESSA}", 1 if seed == 0 else 6, _repair(runs, QUICK, RESSA, seed))
         for turn, start in enumerate((BEST, WEAK), 1):
             for repair in REPAIRS:
-                yield Planned(f"{start} + {repair}", turn if seed == 0 else 6, _repair(runs, start, repair, seed))
+                soon = seed == 0 or (start == BEST and repair in (RESSA, REMASKED))  # what a target compares
+                yield Planned(f"{start} + {repair}", turn if soon else 6, _repair(runs, start, repair, seed))
         yield Planned(f"{BEST} + {RESSA}, {MIXED}", 4 if seed == 0 else 6, _repair(runs, BEST, RESSA, seed, MIXED))
     for count in samples:
         for labels in (CLEAN, WRONG):

@@ -73,5 +73,6 @@ def widened(array: Array, columns: int) -> Array:
 def written(mask_BT: Array, new_BS: Array, write_B: Array) -> Array:
     """Return a mask with new tokens in the columns of each row from `write_B` on."""
     made = mask_BT.copy()
-    np.put_along_axis(made, write_B[:, None] + np.arange(new_BS.shape[1]), new_BS, 1)
+    rows, columns = new_BS.shape
+    made[np.arange(rows)[:, None], write_B[:, None] + np.arange(columns)] = new_BS
     return made

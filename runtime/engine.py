@@ -16,7 +16,7 @@ from vlmc.runtime.decoder_inputs import WRITE, at_rest, empty_cache, placed, ren
 from vlmc.runtime.deployment import Deployment
 from vlmc.runtime.errors import InputError, one_line
 from vlmc.runtime.processing.base import Batch
-from vlmc.runtime.sessions import Array, Session
+from vlmc.runtime.sessions import Array, Bound, Session
 
 QUESTION_MASK = "encoder_attention_mask"
 """The decoder's input for the mask of the question, in an encoder-decoder."""
@@ -37,7 +37,7 @@ class State:
     step and does not change: keys and values (B, K, S, E) of the question, and its mask (B, S).
 
     In place, a row's tokens are in the first columns, without a gap, and room for more follows. The next step writes
-    there, so a state that has been stepped is not to be stepped again.
+    there, so a state that has been stepped is not to be stepped again. `bound` is the decoder, bound to its cache.
     """
 
     cache: Mapping[str, Array]
@@ -45,6 +45,7 @@ class State:
     next_B: Array
     question: Mapping[str, Array] = field(default_factory=dict)
     in_place: bool = False
+    bound: Bound | None = None
 
 
 @final
@@ -117,18 +118,22 @@ class Engine:
 
         A decoder whose cache is in place may give the logits (B, 1, V) after each row's last one alone.
         """
-        feeds, places = at_rest(self._decoder, *mask_BS.shape) | dict(given) | {"position_ids": positions}, NOTHING
+        feeds = at_rest(self._decoder, *mask_BS.shape) | dict(given) | {"position_ids": positions}
         if state.in_place:
             state = roomy(state, mask_BS.shape[1])
-            feeds[WRITE], places = state.mask_BT.sum(1), state.cache
+            feeds[WRITE] = state.mask_BT.sum(1)
             mask_BT = written(state.mask_BT, mask_BS, feeds[WRITE])
         else:
             mask_BT = np.concatenate([state.mask_BT, mask_BS], 1)
         feeds |= {"attention_mask": mask_BT, **state.question, **state.cache}
-        outputs = self._run(self._decoder, feeds, places)
         positions_ABS = positions.reshape(-1, *mask_BS.shape)
         next_B = np.maximum(state.next_B, (positions_ABS * mask_BS).max((0, 2)) + 1)
-        return outputs.pop("logits"), replace(state, cache=renamed(outputs), mask_BT=mask_BT, next_B=next_B)
+        if not state.in_place:
+            outputs = self._run(self._decoder, feeds)
+            return outputs.pop("logits"), replace(state, cache=renamed(outputs), mask_BT=mask_BT, next_B=next_B)
+        bound = state.bound or self._decoder.bound(returned(state.cache))
+        outputs = bound.run(self._needed(self._decoder, feeds))
+        return outputs["logits"], replace(state, mask_BT=mask_BT, next_B=next_B, bound=bound)
 
     def step(self, tokens_B: Array, state: State, meanwhile: Callable[[], None] = _nothing) -> tuple[Array, State]:
         """Run one more token of each row; return the logits (B, V) after it, and the next state.
@@ -173,12 +178,20 @@ class Engine:
             embedded["deepstack_embeds"] = placed(found["deepstack_features"], is_image_BS)
         return embedded
 
-    def _run(self, session: Session, feeds: Mapping[str, Array], places: Mapping[str, Array] = NOTHING) -> dict[str, Array]:
+    def _run(self, session: Session, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return session.run(self._needed(session, feeds))
+
+    @staticmethod
+    def _needed(session: Session, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return what the graph takes in.
+
+        Raises:
+            InputError: something is missing.
+        """
         missing = [name for name in session.inputs if name not in feeds]
         if missing:
             raise InputError(f"a graph needs {missing[0]}, which the processor does not return: export again")
-        needed = {name: feeds[name] for name in session.inputs}
-        return session.run_in_place(needed, returned(places)) if places else session.run(needed)
+        return {name: feeds[name] for name in session.inputs}
 
 
 def roomy(state: State, new: int) -> State:
@@ -188,7 +201,7 @@ def roomy(state: State, new: int) -> State:
         return state
     columns = used + max(SPARE, used // 8)
     cache = {name: widened(array, columns) for name, array in state.cache.items()}
-    return replace(state, cache=cache, mask_BT=widened(state.mask_BT, columns))
+    return replace(state, cache=cache, mask_BT=widened(state.mask_BT, columns), bound=None)
 
 
 @contextmanager

@@ -50,7 +50,10 @@ WRONG_EVERY, PIECE = 5, 500
 
 @dataclass(frozen=True)
 class Work:
-    """How much is done. `model` is a folder or a name; the budget of every repair is `steps` of `batch` samples."""
+    """How much is done. `model` is a folder or a name; the budget of every repair is `steps` of `batch` samples.
+
+    `precision` is the type of the matrix products of every repair.
+    """
 
     model: str = "smol"
     questions: int = 420
@@ -59,6 +62,7 @@ class Work:
     batch: int = 16
     samples: int = 2_000
     threads: int | None = None
+    precision: str = "fp32"
 
 
 class Runs:
@@ -87,6 +91,7 @@ class Runs:
         """Repair what pruning left, merge, and measure; `samples` are other than the usual number."""
         work, count = self.work, samples or self.work.samples
         budget = {"steps": work.steps, "batch": work.batch, "samples": count, "data": trained_on, "seed": seed}
+        budget |= {"precision": work.precision} if work.precision != "fp32" else {}
         key = self._key(**self._start(start), repair=REPAIRS[repair], **budget)
 
         def do() -> Found:
@@ -96,7 +101,7 @@ class Runs:
             folder = self.store.folder / f"run-{digest(json.dumps(key))}"
             adapted, merged = folder / "adapted", folder / "merged"
             options: tuple[str, ...] = ("--steps", str(work.steps), "--batch", str(work.batch), "--seed", str(seed))
-            options += ("--pruned-questions", "0")
+            options += ("--pruned-questions", "0", "--precision", work.precision)
             options += ("--samples", str(count), "--hold-out", "0", "--data", self._data(trained_on, count))
             options += ("--out", str(adapted))
             resume = ("--resume",) if adapted.with_name("adapted.checkpoints").is_dir() else ()

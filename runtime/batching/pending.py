@@ -10,6 +10,8 @@ from typing import final
 from vlmc.runtime.answers import Answer
 from vlmc.runtime.errors import Cancelled, VlmcError
 
+_PAUSE = 0.005  # seconds between two pieces of which who waits hears: more often is more than anybody sees
+
 Waker = Callable[[], object]
 """Wakes somebody who waits in an event loop."""
 
@@ -30,7 +32,7 @@ class Pending:
         lock = Lock()
         self._changed, self._ended = Condition(lock), Condition(lock)
         self._pieces: list[str] = []
-        self._untold = False
+        self._untold, self._told = False, 0.0
         self._end: Answer | VlmcError | None = None
         self._readers: list[Waker] = []
         self._waiters: list[Waker] = []  # for the end alone: they are not woken for every token
@@ -99,10 +101,13 @@ class Pending:
             self._pieces.append(piece)
             self._untold = True
 
-    def tell(self) -> None:
-        """Wake who waits for the pieces that were added; only the batcher does."""
-        if self._untold:
-            self._untold = False
+    def tell(self, now: float | None = None) -> None:
+        """Wake who waits for the pieces that were added; only the batcher does.
+
+        With the time `now`, in seconds, nobody is woken who was so just before: it takes a core from the next token.
+        """
+        if self._untold and (now is None or now - self._told >= _PAUSE):
+            self._untold, self._told = False, now or self._told
             with self._changed:
                 self._changed.notify_all()
                 wakers = _taken(self._readers)

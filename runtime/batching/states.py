@@ -113,7 +113,8 @@ def _copied(state: State, kept: Sequence[int], columns: int, asked: int) -> Stat
     cache = {name: _moved(array, kept, columns, part) for name, array in state.cache.items()}
     question = {name: _moved(array, kept, asked, _last) for name, array in state.question.items()}
     next_B = np.array([state.next_B[row] if row >= 0 else 0 for row in kept], np.int64)
-    return replace(state, cache=cache, mask_BT=_moved(state.mask_BT, kept, columns, part), next_B=next_B, question=question)
+    mask_BT = _moved(state.mask_BT, kept, columns, part)
+    return replace(state, cache=cache, mask_BT=mask_BT, next_B=next_B, question=question, bound=None)
 
 
 def _at_hand(state: State) -> State:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vlmc.runtime.sessions.base import PRESENT, Array, Session
+from vlmc.runtime.sessions.base import PRESENT, Array, Bound, Session
 from vlmc.runtime.sessions.onnx import CPU, NO_ONNXRUNTIME, PACKED_KEY, PROVIDERS, OnnxSession, import_onnxruntime
 from vlmc.runtime.sessions.tensorrt import TensorrtSession
 
@@ -31,6 +31,7 @@ __all__ = [
     "PROVIDERS",
     "SESSIONS",
     "Array",
+    "Bound",
     "OnnxSession",
     "Opens",
     "Runs",

@@ -8,9 +8,19 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmc.runtime.errors import InputError
+
 Array = NDArray[Any]
 PRESENT = "present."
 """What the names of a decoder's outputs begin with that are fed to it again: its cache."""
+
+
+class Bound(ABC):
+    """A graph with arrays of its own that outputs are written into, run after run; one thread at a time may run it."""
+
+    @abstractmethod
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Do as `Session.run`; the arrays may be among the feeds, and are what is returned for their outputs."""
 
 
 class Session(ABC):
@@ -25,9 +35,15 @@ class Session(ABC):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs by name; feeds are converted to the types of the inputs."""
 
-    def run_in_place(self, feeds: Mapping[str, Array], places: Mapping[str, Array]) -> dict[str, Array]:
-        """Do as `run`; an output may be written into the array that `places` has for it, which may be one of the feeds."""
-        return self.run(feeds)
+    def bound(self, places: Mapping[str, Array]) -> Bound:
+        """Return the graph bound to an array for some of its outputs, by name.
+
+        Raises:
+            InputError: this session has no such graphs.
+        """
+        raise InputError(
+            f"a cache in place needs a graph in ONNX Runtime, and this is a {type(self).__name__}: export again"
+        )
 
     @abstractmethod
     def close(self) -> None:

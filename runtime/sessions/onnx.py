@@ -2,15 +2,16 @@
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 from vlmc.runtime.errors import CheckFailed, Closed, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.kernels.native import REMEDY, library
-from vlmc.runtime.sessions.base import Array, Session
+from vlmc.runtime.sessions.base import Array, Bound, Session
 
 CPU = ("CPUExecutionProvider",)
 PROVIDERS = {
@@ -27,6 +28,10 @@ _NO_KERNEL = "there is no kernel for the type of the graph's weights (bf16 has n
 _SPIN = "50"
 """Microseconds for which ONNX Runtime's threads stay awake for the next operator. By its own choice it is so long that they
 keep others from a core: those that prepare questions, and other programs."""
+Declared = Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]
+Size = Callable[[Mapping[str, Array]], list[int]]
+Made = tuple[np.dtype[Any], Size]
+Ready = Callable[[Mapping[str, Array]], AbstractContextManager[Any]]
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
 
 
@@ -72,7 +77,7 @@ class OnnxSession(Session):
         try:
             packed = PACKED_KEY in self._session.get_modelmeta().custom_metadata_map
             self._inputs = {node.name: (_type(path, node), tuple(node.shape)) for node in self._session.get_inputs()}
-            self._outputs = [node.name for node in self._session.get_outputs() if _type(path, node)]
+            self._outputs = {node.name: (_type(path, node), tuple(node.shape)) for node in self._session.get_outputs()}
         except UnicodeDecodeError:
             raise InputError(f"{path} is damaged: a name in it is not UTF-8") from None
         if packed and kernels is None:
@@ -83,39 +88,79 @@ class OnnxSession(Session):
         return self._inputs
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return self._run(feeds, lambda session, typed: session.run(self._outputs, typed))
+        typed = {name: np.ascontiguousarray(feeds[name], dtype=kind) for name, (kind, _) in self._inputs.items()}
+        with self._ready(feeds) as session:
+            return dict(zip(self._outputs, session.run(list(self._outputs), typed), strict=True))
 
-    def run_in_place(self, feeds: Mapping[str, Array], places: Mapping[str, Array]) -> dict[str, Array]:
-        return self._run(feeds, lambda session, typed: self._bound(session, typed, places))
+    def bound(self, places: Mapping[str, Array]) -> Bound:
+        others = {name: declared for name, declared in self._outputs.items() if name not in places}
+        made = {name: (kind, _sized(self._name, shape, self._inputs)) for name, (kind, shape) in others.items()}
+        with self._ready(places) as session:
+            return OnnxBound(session, self._ready, self._inputs, places, made)
 
-    def _bound(self, session: Any, typed: Mapping[str, Array], places: Mapping[str, Array]) -> list[Array]:
-        """Run with outputs in these arrays; where one is an input too, the operators that write into it copy nothing."""
-        binding = session.io_binding()
-        for name, array in typed.items():
-            binding.bind_cpu_input(name, array)
-        for name in self._outputs:
-            if name in places:
-                array = places[name]
-                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-            else:
-                binding.bind_output(name, "cpu")
-        session.run_with_iobinding(binding)
-        found = zip(self._outputs, binding.get_outputs(), strict=True)
-        return [places[name] if name in places else value.numpy() for name, value in found]
-
-    def _run(self, feeds: Mapping[str, Array], work: Callable[[Any, Mapping[str, Array]], list[Array]]) -> dict[str, Array]:
+    @contextmanager
+    def _ready(self, feeds: Mapping[str, Array]) -> Iterator[Any]:
+        """Lend ONNX Runtime's session for a run; its errors are told in a line."""
         session = self._session  # another thread may close it meanwhile
         if session is None:
             raise Closed(f"{self._name} is closed: load the model again")
-        typed = {name: np.ascontiguousarray(feeds[name], dtype=kind) for name, (kind, _) in self._inputs.items()}
         try:
-            return dict(zip(self._outputs, work(session, typed), strict=True))
+            yield session
         except Exception as error:  # as above
-            sizes = ", ".join(f"{name} {value.shape}" for name, value in list(typed.items())[:3])
+            sizes = ", ".join(f"{name} {np.shape(value)}" for name, value in list(feeds.items())[:3])
             raise CheckFailed(f"{self._name} cannot be run on {sizes}: {one_line(error)}") from None
 
     def close(self) -> None:
         self._session = None
+
+
+@final
+class OnnxBound(Bound):
+    """A graph in ONNX Runtime, bound to arrays: where one is an input too, the operators that write into it copy nothing.
+
+    An input that is the array of the run before stays bound as it is; for a cache in place, that is most of them.
+    """
+
+    def __init__(
+        self, session: Any, ready: Ready, inputs: Declared, places: Mapping[str, Array], made: Mapping[str, Made]
+    ) -> None:
+        self._ready, self._inputs, self._places, self._made = ready, inputs, places, made
+        self._binding = session.io_binding()
+        self._stays = session.get_providers() == list(CPU)  # other providers copy an input when it is bound
+        self._at: dict[str, Array] = {}
+        for name, array in places.items():
+            self._put(name, array)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        with self._ready(feeds) as session:
+            for name, (kind, _) in self._inputs.items():
+                if self._at.get(name) is not feeds[name]:
+                    array = np.ascontiguousarray(feeds[name], dtype=kind)
+                    self._binding.bind_cpu_input(name, array)
+                    if self._stays:
+                        self._at[name] = array
+            made = {name: np.empty(size(feeds), kind) for name, (kind, size) in self._made.items()}
+            for name, array in made.items():
+                self._put(name, array)
+            session.run_with_iobinding(self._binding)
+            return made | dict(self._places)
+
+    def _put(self, name: str, array: Array) -> None:
+        self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+def _sized(path: str, shape: Sequence[int | str], inputs: Declared) -> Size:
+    """Return what tells the size of an output from the inputs, whose dimensions have the same names.
+
+    Raises:
+        InputError: no input has one of its dimensions.
+    """
+    axes = {size: (name, axis) for name, (_, sizes) in inputs.items() for axis, size in enumerate(sizes)}
+    unknown = [size for size in shape if not isinstance(size, int) and size not in axes]
+    if unknown:
+        raise InputError(f"{path}: no input has the dimension {unknown[0]} of an output: export again")
+    found = [size if isinstance(size, int) else axes[size] for size in shape]
+    return lambda feeds: [one if isinstance(one, int) else feeds[one[0]].shape[one[1]] for one in found]
 
 
 def import_onnxruntime() -> Any:

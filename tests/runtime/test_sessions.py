@@ -106,9 +106,22 @@ def test_outputs_go_where_they_are_wanted_and_into_an_input(tmp_path: Path) -> N
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10), path)
     buffer = np.zeros((2, 1, 5, 2), np.float32)
     with OnnxSession(path) as session:
+        bound = session.bound({"present": buffer})
         for column in range(2):
             feeds = {"past": buffer, "new": np.ones((2, 1, 1, 2)), "write": np.array([column, column + 3])}
-            found = session.run_in_place(feeds, {"present": buffer})
+            found = bound.run(feeds)
             assert found["present"] is buffer
             assert found["sum"] == 4 * (column + 1)
     assert buffer[:, 0, :, 0].tolist() == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 1]]
+
+
+def test_an_output_of_a_size_that_no_input_has_cannot_be_bound(tmp_path: Path) -> None:
+    info = helper.make_tensor_value_info
+    node = helper.make_node("NonZero", ["x"], ["y"])
+    graph = helper.make_graph(
+        [node], "g", [info("x", TensorProto.FLOAT, ["n"])], [info("y", TensorProto.INT64, [1, "found"])]
+    )
+    path = tmp_path / "a.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    with OnnxSession(path) as session, pytest.raises(InputError, match=r"a\.onnx: no input has the dimension found"):
+        session.bound({})

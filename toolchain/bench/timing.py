@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter, sleep
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 from vlmc.runtime.model import Model
-from vlmc.runtime.sessions import Array, Session
+from vlmc.runtime.sessions import Array, Bound, Session
 from vlmc.toolchain.data.sample import Sample
 
 DECODE = "decode"
@@ -16,6 +16,20 @@ PHASES = ("vision", "prefill", DECODE, "end to end")
 """Seconds of the vision encoder, of the decoder over the prompt, of one token after it, and of the whole answer."""
 REST = 0.05
 """Seconds until the threads of whoever ran before have stopped waiting for more work."""
+
+
+@final
+class TimedBound(Bound):
+    """A bound session that notes how long each run took, in `seconds`."""
+
+    def __init__(self, bound: Bound, seconds: list[float]) -> None:
+        self._bound, self._seconds = bound, seconds
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        began = perf_counter()
+        found = self._bound.run(feeds)
+        self._seconds.append(perf_counter() - began)
+        return found
 
 
 class Timed(Session):
@@ -35,11 +49,8 @@ class Timed(Session):
         self.seconds.append(perf_counter() - began)
         return found
 
-    def run_in_place(self, feeds: Mapping[str, Array], places: Mapping[str, Array]) -> dict[str, Array]:
-        began = perf_counter()
-        found = self._session.run_in_place(feeds, places)
-        self.seconds.append(perf_counter() - began)
-        return found
+    def bound(self, places: Mapping[str, Array]) -> Bound:
+        return TimedBound(self._session.bound(places), self.seconds)
 
     def close(self) -> None:
         self._session.close()

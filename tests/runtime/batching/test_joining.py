@@ -1,5 +1,6 @@
 """Questions join the batch in their order, and together where that costs nobody anything."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -12,6 +13,7 @@ from vlmc.runtime.batching import Pending
 from vlmc.runtime.batching import batcher as batching
 from vlmc.runtime.batching.reading import Reading
 from vlmc.runtime.batching.rows import Row
+from vlmc.runtime.sessions import Array, Bound
 
 
 def test_questions_are_let_in_in_their_order(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,14 +97,18 @@ def test_who_asks_alone_one_question_after_the_other_waits_for_nobody(llava: Mod
 @pytest.mark.integration
 def test_a_piece_is_heard_while_the_next_token_is_made(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, asked, heard = llava.engine._decoder, list[Pending](), Event()
-    before = decoder.run_in_place
 
-    def run(*given: Any) -> Any:
-        if asked and asked[0]._pieces:
-            assert heard.wait(20), "who waits was not told before the decoder ran"
-        return before(*given)
+    class Watched(Bound):
+        def __init__(self, bound: Bound) -> None:
+            self._bound = bound
 
-    monkeypatch.setattr(decoder, "run_in_place", run)
+        def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+            if asked and asked[0]._pieces:
+                assert heard.wait(20), "who waits was not told before the decoder ran"
+            return self._bound.run(feeds)
+
+    before = decoder.bound
+    monkeypatch.setattr(decoder, "bound", lambda places: Watched(before(places)))
     with Batcher(llava) as batcher:
         asked.append(batcher.ask([question(0)], Options(max_new_tokens=12)))
         assert next(iter(asked[0]))
