@@ -46,7 +46,7 @@ FULL = Work(
     {DEMO: 5, LONG: 5, SMOL: 3},
     {DEMO: 32, LONG: 32, SMOL: 12},
     {DEMO: 32, LONG: 16, SMOL: 4},
-    {DEMO: 2, LONG: 2, SMOL: 1},
+    {DEMO: 8, LONG: 4, SMOL: 1},
 )
 QUICK = Work(
     {DEMO: 1, LONG: 1, SMOL: 1},

@@ -20,7 +20,7 @@ from vlmc.runtime.sessions import Array, Bound, Session
 
 QUESTION_MASK = "encoder_attention_mask"
 """The decoder's input for the mask of the question, in an encoder-decoder."""
-SPARE = 32
+SPARE = 16
 """Columns for more tokens that buffers get at least; long ones get an eighth of what they hold."""
 NOTHING: Mapping[str, Array] = MappingProxyType({})
 
