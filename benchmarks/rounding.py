@@ -1,4 +1,4 @@
-"""Answers right on the demo's test questions by exported graphs: 2:4 packed in int8, rounded to nearest and by GPTQ.
+"""Answers right on a model's test questions by exported graphs: 2:4 packed in int8, rounded to nearest and by GPTQ.
 
 Beside them stand the same 2:4 weights in float32, and the dense model in float32 and in ONNX Runtime's own int8 and int4
 (MatMulNBits, 32 columns share a scale, activations in int8, rounded to nearest). "Activations too": --cpu-activations int8,
@@ -41,7 +41,8 @@ from vlmc.toolchain.settings import CompressSettings, ExportSettings, RoundingSe
 from vlmc.toolchain.stages.compress import Compress
 from vlmc.toolchain.stages.export import DENSE_TWIN, Export
 
-NAME, MODEL = "rounding", "demo"
+NAMES = {"demo": "rounding", "smol": "rounding_smol"}
+"""The results, by the model, which has data of its own."""
 ACCURACY, BYTES, ERROR, CHANGED = (
     "accuracy",
     "bytes of the pruned weights",
@@ -50,7 +51,7 @@ ACCURACY, BYTES, ERROR, CHANGED = (
 )
 DENSE, SPARSE = "dense fp32", "2:4 fp32"
 BITS = {"dense int8, MatMulNBits": 8, "dense int4, MatMulNBits": 4}
-GROUPS = (128, 32)
+GROUPS = [128, 32]
 ROUNDINGS: tuple[Literal["nearest", "gptq"], ...] = ("nearest", "gptq")
 ACTIVATIONS: tuple[Activations, ...] = ("fp32", "int8")
 QUIET = Progress(quiet=True)
@@ -58,8 +59,9 @@ QUIET = Progress(quiet=True)
 
 @dataclass(frozen=True)
 class Asked:
-    """The questions, and how the runtime answers them."""
+    """The questions for a model, and how the runtime answers them."""
 
+    model: str
     samples: Sequence[Sample]
     threads: int
 
@@ -86,33 +88,36 @@ def main(given: Sequence[str]) -> None:
     """Measure, print, write."""
     parser = arguments(__doc__)
     parser.add_argument("--artifact", type=Path, help="what `vlmc compress --repair ressa` wrote [default: made first]")
-    parser.add_argument("--questions", type=int, help="of the test split [default: all 2,000; 40 if --quick]")
+    parser.add_argument("--model", choices=NAMES, default="demo", help="what it was compressed from [default: demo]")
+    parser.add_argument("--questions", type=int, help="of the test split [default: all; 40 if --quick]")
+    parser.add_argument("--groups", type=int, nargs="+", default=GROUPS, help="columns that share a scale [default: 128 32]")
     chosen = parser.parse_args(given)
     prepare(chosen)
-    asked = Asked(list(data.load(MODEL, "test", chosen.questions or (40 if chosen.quick else None))), chosen.threads or 0)
+    samples = list(data.load(chosen.model, "test", chosen.questions or (40 if chosen.quick else None)))
+    asked, name = Asked(chosen.model, samples, chosen.threads or 0), NAMES[chosen.model]
     with TemporaryDirectory() as scratch:
-        rows, bars = measure(_artifact(chosen, Path(scratch) / "artifact"), asked, Path(scratch))
-    settings = {"questions": len(asked.samples), "groups": GROUPS, "block": BLOCK}
-    finish(report(command(NAME, given), rows, bars, settings), NAME, chosen)
+        rows, bars = measure(_artifact(chosen, Path(scratch) / "artifact"), asked, chosen.groups, Path(scratch))
+    settings = {"model": asked.model, "questions": len(samples), "groups": chosen.groups, "block": BLOCK}
+    finish(report(command("rounding", given), rows, bars, settings), name, chosen)
     if not chosen.quick and chosen.out is None:
-        fill(DOCS / "cpu.md", NAME, table(Report.read(DOCS.parent / "benchmarks" / "results" / f"{NAME}.json")))
+        fill(DOCS / "cpu.md", name, table(Report.read(DOCS.parent / "benchmarks" / "results" / f"{name}.json")))
 
 
 def _artifact(chosen: argparse.Namespace, place: Path) -> Artifact:
-    """Return a copy of the artifact, or compress the demo model."""
+    """Return a copy of the artifact, or compress the model."""
     if chosen.artifact is None:
-        usual = CompressSettings(repair="ressa")
+        usual = CompressSettings(repair="ressa", data=chosen.model)
         options = replace(usual, steps=4, calibration=8) if chosen.quick else usual
-        Compress(options, progress=QUIET).run(SavedModel.find(MODEL), place)
+        Compress(options, progress=QUIET).run(SavedModel.find(chosen.model), place)
     else:
         shutil.copytree(chosen.artifact, place)
     return Artifact.open(place)
 
 
-def measure(artifact: Artifact, asked: Asked, scratch: Path) -> tuple[list[Row], list[Bar]]:
+def measure(artifact: Artifact, asked: Asked, groups: Sequence[int], scratch: Path) -> tuple[list[Row], list[Bar]]:
     """Return the rows of every form of the weights, and what is asked of int8."""
     graphs = artifact.root / "onnx"
-    Export(ExportSettings(dense_twin=True), "onnx", QUIET, dense=MODEL).run(artifact)
+    Export(ExportSettings(dense_twin=True), "onnx", QUIET, dense=asked.model).run(artifact)
     dense = measured(DENSE, ACCURACY, [asked.accuracy(asked.answers(artifact.root, graphs / DENSE_TWIN))], "%")
     expected = asked.answers(artifact.root, graphs)
     rows = [dense, measured(SPARSE, ACCURACY, [asked.accuracy(expected)], "%", dense)]
@@ -123,8 +128,8 @@ def measure(artifact: Artifact, asked: Asked, scratch: Path) -> tuple[list[Row],
     source = SavedModel("artifact", artifact.root)
     model = source.load()
     names = []
-    for rounding, group in product(ROUNDINGS, GROUPS):
-        how = RoundingSettings(rounding=rounding, group=group)
+    for rounding, group in product(ROUNDINGS, groups):
+        how = RoundingSettings(rounding=rounding, group=group, data=asked.model)
         quantised = rounded(source, how, scratch)
         for activations in ACTIVATIONS:
             names.append(named(rounding, group, activations))
@@ -203,7 +208,8 @@ def table(found: Report) -> str:
         ends = ["" if changed is None else f"{changed.value:g}", "" if size is None else f"{size.ratio:.3f}"]
         ends.append("" if error is None else f"{error.value:.2g} ({error.ratio:.2f} of nearest's)")
         lines.append(f"| {name} | {tenths(right.value)} % | {share} | {' | '.join(ends)} |")
-    head = f"Right answers to {found.settings['questions']:,} test questions by the exported graphs of `{MODEL}`."
+    asked, model = found.settings["questions"], found.settings["model"]
+    head = f"Right answers to {asked:,} test questions by the exported graphs of `{model}`."
     origin = f"Measured on {found.machine}, {found.date}: `{found.command}`."
     return "\n\n".join([head, "\n".join(lines), targets(found), origin])
 

@@ -9,6 +9,8 @@ from products.measuring import Clock
 
 from decoders.graphs import BF16_ACTIVATIONS, INT8_ACTIVATIONS, in_bits, packed, plain, write
 from decoders.inputs import embeddings
+from decoders.llama import LLAMA, LlamaCpp
+from decoders.llama import absent as absent_llama
 from decoders.peers import OpenVino
 from decoders.running import Runner
 from decoders.shapes import Decoder
@@ -20,6 +22,9 @@ SLOWEST = 30.0
 ORT, PACKED, INT8, INT4 = "ONNX Runtime fp32", "2:4 bf16", "ONNX Runtime MatMulNBits 8", "ONNX Runtime MatMulNBits 4"
 PACKED_BF16, PACKED_INT8, WHOLE_INT8, TORCH = ROUNDED, "2:4 int8", WHOLE, "torch bf16"
 OPENVINO_INT8 = "OpenVINO int8, weights alone"
+LLAMA_BF16, LLAMA_INT8, _ = LLAMA
+DENSE_16, DENSE_8 = (TORCH, OPENVINO_BF16, LLAMA_BF16), (INT8, OPENVINO_INT8, LLAMA_INT8)
+"""Who has dense weights in 16 and in 8 bits."""
 PEERS = {OPENVINO: "fp32", OPENVINO_BF16: "bf16", OPENVINO_INT8: "int8"}
 PREFILL, DECODE = "prefill of 600 tokens", "decoding of 64 tokens, each"
 
@@ -111,6 +116,9 @@ def runners(decoder: Decoder, folder: Path, threads: int, *, torch: bool = True)
     absent = absent_peers()
     peers = {name: kind for name, kind in PEERS.items() if name not in absent}
     found |= {name: OpenVino(decoder, folder / "0.onnx", threads, kind) for name, kind in peers.items()}
+    for name, kind in LLAMA.items():
+        if name not in absent:
+            found[name] = LlamaCpp(decoder, folder / f"{kind}.gguf", threads, kind, ANSWER)
     return found | ({TORCH: Torch(decoder)} if torch else {})
 
 
@@ -118,8 +126,8 @@ def absent_peers() -> dict[str, str]:
     """Return who of others' runtimes is not measured here, and why."""
     found = missing()
     if OPENVINO in found:
-        return dict.fromkeys(PEERS, found[OPENVINO])
-    return {name: why for name, why in found.items() if name in PEERS}
+        return dict.fromkeys(PEERS, found[OPENVINO]) | absent_llama()
+    return {name: why for name, why in found.items() if name in PEERS} | absent_llama()
 
 
 def times(found: dict[str, Runner], rounds: int, now: Clock) -> dict[str, dict[str, list[float]]]:

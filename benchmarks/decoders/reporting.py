@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from products.contestants import OPENVINO_BF16
 from products.measuring import Reading, clock
 from report import Bar, Row, at_least
 
 from decoders.measuring import (
     DECODE,
-    INT8,
+    DENSE_8,
+    DENSE_16,
     ORT,
     PACKED,
     PACKED_INT8,
@@ -29,7 +29,6 @@ from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.kernels.speed import speeds
 
 Taken = dict[str, dict[str, list[float]]]
-LEFT_OUT = {"llama.cpp": "there is no run of it yet"}
 PREDICTED = "predicted speed-up, decoding"
 
 
@@ -43,11 +42,11 @@ def measure(decoders: Sequence[Decoder], threads: int, rounds: int, *, torch: bo
             nbytes = {name: one.nbytes for name, one in found.items()}
             taken = times(found, rounds, clock(threads))
             read = _read(threads)
-            gains = _predicted(decoder, threads)
+            gains = _predicted(decoder, threads, median(taken[ORT][DECODE]))
         rows += _rows(decoder, taken, nbytes, read)
         rows += _predicted_rows(decoder, taken, gains)
         bars += _bars(decoder, taken) + _prediction_bars(decoder, taken, gains)
-    absent = absent_peers() | LEFT_OUT
+    absent = absent_peers()
     rows += [Row(f"whole decoders: {name}: {why}", None, DECODE, None, "ms", None, None) for name, why in absent.items()]
     if not torch:
         rows.append(Row(f"whole decoders: {TORCH}: left out by --no-torch", None, DECODE, None, "ms", None, None))
@@ -85,10 +84,11 @@ def _rows(decoder: Decoder, taken: Taken, nbytes: dict[str, int], read: float) -
 
 
 def _bars(decoder: Decoder, taken: Taken) -> list[Bar]:
-    wanted = [(PACKED, ORT, DECODE, 2.0), (WHOLE_INT8, INT8, DECODE, 1.2), (PACKED, ORT, PREFILL, 1.0)]
-    dense = {name: median(taken[name][DECODE]) for name in (TORCH, OPENVINO_BF16) if taken.get(name, {}).get(DECODE)}
-    if dense:  # the fastest dense one in 16 bits
-        wanted.append((PACKED, min(dense, key=lambda name: dense[name]), DECODE, 1.3))
+    wanted = [(PACKED, ORT, DECODE, 2.0), (PACKED, ORT, PREFILL, 1.0)]
+    for own, others, goal in ((WHOLE_INT8, DENSE_8, 1.2), (PACKED, DENSE_16, 1.3)):
+        dense = {name: median(taken[name][DECODE]) for name in others if taken.get(name, {}).get(DECODE)}
+        if dense:  # the fastest
+            wanted.append((own, min(dense, key=lambda name: dense[name]), DECODE, goal))
     return [
         at_least(f"{decoder.name}: {phase}, {name} over {baseline}", goal, median(gains), "times as fast")
         for name, baseline, phase, goal in wanted
@@ -96,13 +96,13 @@ def _bars(decoder: Decoder, taken: Taken) -> list[Bar]:
     ]
 
 
-def _predicted(decoder: Decoder, threads: int) -> dict[str, float]:
-    """Return what `vlmc bench` would predict for the packed forms: its products alone, read from memory."""
+def _predicted(decoder: Decoder, threads: int, dense: float) -> dict[str, float]:
+    """Return what `vlmc bench` would predict for the packed forms, given the seconds of a token in fp32."""
     measured = speeds(threads=threads, now=clock(threads))
     sizes = [(name, outputs, inputs) for name, outputs, inputs in decoder.products()]
     every = [(o, i, name != "head") for name, o, i in sizes for _ in range(1 if name == "head" else decoder.layers)]
     kinds: dict[str, ValueType] = {PACKED: "bf16", PACKED_INT8: "int8"}
-    return {name: measured.decoding_gain(kind, every) for name, kind in kinds.items()}
+    return {name: measured.decoding_gain(kind, every, dense) for name, kind in kinds.items()}
 
 
 def _predicted_rows(decoder: Decoder, taken: Taken, gains: dict[str, float]) -> list[Row]:

@@ -43,11 +43,16 @@ VLMC_EXPORT int vlmc_matmul(const vlmc::Product* product, const char* name, int6
   return 0;
 }
 
-// Reads memory as fast as one thread can, and returns something of it: what a product of few rows is measured against.
+// Reads memory as fast as one thread can, several streams at once as a product of few rows does, and returns something of
+// it: what such a product is measured against.
 VLMC_EXPORT uint64_t vlmc_read(const uint64_t* words, int64_t count) {
-  uint64_t found[8] = {};
-  for (int64_t i = 0; i + 8 <= count; i += 8)
-    for (int j = 0; j < 8; j++) found[j] |= words[i + j];
-  for (int j = 1; j < 8; j++) found[0] |= found[j];
+  constexpr int64_t kStreams = 4, kLine = 8;
+  const int64_t each = count / kStreams / kLine * kLine;
+  uint64_t found[kLine] = {};
+  for (int64_t i = 0; i < each; i += kLine)
+    for (int64_t stream = 0; stream < kStreams; stream++)
+      for (int64_t j = 0; j < kLine; j++) found[j] |= words[stream * each + i + j];
+  for (int64_t i = kStreams * each; i < count; i++) found[0] |= words[i];
+  for (int64_t j = 1; j < kLine; j++) found[0] |= found[j];
   return found[0];
 }

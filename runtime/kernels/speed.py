@@ -59,15 +59,18 @@ class Speeds:
         """Predict how many times as fast that is as a dense float32 product, which takes the time of reading it."""
         return 4 * outputs * inputs / self.bytes_read / self.seconds(kind, outputs, inputs)
 
-    def decoding_gain(self, kind: ValueType, products: Iterable[tuple[int, int, bool]]) -> float:
-        """Predict how many times as fast all products of a token are, given (outputs, inputs, whether it is 2:4) of each.
+    def decoding_gain(self, kind: ValueType, products: Iterable[tuple[int, int, bool]], dense: float) -> float:
+        """Predict how many times as fast a token is, given its products (outputs, inputs, whether it is 2:4).
 
-        All count as read from memory, so it is no prediction for a model that a cache holds; what else a token takes,
-        attention above all, does not count.
+        `dense` are the seconds that it takes with all of them dense in float32. What is left of these after reading the
+        weights, attention above all, stays as it is. All weights count as read from memory, so it is no prediction for a
+        model that a cache holds.
         """
         every = list(products)
         packed = sum(self.seconds(kind, outputs, inputs, dense=not sparse) for outputs, inputs, sparse in every)
-        return sum(4 * outputs * inputs for outputs, inputs, _ in every) / self.bytes_read / packed
+        reading = sum(4 * outputs * inputs for outputs, inputs, _ in every) / self.bytes_read
+        rest = max(0.0, dense - reading)
+        return (rest + reading) / (rest + packed)
 
 
 def fastest(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Fastest:

@@ -114,15 +114,16 @@ def test_what_is_mapped_from_graphs_is_read_from_smaps() -> None:
 
 
 def test_a_decoder_that_a_cache_holds_is_not_predicted() -> None:
-    assert predicted(["bf16"], [(512, 512, True)], 1) == {}
-    assert predicted([], [(1 << 14, 1 << 14, True)], 1) == {}
+    assert predicted(["bf16"], [(512, 512, True)], 1, 1.0) == {}
+    assert predicted([], [(1 << 14, 1 << 14, True)], 1, 1.0) == {}
 
 
-def test_predicted_decoding_is_reading_or_computing() -> None:
+def test_predicted_decoding_is_reading_or_computing_and_the_rest_of_the_dense_token() -> None:
     speeds = Speeds(1, 1e9, {"bf16": 1e9, "int8": 1e8})
     products = [(1000, 1000, True), (1000, 1000, False)]
-    assert speeds.decoding_gain("bf16", products) == pytest.approx(8 / (1.125 + 2))
-    assert speeds.decoding_gain("int8", products) == pytest.approx(8 / (10 + 10))
+    assert speeds.decoding_gain("bf16", products, 0.008) == pytest.approx(8 / (1.125 + 2))
+    assert speeds.decoding_gain("int8", products, 0.007) == pytest.approx(8 / (10 + 10))  # it was read faster than known
+    assert speeds.decoding_gain("bf16", products, 0.018) == pytest.approx(18 / (10 + 1.125 + 2))
 
 
 @pytest.mark.slow

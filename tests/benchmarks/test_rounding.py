@@ -24,7 +24,7 @@ def test_table_has_a_line_for_every_form_of_the_weights() -> None:
         Row(name, "dense bf16", rounding.BYTES, 100, "bytes", 0.375, None),
         Row(name, "rounded to nearest", rounding.ERROR, 1e-5, "", 0.5, None),
     ]
-    found = rounding.table(Report("machine", {}, "2026-01-01", "line", rows, [], {"questions": 2000}))
+    found = rounding.table(Report("machine", {}, "2026-01-01", "line", rows, [], {"model": "demo", "questions": 2000}))
     assert "| dense fp32 | 99.0 % |  |  |  |  |" in found
     assert f"| {name} | 98.1 % | 99.0 % | 3 | 0.375 | 1e-05 (0.50 of nearest's) |" in found
     assert "`line`" in found
@@ -47,7 +47,8 @@ def test_graphs_are_packed_as_the_export_does(tmp_path: Path, tmp_path_factory: 
     assert all(layer.violation is None for layer in layers)
 
 
-def test_page_is_what_the_results_say() -> None:
+@pytest.mark.parametrize("name", rounding.NAMES.values())
+def test_page_is_what_the_results_say(name: str) -> None:
     page = (DOCS / "cpu.md").read_text(encoding="utf-8")
-    content = rounding.table(Report.read(RESULTS / "rounding.json"))
-    assert with_table(page, "rounding", content) == page, "run python benchmarks/rounding.py"
+    content = rounding.table(Report.read(RESULTS / f"{name}.json"))
+    assert with_table(page, name, content) == page, "run python benchmarks/rounding.py"

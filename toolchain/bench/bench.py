@@ -129,7 +129,8 @@ class Bench:
     def _foretold(self, products: list[Product], rounds: list[dict[str, Any]]) -> dict[str, Any]:
         """Return how many times as fast as dense each packed form was predicted to decode, with the measured over it."""
         kinds = [kind for kind in TYPES if kind in self._forms()]
-        gains = predicted(kinds, products, self.options.threads or DEFAULT_THREADS)
+        dense = median(one[DENSE][DECODE] for one in rounds)
+        gains = predicted(kinds, products, self.options.threads or DEFAULT_THREADS, dense)
         measured = {kind: median(one[DENSE][DECODE] / one[_packed(kind)][DECODE] for one in rounds) for kind in gains}
         rows = {_packed(kind): {"gain": gain, "measured_of_it": measured[kind] / gain} for kind, gain in gains.items()}
         return {"predicted": rows, "why_not_predicted": TOO_SMALL if kinds and not gains else None}

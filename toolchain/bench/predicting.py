@@ -1,4 +1,4 @@
-"""What `vlmc doctor` would predict for a model's own decoder, to stand beside what is measured."""
+"""How fast a packed decoder should be on this machine, given how fast it is dense, to stand beside what is measured."""
 
 from collections.abc import Sequence
 
@@ -27,9 +27,12 @@ def products(deployed: Deployed, model: nn.Module) -> list[Product]:
     return [(*weight.shape, decoder.sparse.get(inside) == _TWO_FOUR) for inside, weight in weights.items()]
 
 
-def predicted(kinds: Sequence[ValueType], found: Sequence[Product], threads: int) -> dict[ValueType, float]:
-    """Return how many times as fast as dense fp32 each type should decode; empty where a cache may hold the weights."""
+def predicted(kinds: Sequence[ValueType], found: Sequence[Product], threads: int, dense: float) -> dict[ValueType, float]:
+    """Return how many times as fast as dense fp32 each type should decode; empty where a cache may hold the weights.
+
+    `dense` are the seconds of a token in fp32.
+    """
     if not kinds or sum(4 * outputs * inputs for outputs, inputs, _ in found) < CACHE:
         return {}
     measured = speeds(threads=threads)
-    return {kind: measured.decoding_gain(kind, found) for kind in kinds}
+    return {kind: measured.decoding_gain(kind, found, dense) for kind in kinds}
