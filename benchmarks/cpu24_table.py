@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from decoders.llama import LLAMA
 from decoders.measuring import (
     DECODE,
     INT4,
@@ -24,7 +25,7 @@ PAGE = DOCS / "cpu.md"
 TIME, SPEED, SHARE, PREDICTED = "time of a product", "speed-up", "share of the memory's speed", "predicted speed-up"
 PRODUCTS = (ORT, TORCH, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, *BITS, DENSE, *OURS, ROUNDED, WHOLE)
 """The columns of products; those that nothing was measured of are left out."""
-DECODERS = (ORT, TORCH, *PEERS, PACKED, PACKED_BF16, PACKED_INT8, WHOLE_INT8, INT8, INT4)
+DECODERS = (ORT, TORCH, *PEERS, *LLAMA, PACKED, PACKED_BF16, PACKED_INT8, WHOLE_INT8, INT8, INT4)
 """The rows of a decoder; peers that nothing was measured of are left out."""
 BYTES, DECODING_SHARE = "bytes of the products' weights", "share of the memory's speed, decoding"
 
@@ -74,6 +75,8 @@ def verdict(found: Report) -> str:
             f"ONNX Runtime's own dense int8 reaches {decode[INT8]} times and int4 {decode[INT4]}. A prompt of 600 tokens is "
             f"done {prefill[PACKED]} times as fast in bf16, {prefill[WHOLE_INT8]} times in int8"
         )
+        if peers := [f"{who.removeprefix('llama.cpp ')} {decode[who]} times" for who in LLAMA if decode[who]]:
+            said[-1] += f"; llama.cpp, dense, decodes {', '.join(peers)} as fast"
     where = f"With {found.settings['instruction_set'].upper()} kernels and {_threads(found)}, "
     told = f"{where}{'; '.join(said)}. [All of it](docs/cpu.md#measured). {_origin(found)}"
     return f"{told}\n\n{targets(found)}"
@@ -101,7 +104,7 @@ def _decoders(found: Report) -> str:
     for name in _measured_decoders(found):
         for who in DECODERS:
             at = f"{name}: {who}"
-            if who in (*PEERS, PACKED_BF16) and not found.find(at, DECODE):
+            if who in (*PEERS, *LLAMA, PACKED_BF16) and not found.find(at, DECODE):
                 continue
             phases = [_cell(found, at, phase, f"speed-up, {phase}") for phase in (PREFILL, DECODE)]
             ends = [_number(found.find(at, BYTES)), *phases, _number(found.find(at, DECODING_SHARE))]

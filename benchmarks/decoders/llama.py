@@ -5,6 +5,7 @@ Its cache is in fp16. Shapes: H heads, E head size, I inputs.
 
 import ctypes
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,9 @@ class LlamaCpp(Runner):
     """The library of llama-cpp-python."""
 
     def __init__(self, decoder: Decoder, path: Path, threads: int, kind: str, answer: int) -> None:
-        import llama_cpp
-
+        llama_cpp = _library()
         self.nbytes, self._answer = write(decoder, path, kind), answer
-        self._library: Any = llama_cpp
-        silent = llama_cpp.llama_log_callback(lambda *_: None)
-        llama_cpp.llama_log_set(silent, None)
-        self._silent = silent  # outlives the calls
+        self._library = llama_cpp
         self._model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         settings: Any = llama_cpp.llama_context_default_params()
         settings.n_ctx = settings.n_batch = ROOM
@@ -71,6 +68,17 @@ class LlamaCpp(Runner):
         assert not failed, f"llama.cpp: {failed}"
         found = self._library.llama_get_logits_ith(self._context, -1)
         self.logits = np.ctypeslib.as_array(found, (1, 1, self._decoder.vocabulary))
+
+
+@cache
+def _library() -> Any:
+    """Return llama_cpp, silent."""
+    import llama_cpp
+
+    library: Any = llama_cpp
+    library.silent = library.llama_log_callback(lambda *_: None)  # has to live as long as the library
+    library.llama_log_set(library.silent, None)
+    return library
 
 
 def write(decoder: Decoder, path: Path, kind: str) -> int:
