@@ -46,12 +46,15 @@ VLMC_EXPORT int vlmc_matmul(const vlmc::Product* product, const char* name, int6
 // Reads memory as fast as one thread can, several streams at once as a product of few rows does, and returns something of
 // it: what such a product is measured against.
 VLMC_EXPORT uint64_t vlmc_read(const uint64_t* words, int64_t count) {
-  constexpr int64_t kStreams = 4, kLine = 8;
+  constexpr int64_t kStreams = 4, kLine = 8, kAhead = 256;  // words
   const int64_t each = count / kStreams / kLine * kLine;
   uint64_t found[kLine] = {};
   for (int64_t i = 0; i < each; i += kLine)
-    for (int64_t stream = 0; stream < kStreams; stream++)
-      for (int64_t j = 0; j < kLine; j++) found[j] |= words[stream * each + i + j];
+    for (int64_t stream = 0; stream < kStreams; stream++) {
+      const uint64_t* line = words + stream * each + i;
+      __builtin_prefetch(line + kAhead);
+      for (int64_t j = 0; j < kLine; j++) found[j] |= line[j];
+    }
   for (int64_t i = kStreams * each; i < count; i++) found[0] |= words[i];
   for (int64_t j = 1; j < kLine; j++) found[0] |= found[j];
   return found[0];

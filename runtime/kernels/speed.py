@@ -19,10 +19,9 @@ TYPES: Final[tuple[ValueType, ...]] = get_args(ValueType)
 CHOSEN_FROM: Final[tuple[ValueType, ...]] = ("bf16", "fp16", "fp32")
 """What `fastest` takes, the first of those that are as good as equal. int8 is timed too, but changes a model's answers."""
 AS_GOOD = 1.05
-LARGE, SMALL = (2048, 28672), (512, 512)
-"""Weights (outputs, inputs): of 64 MiB in packed bf16, more than a cache holds, and one that a core's own cache holds."""
+LARGE = (2048, 28672)
+"""Outputs and inputs of a weight that lies in memory: of 64 MiB in packed bf16, more than a cache of a core's own holds."""
 READ = 256 << 20  # bytes
-REPEATS = 64  # of a small product, so that waking the threads takes no share of its time
 DEFAULT_THREADS = os.cpu_count() or 1
 Name = TypeVar("Name")
 
@@ -38,9 +37,9 @@ class Fastest:
 
 @dataclass(frozen=True)
 class Speeds:
-    """Bytes that all threads read in a second, and weights that they multiply one row with in a second, out of the cache.
+    """Bytes that all threads read in a second, and weights in memory that they multiply one row with in a second.
 
-    Weights that 2:4 leaves out count.
+    Weights that 2:4 leaves out count. Reading and multiplying overlap in part, which is why both are measured together.
     """
 
     threads: int
@@ -48,9 +47,10 @@ class Speeds:
     products: Mapping[ValueType, float]
 
     def seconds(self, kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> float:
-        """Predict one row's product with a 2:4 weight that lies in memory: reading or computing, whichever takes longer.
+        """Predict one row's product with a 2:4 weight that lies in memory.
 
-        A dense one of that type is taken to compute as quickly: it has twice the multiply-adds and no shuffles.
+        A dense one of that type is read, or computed as quickly, whichever takes longer: it has twice the multiply-adds and
+        no shuffles.
         """
         read = stored_bytes(kind, outputs, inputs, dense=dense) / self.bytes_read
         return max(read, outputs * inputs / self.products[kind])
@@ -79,7 +79,7 @@ def fastest(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Fastest:
     Raises:
         EnvironmentLacks: the kernels were not built.
     """
-    times = _products(LARGE, threads, seconds)
+    times = _products(threads, seconds)
     best = min(times[kind] for kind in CHOSEN_FROM)
     chosen = next(kind for kind in CHOSEN_FROM if times[kind] <= AS_GOOD * best)
     return Fastest(chosen, {kind: round(1e3 * time, 3) for kind, time in times.items()}, threads)
@@ -91,9 +91,9 @@ def speeds(seconds: float = 1.0, threads: int = DEFAULT_THREADS, now: Callable[[
     Raises:
         EnvironmentLacks: the kernels were not built.
     """
-    outputs, inputs = SMALL[0] * threads, SMALL[1]
-    times = _products((outputs, inputs), threads, seconds / 2, now, REPEATS)
-    return Speeds(threads, _read(threads, seconds / 2, now), {kind: outputs * inputs / time for kind, time in times.items()})
+    weights = LARGE[0] * LARGE[1]
+    products = {kind: weights / time for kind, time in _products(threads, seconds / 2, now).items()}
+    return Speeds(threads, _read(threads, seconds / 2, now), products)
 
 
 def stored_bytes(kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> float:
@@ -102,30 +102,19 @@ def stored_bytes(kind: ValueType, outputs: int, inputs: int, *, dense: bool = Fa
     return outputs * inputs * ((size if dense else size / 2 + 1 / 8) + (4 / SPAN if kind == "int8" else 0))
 
 
-def _products(
-    shape: tuple[int, int],
-    threads: int,
-    seconds: float,
-    now: Callable[[], float] = perf_counter,
-    repeats: int = 1,
-) -> dict[ValueType, float]:
-    """Return the median seconds of a product of one row in each type; inputs and outputs lie in the cache."""
-    outputs, inputs = shape
+def _products(threads: int, seconds: float, now: Callable[[], float] = perf_counter) -> dict[ValueType, float]:
+    """Return the median seconds of a large product of one row in each type; inputs and outputs lie in the cache."""
+    outputs, inputs = LARGE
     x, y = np.ones((1, inputs), np.float32), np.empty((1, outputs), np.float32)
     with ThreadPoolExecutor(threads) as pool:
 
         def shared(packed: Packed) -> Callable[[], object]:
             described = product(x, packed, None, y)
 
-            def part(number: int) -> None:
-                for _ in range(repeats):
-                    run(described, part=number, parts=threads)
-
-            return lambda: list(pool.map(part, range(threads)))
+            return lambda: list(pool.map(lambda number: run(described, part=number, parts=threads), range(threads)))
 
         weights = {kind: _any(kind, outputs, inputs) for kind in TYPES}  # which must outlive the calls
-        times = _in_turns({kind: shared(packed) for kind, packed in weights.items()}, seconds, now)
-    return {kind: time / repeats for kind, time in times.items()}
+        return _in_turns({kind: shared(packed) for kind, packed in weights.items()}, seconds, now)
 
 
 def _read(threads: int, seconds: float, now: Callable[[], float]) -> float:

@@ -24,7 +24,7 @@ def test_memory_or_computing_is_the_limit() -> None:
 
 @pytest.mark.parametrize(("times", "chosen"), [((4, 2.05, 2, 1), "bf16"), ((4, 3, 2, 1), "fp16"), ((1, 3, 2, 1), "fp32")])
 def test_fastest_is_taken_but_never_int8(times: tuple[float, ...], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "_products", lambda shape, threads, seconds: dict(zip(TYPES, times, strict=True)))
+    monkeypatch.setattr(speed, "_products", lambda threads, seconds: dict(zip(TYPES, times, strict=True)))
     found = fastest()
     assert found.type == chosen
     assert found.milliseconds["int8"] == 1000
