@@ -128,12 +128,10 @@ class Engine:
         feeds |= {"attention_mask": mask_BT, **state.question, **state.cache}
         positions_ABS = positions.reshape(-1, *mask_BS.shape)
         next_B = np.maximum(state.next_B, (positions_ABS * mask_BS).max((0, 2)) + 1)
-        if not state.in_place:
-            outputs = self._run(self._decoder, feeds)
-            return outputs.pop("logits"), replace(state, cache=renamed(outputs), mask_BT=mask_BT, next_B=next_B)
-        bound = state.bound or self._decoder.bound(returned(state.cache))
-        outputs = bound.run(self._needed(self._decoder, feeds))
-        return outputs["logits"], replace(state, mask_BT=mask_BT, next_B=next_B, bound=bound)
+        bound = (state.bound or self._decoder.bound(returned(state.cache))) if state.in_place else None
+        outputs = (bound or self._decoder).run(self._needed(self._decoder, feeds))
+        logits_BSV = outputs.pop("logits")
+        return logits_BSV, replace(state, cache=renamed(outputs), mask_BT=mask_BT, next_B=next_B, bound=bound)
 
     def step(self, tokens_B: Array, state: State, meanwhile: Callable[[], None] = _nothing) -> tuple[Array, State]:
         """Run one more token of each row; return the logits (B, V) after it, and the next state.

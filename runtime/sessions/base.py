@@ -8,19 +8,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmc.runtime.errors import InputError
-
 Array = NDArray[Any]
 PRESENT = "present."
 """What the names of a decoder's outputs begin with that are fed to it again: its cache."""
 
 
-class Bound(ABC):
-    """A graph with arrays of its own that outputs are written into, run after run; one thread at a time may run it."""
+class Bound:
+    """A graph with arrays that its outputs may be written into, run after run; one thread at a time may run it."""
 
-    @abstractmethod
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Do as `Session.run`; the arrays may be among the feeds, and are what is returned for their outputs."""
+        """Do as `Session.run`; the arrays may be feeds too, and are what is returned for outputs written into them."""
+        return self._session.run(feeds)
 
 
 class Session(ABC):
@@ -36,14 +37,8 @@ class Session(ABC):
         """Return the outputs by name; feeds are converted to the types of the inputs."""
 
     def bound(self, places: Mapping[str, Array]) -> Bound:
-        """Return the graph bound to an array for some of its outputs, by name.
-
-        Raises:
-            InputError: this session has no such graphs.
-        """
-        raise InputError(
-            f"a cache in place needs a graph in ONNX Runtime, and this is a {type(self).__name__}: export again"
-        )
+        """Return the graph bound to an array for some of its outputs, by name. By itself, a session makes no use of them."""
+        return Bound(self)
 
     @abstractmethod
     def close(self) -> None:

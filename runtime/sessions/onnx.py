@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -31,7 +31,6 @@ keep others from a core: those that prepare questions, and other programs."""
 Declared = Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]
 Size = Callable[[Mapping[str, Array]], list[int]]
 Made = tuple[np.dtype[Any], Size]
-Ready = Callable[[Mapping[str, Array]], AbstractContextManager[Any]]
 _NUMPY = {"float": "float32", "double": "float64"}  # where ONNX Runtime's name of a type is not numpy's
 
 
@@ -39,7 +38,8 @@ class OnnxSession(Session):
     """A graph in ONNX Runtime.
 
     `frugal`: weights in a file of their own are mapped and stay as they are stored; every run converts what it needs, one
-    weight at a time, and takes several times as long. So a graph larger than memory can be run.
+    weight at a time, and takes several times as long. So a graph larger than memory can be run. `is_on_cpu`: all of it
+    runs on the CPU, which reads inputs where they lie.
 
     Raises:
         InputError: ONNX Runtime cannot run the file, or an input or output has a type that numpy lacks.
@@ -74,6 +74,7 @@ class OnnxSession(Session):
         _check_providers(providers, self._session.get_providers())
         _check_used(path, providers, self._session)
         self._name = path.name
+        self.is_on_cpu: bool = self._session.get_providers() == list(CPU)
         try:
             packed = PACKED_KEY in self._session.get_modelmeta().custom_metadata_map
             self._inputs = {node.name: (_type(path, node), tuple(node.shape)) for node in self._session.get_inputs()}
@@ -89,17 +90,17 @@ class OnnxSession(Session):
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         typed = {name: np.ascontiguousarray(feeds[name], dtype=kind) for name, (kind, _) in self._inputs.items()}
-        with self._ready(feeds) as session:
+        with self.ready(feeds) as session:
             return dict(zip(self._outputs, session.run(list(self._outputs), typed), strict=True))
 
     def bound(self, places: Mapping[str, Array]) -> Bound:
         others = {name: declared for name, declared in self._outputs.items() if name not in places}
         made = {name: (kind, _sized(self._name, shape, self._inputs)) for name, (kind, shape) in others.items()}
-        with self._ready(places) as session:
-            return OnnxBound(session, self._ready, self._inputs, places, made)
+        with self.ready(places) as session:
+            return OnnxBound(self, session.io_binding(), places, made)
 
     @contextmanager
-    def _ready(self, feeds: Mapping[str, Array]) -> Iterator[Any]:
+    def ready(self, feeds: Mapping[str, Array]) -> Iterator[Any]:
         """Lend ONNX Runtime's session for a run; its errors are told in a line."""
         session = self._session  # another thread may close it meanwhile
         if session is None:
@@ -121,19 +122,17 @@ class OnnxBound(Bound):
     An input that is the array of the run before stays bound as it is; for a cache in place, that is most of them.
     """
 
-    def __init__(
-        self, session: Any, ready: Ready, inputs: Declared, places: Mapping[str, Array], made: Mapping[str, Made]
-    ) -> None:
-        self._ready, self._inputs, self._places, self._made = ready, inputs, places, made
-        self._binding = session.io_binding()
-        self._stays = session.get_providers() == list(CPU)  # other providers copy an input when it is bound
+    def __init__(self, session: OnnxSession, binding: Any, places: Mapping[str, Array], made: Mapping[str, Made]) -> None:
+        super().__init__(session)
+        self._ready, self._binding, self._places, self._made = session.ready, binding, places, made
+        self._stays = session.is_on_cpu  # other providers copy an input when it is bound
         self._at: dict[str, Array] = {}
         for name, array in places.items():
             self._put(name, array)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         with self._ready(feeds) as session:
-            for name, (kind, _) in self._inputs.items():
+            for name, (kind, _) in self._session.inputs.items():
                 if self._at.get(name) is not feeds[name]:
                     array = np.ascontiguousarray(feeds[name], dtype=kind)
                     self._binding.bind_cpu_input(name, array)

@@ -22,7 +22,8 @@ REST = 0.05
 class TimedBound(Bound):
     """A bound session that notes how long each run took, in `seconds`."""
 
-    def __init__(self, bound: Bound, seconds: list[float]) -> None:
+    def __init__(self, session: Session, bound: Bound, seconds: list[float]) -> None:
+        super().__init__(session)
         self._bound, self._seconds = bound, seconds
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -50,7 +51,7 @@ class Timed(Session):
         return found
 
     def bound(self, places: Mapping[str, Array]) -> Bound:
-        return TimedBound(self._session.bound(places), self.seconds)
+        return TimedBound(self, self._session.bound(places), self.seconds)
 
     def close(self) -> None:
         self._session.close()

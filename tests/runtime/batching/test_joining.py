@@ -100,6 +100,7 @@ def test_a_piece_is_heard_while_the_next_token_is_made(llava: Model, monkeypatch
 
     class Watched(Bound):
         def __init__(self, bound: Bound) -> None:
+            super().__init__(decoder)
             self._bound = bound
 
         def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
