@@ -1,6 +1,6 @@
 """llama.cpp running the decoder from a GGUF file, in bf16, Q8_0 or Q4_0, with its own default settings.
 
-Its cache is in fp16. Shapes: H heads, E head size, I inputs.
+Its cache is in fp16.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from decoders.graphs import EPSILON, LONGEST
 from decoders.inputs import embeddings
 from decoders.running import Runner
 from decoders.shapes import Decoder, weight_OI
@@ -19,9 +20,7 @@ from vlmc.runtime.kernels.packing import Array
 
 LLAMA = {f"llama.cpp {kind}": kind for kind in ("BF16", "Q8_0", "Q4_0")}
 """The types of GGUF, by the contestants' names."""
-ROOM = 1024
 NAMES = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output"} | {n: f"ffn_{n}" for n in ("gate", "up", "down")}
-EPSILON = 1e-6
 
 
 def absent() -> dict[str, str]:
@@ -34,22 +33,21 @@ class LlamaCpp(Runner):
     """The library of llama-cpp-python."""
 
     def __init__(self, decoder: Decoder, path: Path, threads: int, kind: str, answer: int) -> None:
-        llama_cpp = _library()
         self.nbytes, self._answer = write(decoder, path, kind), answer
-        self._library = llama_cpp
+        self._library = llama_cpp = _library()
         self._model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         settings: Any = llama_cpp.llama_context_default_params()
-        settings.n_ctx = settings.n_batch = ROOM
+        settings.n_ctx = settings.n_batch = LONGEST
         settings.n_threads = settings.n_threads_batch = threads
         self._context: Any = llama_cpp.llama_init_from_model(self._model, settings)
         assert self._context, "llama.cpp does not take the file"
         self._decoder, self._length = decoder, 0
-        self._batch: Any = llama_cpp.llama_batch_init(ROOM, decoder.hidden, 1)
-        for index in range(ROOM):
+        self._batch: Any = llama_cpp.llama_batch_init(LONGEST, decoder.hidden, 1)
+        for index in range(LONGEST):
             self._batch.n_seq_id[index], self._batch.seq_id[index][0] = 1, 0
 
     def prefill(self, tokens: int) -> None:
-        assert tokens + self._answer <= ROOM
+        assert tokens + self._answer <= LONGEST
         self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
         self._length = 0
         self._run(tokens)
@@ -87,7 +85,7 @@ def write(decoder: Decoder, path: Path, kind: str) -> int:
     from gguf.quants import quantize
 
     writer, stored = gguf.GGUFWriter(path, "llama"), gguf.GGMLQuantizationType[kind]
-    writer.add_context_length(ROOM)
+    writer.add_context_length(LONGEST)
     writer.add_embedding_length(decoder.hidden)
     writer.add_block_count(decoder.layers)
     writer.add_feed_forward_length(decoder.inner)

@@ -31,14 +31,8 @@ class Running:
             for slot, index in zip(self._slots.fill(state, stay), stay, strict=True):
                 self._rows[slot] = rows[index]
 
-    def tell(self) -> None:
-        """Wake those who wait for the text of the last tokens."""
-        for row in self._rows.values():
-            row.pending.tell()
-
-    def _tell(self) -> None:
-        """Do as `tell`, but not after every token where these come quickly."""
-        now = perf_counter()
+    def tell(self, now: float | None = None) -> None:
+        """Wake those who wait for the text of the last tokens; given the time, not those who were woken just before."""
         for row in self._rows.values():
             row.pending.tell(now)
 
@@ -52,7 +46,7 @@ class Running:
         for slot, row in self._rows.items():
             tokens_B[slot] = row.reply.token
         try:
-            logits_BV, self._slots.state = self._engine.step(tokens_B, self._slots.state, self._tell)
+            logits_BV, self._slots.state = self._engine.step(tokens_B, self._slots.state, lambda: self.tell(perf_counter()))
         except Exception as error:
             for row in self._rows.values():
                 row.fail(error)

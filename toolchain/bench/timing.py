@@ -18,21 +18,6 @@ REST = 0.05
 """Seconds until the threads of whoever ran before have stopped waiting for more work."""
 
 
-@final
-class TimedBound(Bound):
-    """A bound session that notes how long each run took, in `seconds`."""
-
-    def __init__(self, session: Session, bound: Bound, seconds: list[float]) -> None:
-        super().__init__(session)
-        self._bound, self._seconds = bound, seconds
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        began = perf_counter()
-        found = self._bound.run(feeds)
-        self._seconds.append(perf_counter() - began)
-        return found
-
-
 class Timed(Session):
     """A session that notes how long each run took."""
 
@@ -45,16 +30,32 @@ class Timed(Session):
         return self._session.inputs
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self.timed(self._session, feeds)
+
+    def bound(self, places: Mapping[str, Array]) -> Bound:
+        return TimedBound(self, self._session.bound(places))
+
+    def timed(self, what: Session | Bound, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run it, and note how long that took."""
         began = perf_counter()
-        found = self._session.run(feeds)
+        found = what.run(feeds)
         self.seconds.append(perf_counter() - began)
         return found
 
-    def bound(self, places: Mapping[str, Array]) -> Bound:
-        return TimedBound(self, self._session.bound(places), self.seconds)
-
     def close(self) -> None:
         self._session.close()
+
+
+@final
+class TimedBound(Bound):
+    """What a timed session bound, its runs noted there."""
+
+    def __init__(self, session: Timed, bound: Bound) -> None:
+        super().__init__(session)
+        self._noting, self._bound = session, bound
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self._noting.timed(self._bound, feeds)
 
 
 @dataclass(frozen=True)
