@@ -14,7 +14,7 @@ from decoders.llama import absent as absent_llama
 from decoders.peers import OpenVino
 from decoders.running import Runner
 from decoders.shapes import Decoder
-from vlmc.runtime.kernels.native import require_library
+from vlmc.runtime.kernels.native import WithoutSubnormals, require_library
 
 PROMPT, ANSWER = 600, 64
 SLOWEST = 30.0
@@ -38,6 +38,7 @@ class Graph(Runner):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.register_custom_ops_library(str(require_library()))
         self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._decoder, self._value, self.nbytes = decoder, onnxruntime.OrtValue.ortvalue_from_numpy, nbytes
@@ -62,7 +63,8 @@ class Graph(Runner):
         for name, value in zip(self._ends, self._cache, strict=True):
             binding.bind_ortvalue_input(f"past.{name}", value)
             binding.bind_ortvalue_output(f"present.{name}", value)
-        self._session.run_with_iobinding(binding)
+        with WithoutSubnormals():
+            self._session.run_with_iobinding(binding)
         self.logits = binding.get_outputs()[0].numpy()
 
 

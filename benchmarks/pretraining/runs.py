@@ -26,23 +26,28 @@ from vlmc.toolchain.smol.text import for_training
 STARTS: dict[str, tuple[str, ...]] = {
     "magnitude": ("--method", "magnitude"),
     "Wanda": ("--method", "wanda"),
+    "Wanda, text in calibration": ("--method", "wanda"),
     "SparseGPT": ("--method", "sparsegpt"),
     "ADMM": ("--method", "admm"),
+    "ADMM, text in calibration": ("--method", "admm"),
     "ADMM, refitted": ("--method", "admm", "--refit"),
     "ADMM, reconstructed": ("--method", "admm", "--reconstruct"),
     "ADMM, reconstructed, text in calibration": ("--method", "admm", "--reconstruct"),
 }
 """How it is pruned to 2:4."""
-WITH_TEXT = frozenset({"ADMM, reconstructed, text in calibration"})
+WITH_TEXT = frozenset(start for start in STARTS if start.endswith("text in calibration"))
 """What is calibrated on questions and text; the others are on questions."""
+RATES = "0.00028", "0.0011", "0.0022"
+"""Other peak learning rates: half of the usual one for `smol`, two and four times that."""
 REPAIRS: dict[str, tuple[str, ...]] = {
     "RESSA": ("--method", "ressa"),
     "RESSA, no teacher": ("--method", "sparse-lora"),
     "LoRA merged and re-masked": ("--method", "lora-remask"),
     "LoRS": ("--method", "lors"),
     "all kept weights": ("--method", "masked-full"),
+    **{f"RESSA, learning rate {rate}": ("--method", "ressa", "--lr", rate) for rate in RATES},
 }
-"""What is trained."""
+"""What is trained; the usual learning rate is 0.32 / width, 0.00056 for `smol`."""
 CLEAN, MIXED, WRONG = "", "with text", "a fifth of the labels wrong"
 """What it is trained on: questions, seven of them to three pieces of text, or questions, a fifth with another answer."""
 WRONG_EVERY, PIECE = 5, 500

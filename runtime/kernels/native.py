@@ -3,7 +3,7 @@
 import ctypes
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -103,6 +103,30 @@ def run(described: "_Product", instruction_set: str = "", part: int = 0, parts: 
     failure = loaded().vlmc_matmul(ctypes.byref(described), instruction_set.encode(), part, parts)
     if failure:
         raise EnvironmentLacks(f"2:4 kernel {instruction_set!r}: {_FAILURES[failure]}")
+
+
+class WithoutSubnormals:
+    """Inside `with`, this thread takes numbers below 1.2e-38 as zero, where the kernels were built; then as before.
+
+    An x86 CPU takes a hundred times as long for a product with such a number, and attention has many: the exponentials of
+    whatever a mask hides.
+    """
+
+    def __enter__(self) -> None:
+        switch = _switch()
+        self._before = switch is not None and switch(True)
+
+    def __exit__(self, *error: object) -> None:
+        switch = _switch()
+        if switch is not None:
+            switch(self._before)
+
+
+@cache
+def _switch() -> Any:
+    """Return the library's function for it, which is so short that this thread keeps Python's lock; None: not built."""
+    path = library()
+    return None if path is None else ctypes.PyDLL(str(path)).vlmc_flush_subnormals
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from vlmc.runtime.errors import CheckFailed, Closed, EnvironmentLacks, InputError, one_line
-from vlmc.runtime.kernels.native import REMEDY, library
+from vlmc.runtime.kernels.native import REMEDY, WithoutSubnormals, library
 from vlmc.runtime.sessions.base import Array, Bound, Session
 
 CPU = ("CPUExecutionProvider",)
@@ -66,8 +66,10 @@ class OnnxSession(Session):
         kernels = library()
         if kernels is not None:
             options.register_custom_ops_library(str(kernels))
+            options.add_session_config_entry("session.set_denormal_as_zero", "1")  # on its own threads
         try:
-            self._session: Any = onnxruntime.InferenceSession(path, options, providers=list(providers))
+            with WithoutSubnormals():  # the first session of a process changes the thread that makes it, and leaves it so
+                self._session: Any = onnxruntime.InferenceSession(path, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no public base
             lacking = f"; {_NO_KERNEL}" if "NOT_IMPLEMENTED" in str(error) else ""
             raise InputError(f"{path} cannot be run: {one_line(error)}{lacking}") from None
@@ -106,7 +108,8 @@ class OnnxSession(Session):
         if session is None:
             raise Closed(f"{self._name} is closed: load the model again")
         try:
-            yield session
+            with WithoutSubnormals():
+                yield session
         except Exception as error:  # as above
             sizes = ", ".join(f"{name} {np.shape(value)}" for name, value in list(feeds.items())[:3])
             raise CheckFailed(f"{self._name} cannot be run on {sizes}: {one_line(error)}") from None

@@ -1,5 +1,7 @@
 """Sessions take every type that numpy has, and say which they cannot take."""
 
+import platform
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vlmc.runtime.errors import EnvironmentLacks, InputError
+from vlmc.runtime.kernels.native import library
 from vlmc.runtime.sessions import PROVIDERS, OnnxSession
 from vlmc.runtime.sessions.onnx import _check_used
 
@@ -33,6 +36,36 @@ def test_types_of_numpy_go_in_and_come_out(name: str, tmp_path: Path) -> None:
         found = session.run({"x": np.array([0.0, 1.0, 3.0])})["y"]
     assert found.dtype == kind
     assert found.tolist() == np.array([0, 1, 3], kind).tolist()
+
+
+@pytest.mark.skipif(library() is None or platform.machine() != "x86_64", reason="needs the kernels, and x86")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_subnormal_numbers_are_zero_inside_of_a_session_alone(threads: int, tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Sqrt", ["x"], ["y"])], "g", [x], [y])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "a.onnx")
+    program = f"""
+from pathlib import Path
+import numpy as np
+from vlmc.runtime.errors import CheckFailed
+from vlmc.runtime.sessions import OnnxSession
+
+small = np.full(1 << 20, 1e-40, np.float32)
+def own():  # what this thread's own numbers do
+    assert (small[:9] * np.float32(0.5) > 0).all()
+own()
+session = OnnxSession(Path({str(tmp_path / "a.onnx")!r}), threads={threads})
+own()
+assert not session.run({{"x": small}})["y"].any()
+own()
+try:
+    session.run({{"x": small[None]}})
+except CheckFailed:
+    own()
+    print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 @pytest.mark.parametrize("name", ["x", "y"])
