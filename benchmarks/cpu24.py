@@ -21,7 +21,8 @@ from products.subject import COLD, Subject
 from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
 
 from vlmc.runtime.kernels.native import instruction_sets
-from vlmc.runtime.kernels.speed import Speeds, speeds
+from vlmc.runtime.kernels.speed import Speeds
+from vlmc.toolchain.machine.speeds import machine_speeds
 
 NAME = "cpu24"
 READING = "memory, read"
@@ -82,7 +83,7 @@ def run(work: Work, threads: int, line: str) -> Report:
             rows += _rows(subject, count, times[subject, count], found, reading.nbytes)
             print(f"{subject.name}, {count} rows", file=sys.stderr)
     rows += [Row(f"{name}: {why}", None, TIME, None, "ms", None, None) for name, why in missing().items()]
-    predicted = speeds(threads=threads, now=clock(threads))
+    predicted = machine_speeds(threads, clock(threads))
     rows += _predicted_rows(times, predicted)
     settings = {"sizes": work.sizes, "rows": work.rows, "rounds": work.rounds, "threads": threads}
     settings["instruction_set"] = instruction_sets()[0]

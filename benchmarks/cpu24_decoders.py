@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from cpu24_table import fill_page
+from decoders.measuring import SPARE
 from decoders.reporting import measure
 from decoders.shapes import SHAPES
 from report import arguments, command, finish, prepare, report
@@ -23,12 +24,14 @@ def main(given: Sequence[str]) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--decoders", nargs="+", choices=list(SHAPES), help="which [default: all; 135M if --quick]")
     parser.add_argument("--rounds", type=int, help="how often each is measured [default: 3]")
-    parser.add_argument("--no-torch", action="store_true", help="leave torch out: where the CPU lacks bf16 it takes longest")
+    parser.add_argument(
+        "--without", nargs="+", choices=SPARE, metavar="NAME", default=(), help="who is left out: " + ", ".join(SPARE)
+    )
     chosen = parser.parse_args(given)
     prepare(chosen)
     threads, names = chosen.threads or os.cpu_count() or 1, chosen.decoders or list(SHAPES)[: 1 if chosen.quick else None]
     rounds = chosen.rounds or (1 if chosen.quick else 3)
-    rows, bars = measure([SHAPES[name] for name in names], threads, rounds, torch=not chosen.no_torch)
+    rows, bars = measure([SHAPES[name] for name in names], threads, rounds, chosen.without)
     settings = {"decoders": names, "rounds": rounds, "threads": threads, "instruction_set": instruction_sets()[0]}
     finish(report(command(NAME, given), rows, bars, settings), NAME, chosen)
     if not chosen.quick and chosen.out is None:

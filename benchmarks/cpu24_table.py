@@ -13,19 +13,46 @@ from decoders.measuring import (
     PACKED_INT8,
     PEERS,
     PREFILL,
+    SPARE,
     TORCH,
     WHOLE_INT8,
 )
 from decoders.shapes import SHAPES
 from pages import DOCS, fill
-from products.contestants import BITS, DENSE, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, OURS, ROUNDED, WHOLE
+from products.contestants import (
+    BITS,
+    DENSE,
+    HALF,
+    INTEGER,
+    OPENVINO,
+    OPENVINO_BF16,
+    OPENVINO_INT8,
+    OPENVINO_SPARSE,
+    OURS,
+    ROUNDED,
+    WHOLE,
+)
 from report import RESULTS, Report, Row, targets
 
 PAGE = DOCS / "cpu.md"
 TIME, SPEED, SHARE, PREDICTED = "time of a product", "speed-up", "share of the memory's speed", "predicted speed-up"
-PRODUCTS = (ORT, TORCH, OPENVINO, OPENVINO_BF16, OPENVINO_INT8, OPENVINO_SPARSE, *BITS, DENSE, *OURS, ROUNDED, WHOLE)
+PRODUCTS = (
+    ORT,
+    HALF,
+    TORCH,
+    OPENVINO,
+    OPENVINO_BF16,
+    OPENVINO_INT8,
+    OPENVINO_SPARSE,
+    INTEGER,
+    *BITS,
+    DENSE,
+    *OURS,
+    ROUNDED,
+    WHOLE,
+)
 """The columns of products; those that nothing was measured of are left out."""
-DECODERS = (ORT, TORCH, *PEERS, *LLAMA, PACKED, PACKED_BF16, PACKED_INT8, WHOLE_INT8, INT8, INT4)
+DECODERS = (ORT, TORCH, *PEERS, *LLAMA, PACKED, PACKED_BF16, PACKED_INT8, WHOLE_INT8, INT8, INTEGER, INT4)
 """The rows of a decoder; peers that nothing was measured of are left out."""
 BYTES, DECODING_SHARE = "bytes of the products' weights", "share of the memory's speed, decoding"
 
@@ -57,8 +84,8 @@ def decoders(found: Report) -> str:
     return "\n\n".join([head, _decoders(found), targets(found), *_left_out(found), _origin(found)])
 
 
-TABLES = {"cpu24": table, "cpu24_decoders": decoders, "cpu24_avx2": table, "cpu24_decoders_avx2": decoders}
-"""The page's tables by their results; those of a CPU with AVX2 alone have results of their own."""
+TABLES = {"cpu24": table, "cpu24_decoders": decoders, "cpu24_decoders_large": decoders, "cpu24_avx2": table}
+"""The page's tables by their results; a CPU with AVX2 alone, and a decoder that leaves no memory for all, have their own."""
 
 
 def verdict(found: Report) -> str:
@@ -104,7 +131,7 @@ def _decoders(found: Report) -> str:
     for name in _measured_decoders(found):
         for who in DECODERS:
             at = f"{name}: {who}"
-            if who in (*PEERS, *LLAMA, PACKED_BF16) and not found.find(at, DECODE):
+            if who in SPARE and not found.find(at, DECODE):
                 continue
             phases = [_cell(found, at, phase, f"speed-up, {phase}") for phase in (PREFILL, DECODE)]
             ends = [_number(found.find(at, BYTES)), *phases, _number(found.find(at, DECODING_SHARE))]

@@ -1,6 +1,6 @@
 """A decoder as an ONNX graph: all but the products is the same for everyone, ONNX Runtime's own fused attention included.
 
-Every layer has weights of its own in the file, with the same values. Shapes: O outputs, I inputs.
+Every layer has weights of its own in the file, whose first outputs are its own. Shapes: O outputs, I inputs.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from decoders.shapes import Decoder, weight_OI
+from decoders.shapes import Decoder, own_OI, weight_OI
 from vlmc.runtime.kernels.packing import Array, ValueType, pack
 
 Tensors = dict[str, Array]
+Made = dict[str, tuple[str, str, Tensors, dict[str, int]]]
 Product = Callable[[str, Array], tuple[str, str, Tensors, dict[str, int]]]
 """From a product's name and weight to operator, domain, its weights by the ends of their names, and attributes."""
 BLOCK = 32  # columns that share a scale in MatMulNBits
@@ -56,20 +57,46 @@ def in_bits(bits: int) -> Product:
     return product
 
 
+def whole(name: str, weight: Array) -> tuple[str, str, Tensors, dict[str, int]]:
+    """ONNX Runtime's MatMulInteger, fused with the rounding of x; a dense weight in int8 with a scale for each output."""
+    scales = np.abs(weight).max(1) / np.float32(127) + np.float32(1e-12)
+    rounded = np.rint(weight / scales[:, None]).astype(np.int8)
+    return "DynamicQuantizeMatMul", "com.microsoft", {"w": np.ascontiguousarray(rounded.T), "scales": scales}, {}
+
+
 def write(decoder: Decoder, product: Product, path: Path) -> int:
     """Write the graph and, beside it, its weights; return the bytes of the products' weights."""
     graph = _Graph(path)
     made = {name: product(name, weight_OI(name, outputs, inputs)) for name, outputs, inputs in decoder.products()}
+    columns = {name: inputs for name, _, inputs in decoder.products()}
+
+    def of_layer(number: int) -> Made:
+        own = {name: product(name, own_OI(decoder, name, columns[name], number))[2] for name in columns if name != "head"}
+        return {
+            name: (made[name][0], made[name][1], _begun(made[name][2], part), made[name][3]) for name, part in own.items()
+        }
+
     angles = np.arange(LONGEST)[:, None] / 10000.0 ** (np.arange(0, decoder.head_size, 2) / decoder.head_size)
     for name, table in (("cos", np.cos(angles)), ("sin", np.sin(angles)), ("ones", np.ones(decoder.hidden))):
         graph.tensors.append(numpy_helper.from_array(table.astype(np.float32), name))
     x = "inputs_embeds"
     for layer in range(decoder.layers):
-        x = graph.layer(decoder, layer, x, made)
+        x = graph.layer(decoder, layer, x, of_layer(layer))
     last = graph.add("Gather", [graph.norm(x), graph.number("last", [-1])], "last_row", axis=1)
     graph.product("head", "head", last, made, "logits")
     graph.finish(decoder)
     return graph.nbytes
+
+
+def _begun(whole: Tensors, own: Tensors) -> Tensors:
+    """Return a product's arrays that begin with other outputs: in front, or for ONNX's MatMul in the first columns."""
+    found = {end: array.copy() for end, array in whole.items()}
+    for end, part in own.items():
+        if part.ndim == found[end].ndim == 2 and len(part) == len(found[end]):
+            found[end][:, : part.shape[1]] = part
+        else:
+            found[end][: len(part)] = part
+    return found
 
 
 class _Graph:
@@ -92,9 +119,7 @@ class _Graph:
     def norm(self, x: str) -> str:
         return self.add("SimplifiedLayerNormalization", [x, "ones"], f"{x}.norm", axis=-1, epsilon=EPSILON)
 
-    def product(
-        self, name: str, place: str, x: str, made: dict[str, tuple[str, str, Tensors, dict[str, int]]], output: str = ""
-    ) -> str:
+    def product(self, name: str, place: str, x: str, made: Made, output: str = "") -> str:
         operator, domain, arrays, sizes = made[name]
         stored = {end: self._store(f"{place}.{end}", array) for end, array in arrays.items()}
         ends = {"MatMul24": ["values", "positions", "", "scales"], "MatMulDense": ["values", "", "scales"]}
@@ -103,7 +128,7 @@ class _Graph:
             inputs.pop()
         return self.add(operator, inputs, output or f"{place}.y", domain, **sizes)
 
-    def layer(self, decoder: Decoder, number: int, x: str, made: dict[str, tuple[str, str, Tensors, dict[str, int]]]) -> str:
+    def layer(self, decoder: Decoder, number: int, x: str, made: Made) -> str:
         at = f"l{number}"
         normed = self.norm(x)
         q, k, v = (self.product(name, f"{at}.{name}", normed, made) for name in "qkv")

@@ -4,7 +4,7 @@ Its cache is in fp16.
 """
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from decoders.graphs import EPSILON, LONGEST
 from decoders.inputs import embeddings
 from decoders.running import Runner
-from decoders.shapes import Decoder, weight_OI
+from decoders.shapes import Decoder, own_OI, weight_OI
 from vlmc.runtime.kernels.packing import Array
 
 LLAMA = {f"llama.cpp {kind}": kind for kind in ("BF16", "Q8_0", "Q4_0")}
@@ -99,10 +99,17 @@ def write(decoder: Decoder, path: Path, kind: str) -> int:
     writer.add_vocab_size(decoder.vocabulary)
     writer.add_tokenizer_model("no_vocab")
     weights = {
-        name: quantize(_ordered(decoder, name, outputs, inputs), stored) for name, outputs, inputs in decoder.products()
+        name: quantize(_ordered(decoder, name, weight_OI(name, outputs, inputs)), stored)
+        for name, outputs, inputs in decoder.products()
     }
+    columns = {name: inputs for name, _, inputs in decoder.products()}
+
+    def of_layer(name: str, layer: int) -> Array:
+        own = quantize(_ordered(decoder, name, own_OI(decoder, name, columns[name], layer)), stored)
+        return np.concatenate([own, weights[name][len(own) :]])
+
     nbytes = 0
-    for name, weight in _tensors(decoder, weights):
+    for name, weight in _tensors(decoder, weights["head"], of_layer):
         writer.add_tensor(name, weight, raw_dtype=stored)
         nbytes += weight.nbytes
     ones = np.ones(decoder.hidden, np.float32)
@@ -116,16 +123,16 @@ def write(decoder: Decoder, path: Path, kind: str) -> int:
     return nbytes
 
 
-def _ordered(decoder: Decoder, name: str, outputs: int, inputs: int) -> Array:
+def _ordered(decoder: Decoder, name: str, weight_OI: Array) -> Array:
     """Return a weight, the rows of q and k in the order of a rotation of neighbours instead of halves."""
-    weight = weight_OI(name, outputs, inputs)
     if name not in "qk":
-        return weight
-    return weight.reshape(-1, 2, decoder.head_size // 2, inputs).swapaxes(1, 2).reshape(outputs, inputs)
+        return weight_OI
+    inputs = weight_OI.shape[1]
+    return weight_OI.reshape(-1, 2, decoder.head_size // 2, inputs).swapaxes(1, 2).reshape(-1, inputs)
 
 
-def _tensors(decoder: Decoder, weights: dict[str, Array]) -> Iterator[tuple[str, Array]]:
+def _tensors(decoder: Decoder, head: Array, of_layer: Callable[[str, int], Array]) -> Iterator[tuple[str, Array]]:
     """Yield every product's weight by its name in GGUF; the head is the table of embeddings."""
     for layer in range(decoder.layers):
-        yield from ((f"blk.{layer}.{name}.weight", weights[ours]) for ours, name in NAMES.items())
-    yield "token_embd.weight", weights["head"]
+        yield from ((f"blk.{layer}.{name}.weight", of_layer(ours, layer)) for ours, name in NAMES.items())
+    yield "token_embd.weight", head

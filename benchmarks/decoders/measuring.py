@@ -1,13 +1,15 @@
 """Everyone who runs a whole decoder: a prompt, then token after token, in turns."""
 
+import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from products.contestants import OPENVINO, OPENVINO_BF16, ROUNDED, WHOLE, missing
+from products.contestants import INTEGER, OPENVINO, OPENVINO_BF16, ROUNDED, WHOLE, missing
 from products.measuring import Clock
 
-from decoders.graphs import BF16_ACTIVATIONS, INT8_ACTIVATIONS, in_bits, packed, plain, write
+from decoders.graphs import BF16_ACTIVATIONS, INT8_ACTIVATIONS, Product, in_bits, packed, plain, whole, write
 from decoders.inputs import embeddings
 from decoders.llama import LLAMA, LlamaCpp
 from decoders.llama import absent as absent_llama
@@ -15,28 +17,33 @@ from decoders.peers import OpenVino
 from decoders.running import Runner
 from decoders.shapes import Decoder
 from vlmc.runtime.kernels.native import WithoutSubnormals, require_library
+from vlmc.toolchain.bench.operators import beside
 
-PROMPT, ANSWER = 600, 64
+PROMPT, ANSWER, STEPS = 600, 64, 16
 SLOWEST = 30.0
 """Seconds of a prompt above which a contestant is not measured again."""
 ORT, PACKED, INT8, INT4 = "ONNX Runtime fp32", "2:4 bf16", "ONNX Runtime MatMulNBits 8", "ONNX Runtime MatMulNBits 4"
 PACKED_BF16, PACKED_INT8, WHOLE_INT8, TORCH = ROUNDED, "2:4 int8", WHOLE, "torch bf16"
 OPENVINO_INT8 = "OpenVINO int8, weights alone"
 LLAMA_BF16, LLAMA_INT8, LLAMA_INT4 = LLAMA
-DENSE_16, DENSE_8 = (TORCH, OPENVINO_BF16, LLAMA_BF16), (INT8, OPENVINO_INT8, LLAMA_INT8)
+DENSE_16, DENSE_8 = (TORCH, OPENVINO_BF16, LLAMA_BF16), (INT8, INTEGER, OPENVINO_INT8, LLAMA_INT8)
 """Who has dense weights in 16 and in 8 bits."""
 PEERS = {OPENVINO: "fp32", OPENVINO_BF16: "bf16", OPENVINO_INT8: "int8"}
+SPARE = (TORCH, *PEERS, *LLAMA, PACKED_BF16, INTEGER, INT4)
+"""Who may be left out."""
 PREFILL, DECODE = "prefill of 600 tokens", "decoding of 64 tokens, each"
 
 
 class Graph(Runner):
     """A graph in ONNX Runtime; its cache has room for prompt and answer, and is written in place."""
 
-    def __init__(self, decoder: Decoder, path: Path, threads: int, nbytes: int) -> None:
+    def __init__(self, decoder: Decoder, path: Path, threads: int, nbytes: int, times: Path | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        if times is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(times)
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.register_custom_ops_library(str(require_library()))
@@ -53,6 +60,10 @@ class Graph(Runner):
 
     def step(self) -> None:
         self._run(1)
+
+    def end(self) -> str:
+        """Return the file of the operators' times."""
+        return str(self._session.end_profiling())
 
     def _run(self, tokens: int) -> None:
         binding = self._session.io_binding()
@@ -107,21 +118,23 @@ class Torch(Runner):
         self._cache = getattr(found, keyword)
 
 
-def runners(decoder: Decoder, folder: Path, threads: int, *, torch: bool = True) -> dict[str, Runner]:
-    """Return everyone, ready to run; graphs are written into the folder."""
-    products = {ORT: plain, INT8: in_bits(8), INT4: in_bits(4), PACKED: packed("bf16"), PACKED_INT8: packed("int8")}
+def runners(decoder: Decoder, folder: Path, threads: int, without: Collection[str] = ()) -> dict[str, Runner]:
+    """Return everyone but those left out, ready to run; graphs are written into the folder."""
+    products: dict[str, Product] = {ORT: plain, INT8: in_bits(8), INTEGER: whole, INT4: in_bits(4)}
+    products |= {PACKED: packed("bf16"), PACKED_INT8: packed("int8")}
     products |= {PACKED_BF16: packed("bf16", BF16_ACTIVATIONS), WHOLE_INT8: packed("int8", INT8_ACTIVATIONS)}
     found: dict[str, Runner] = {}
     for number, (name, product) in enumerate(products.items()):
         path = folder / f"{number}.onnx"
-        found[name] = Graph(decoder, path, threads, write(decoder, product, path))
-    absent = absent_peers()
+        if name not in without:
+            found[name] = Graph(decoder, path, threads, write(decoder, product, path))
+    absent = {*absent_peers(), *without}
     peers = {name: kind for name, kind in PEERS.items() if name not in absent}
     found |= {name: OpenVino(decoder, folder / "0.onnx", threads, kind) for name, kind in peers.items()}
     for name, kind in LLAMA.items():
         if name not in absent:
             found[name] = LlamaCpp(decoder, folder / f"{kind}.gguf", threads, kind, ANSWER)
-    return found | ({TORCH: Torch(decoder)} if torch else {})
+    return found | ({} if TORCH in without else {TORCH: Torch(decoder)})
 
 
 def absent_peers() -> dict[str, str]:
@@ -144,6 +157,15 @@ def times(found: dict[str, Runner], rounds: int, now: Clock) -> dict[str, dict[s
             elif prefill > SLOWEST:
                 del found[name]
     return taken
+
+
+def beside_products(decoder: Decoder, path: Path, threads: int) -> float:
+    """Return the seconds of a token after the prompt that its graph does not spend in products with weights."""
+    graph = Graph(decoder, path, threads, 0, path.with_suffix(".times"))
+    graph.prefill(PROMPT)
+    for _ in range(STEPS):
+        graph.step()
+    return beside(json.loads(Path(graph.end()).read_text(encoding="utf-8")))
 
 
 def _once(runner: Runner, now: Clock) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -18,38 +18,39 @@ from decoders.measuring import (
     PACKED_INT8,
     PREFILL,
     SLOWEST,
-    TORCH,
     WHOLE_INT8,
     absent_peers,
+    beside_products,
     runners,
     times,
 )
 from decoders.shapes import Decoder
 from vlmc.runtime.kernels.packing import ValueType
-from vlmc.runtime.kernels.speed import speeds
+from vlmc.toolchain.machine.speeds import machine_speeds
 
 Taken = dict[str, dict[str, list[float]]]
 PREDICTED = "predicted speed-up, decoding"
 
 
-def measure(decoders: Sequence[Decoder], threads: int, rounds: int, *, torch: bool = True) -> tuple[list[Row], list[Bar]]:
+def measure(
+    decoders: Sequence[Decoder], threads: int, rounds: int, without: Collection[str] = ()
+) -> tuple[list[Row], list[Bar]]:
     """Measure each decoder; return its rows, and bars over all of them."""
     rows, bars = [], []
     for decoder in decoders:
         print(decoder.name, file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="vlmc-cpu24-") as folder:
-            found = runners(decoder, Path(folder), threads, torch=torch)
+            found = runners(decoder, Path(folder), threads, without)
             nbytes = {name: one.nbytes for name, one in found.items()}
             taken = times(found, rounds, clock(threads))
             read = _read(threads)
-            gains = _predicted(decoder, threads, median(taken[ORT][DECODE]))
+            rest = beside_products(decoder, Path(folder) / "0.onnx", threads)
+            gains = _predicted(decoder, threads, median(taken[ORT][DECODE]), rest)
         rows += _rows(decoder, taken, nbytes, read)
         rows += _predicted_rows(decoder, taken, gains)
         bars += _bars(decoder, taken) + _prediction_bars(decoder, taken, gains)
-    absent = absent_peers()
+    absent = absent_peers() | dict.fromkeys(without, "left out")
     rows += [Row(f"whole decoders: {name}: {why}", None, DECODE, None, "ms", None, None) for name, why in absent.items()]
-    if not torch:
-        rows.append(Row(f"whole decoders: {TORCH}: left out by --no-torch", None, DECODE, None, "ms", None, None))
     return rows, bars
 
 
@@ -96,13 +97,13 @@ def _bars(decoder: Decoder, taken: Taken) -> list[Bar]:
     ]
 
 
-def _predicted(decoder: Decoder, threads: int, dense: float) -> dict[str, float]:
-    """Return what `vlmc bench` would predict for the packed forms, given the seconds of a token in fp32."""
-    measured = speeds(threads=threads, now=clock(threads))
+def _predicted(decoder: Decoder, threads: int, dense: float, rest: float) -> dict[str, float]:
+    """Return what `vlmc bench` would predict for the packed forms, given a token in fp32, and what of it is no product."""
+    measured = machine_speeds(threads, clock(threads))
     sizes = [(name, outputs, inputs) for name, outputs, inputs in decoder.products()]
     every = [(o, i, name != "head") for name, o, i in sizes for _ in range(1 if name == "head" else decoder.layers)]
     kinds: dict[str, ValueType] = {PACKED: "bf16", PACKED_INT8: "int8"}
-    return {name: measured.decoding_gain(kind, every, dense) for name, kind in kinds.items()}
+    return {name: measured.decoding_gain(kind, every, dense, rest) for name, kind in kinds.items()}
 
 
 def _predicted_rows(decoder: Decoder, taken: Taken, gains: dict[str, float]) -> list[Row]:

@@ -36,10 +36,18 @@ SHAPES = {
 }
 
 
-def weight_OI(name: str, outputs: int, inputs: int) -> Array:
+def weight_OI(name: str, outputs: int, inputs: int, layer: int = 0) -> Array:
     """Return random values that keep the activations' size, 2:4 but for the head."""
-    draw = np.random.default_rng(len(name) * outputs + inputs)
+    draw = np.random.default_rng([len(name), outputs * inputs, layer])
     weight = draw.standard_normal((outputs * inputs // 4, 4), np.float32) / np.float32(inputs**0.5)
     if name != "head":
         weight[:, draw.permutation(4)[:2]] = 0  # of every group: time does not depend on which
     return weight.reshape(outputs, inputs)
+
+
+def own_OI(decoder: Decoder, name: str, inputs: int, layer: int) -> Array:
+    """Return what a layer has in place of a weight's first outputs, a head's, while the others are the same in every layer.
+
+    ONNX Runtime keeps equal weights once, and then reads them from a cache: layers that are equal are no decoder.
+    """
+    return weight_OI(name, decoder.head_size, inputs, layer + 1)

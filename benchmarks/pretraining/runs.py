@@ -37,17 +37,19 @@ STARTS: dict[str, tuple[str, ...]] = {
 """How it is pruned to 2:4."""
 WITH_TEXT = frozenset(start for start in STARTS if start.endswith("text in calibration"))
 """What is calibrated on questions and text; the others are on questions."""
-RATES = "0.00028", "0.0011", "0.0022"
-"""Other peak learning rates: half of the usual one for `smol`, two and four times that."""
+OTHER_RATES = {
+    f"RESSA, learning rate {rate}": ("--method", "ressa", "--lr", rate) for rate in ("0.00028", "0.0011", "0.0022")
+}
+"""At half of the usual peak learning rate for `smol`, 0.32 / width = 0.00056, and at two and four times that."""
 REPAIRS: dict[str, tuple[str, ...]] = {
     "RESSA": ("--method", "ressa"),
     "RESSA, no teacher": ("--method", "sparse-lora"),
     "LoRA merged and re-masked": ("--method", "lora-remask"),
     "LoRS": ("--method", "lors"),
     "all kept weights": ("--method", "masked-full"),
-    **{f"RESSA, learning rate {rate}": ("--method", "ressa", "--lr", rate) for rate in RATES},
+    **OTHER_RATES,
 }
-"""What is trained; the usual learning rate is 0.32 / width, 0.00056 for `smol`."""
+"""What is trained."""
 CLEAN, MIXED, WRONG = "", "with text", "a fifth of the labels wrong"
 """What it is trained on: questions, seven of them to three pieces of text, or questions, a fifth with another answer."""
 WRONG_EVERY, PIECE = 5, 500

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from decoders.graphs import in_bits
+from decoders.graphs import Product, in_bits, whole
 from onnx import TensorProto, helper, numpy_helper
 
 from products.subject import Subject
@@ -20,6 +20,7 @@ PACKED, ROUNDED, DENSE, ORT = "2:4 bf16", "2:4 bf16, x rounded to bf16", "our ke
 WHOLE = "2:4 int8, x rounded to int8"
 TORCH, OPENVINO, OPENVINO_BF16 = "torch bf16", "OpenVINO fp32", "OpenVINO bf16"
 OPENVINO_INT8, OPENVINO_SPARSE = "OpenVINO int8, weights and x", "OpenVINO int8, sparse decompression"
+HALF, INTEGER = "ONNX Runtime fp16", "ONNX Runtime MatMulInteger"
 BITS = {"ONNX Runtime MatMulNBits 8": 8, "ONNX Runtime MatMulNBits 4": 4}
 SPARSE_RATE: dict[str, object] = {"CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 0.4}
 """From what share of zeros on OpenVINO reads int8 weights compressed; it does so with AMX alone."""
@@ -41,7 +42,7 @@ class Contestant(ABC):
 
 
 class OnnxRuntime(Contestant):
-    """One graph with a node for every weight: MatMul, our operator where a type is given, MatMulNBits for bits."""
+    """One graph with a node for every weight: MatMul, our operator where a type is given, or others."""
 
     def __init__(
         self,
@@ -51,17 +52,18 @@ class OnnxRuntime(Contestant):
         *,
         dense: bool = False,
         level: int = 1,
-        bits: int | None = None,
+        others: Product | None = None,
+        half: bool = False,
     ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads disturb who comes next
-        if bits is not None:
-            nodes, tensors = _in_bits(subject, bits)
+        if others is not None:
+            nodes, tensors = _made(subject, others)
         elif kind is None:
-            nodes, tensors = _matmuls(subject)
+            nodes, tensors = _in_half(subject) if half else _matmuls(subject)
         else:
             options.register_custom_ops_library(str(require_library()))
             nodes, tensors = _packed(subject, kind, level, dense=dense)
@@ -138,7 +140,9 @@ class OpenVino(Contestant):
 def contestants(subject: Subject, threads: int) -> dict[str, Contestant]:
     """Return all that are installed and that this CPU can run."""
     found: dict[str, Contestant] = {ORT: OnnxRuntime(subject, threads), TORCH: Torch(subject)}
-    found |= {name: OnnxRuntime(subject, threads, bits=bits) for name, bits in BITS.items()}
+    found[HALF] = OnnxRuntime(subject, threads, half=True)
+    found[INTEGER] = OnnxRuntime(subject, threads, others=whole)
+    found |= {name: OnnxRuntime(subject, threads, others=in_bits(bits)) for name, bits in BITS.items()}
     absent = missing()
     for name, (precision, more) in _OPENVINO.items():
         if name not in absent:
@@ -187,8 +191,8 @@ def _quantised(subject: Subject) -> tuple[list[onnx.NodeProto], list[onnx.Tensor
     return nodes, tensors
 
 
-def _in_bits(subject: Subject, bits: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    nodes, tensors, product = [], [], in_bits(bits)
+def _made(subject: Subject, product: Product) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    nodes, tensors = [], []
     for i, weight in enumerate(subject.weights):
         operator, domain, arrays, sizes = product("", weight)
         nodes.append(helper.make_node(operator, ["x", *(f"{end}{i}" for end in arrays)], [f"y{i}"], domain=domain, **sizes))
@@ -199,6 +203,16 @@ def _in_bits(subject: Subject, bits: int) -> tuple[list[onnx.NodeProto], list[on
 def _matmuls(subject: Subject) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     nodes = [helper.make_node("MatMul", ["x", f"w{i}"], [f"y{i}"]) for i in range(subject.copies)]
     return nodes, [numpy_helper.from_array(np.ascontiguousarray(w.T), f"w{i}") for i, w in enumerate(subject.weights)]
+
+
+def _in_half(subject: Subject) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Return products in fp16 of x in fp32."""
+    nodes, tensors = [helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16)], []
+    for i, weight in enumerate(subject.weights):
+        nodes.append(helper.make_node("MatMul", ["half", f"w{i}"], [f"z{i}"]))
+        nodes.append(helper.make_node("Cast", [f"z{i}"], [f"y{i}"], to=TensorProto.FLOAT))
+        tensors.append(numpy_helper.from_array(np.ascontiguousarray(weight.T.astype(np.float16)), f"w{i}"))
+    return nodes, tensors
 
 
 def _packed(

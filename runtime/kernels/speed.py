@@ -37,14 +37,16 @@ class Fastest:
 
 @dataclass(frozen=True)
 class Speeds:
-    """Bytes that all threads read in a second, and weights in memory that they multiply one row with in a second.
+    """What all threads do in a second: bytes read, packed weights in memory multiplied with one row, bytes of dense ones.
 
-    Weights that 2:4 leaves out count. Reading and multiplying overlap in part, which is why both are measured together.
+    Weights that 2:4 leaves out count. Reading and multiplying overlap in part, so both are measured together. Dense
+    weights are float32: `dense_read` of their bytes are multiplied with one row.
     """
 
     threads: int
     bytes_read: float
     products: Mapping[ValueType, float]
+    dense_read: float
 
     def seconds(self, kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> float:
         """Predict one row's product with a 2:4 weight that lies in memory.
@@ -56,21 +58,17 @@ class Speeds:
         return max(read, outputs * inputs / self.products[kind])
 
     def gain(self, kind: ValueType, outputs: int = LARGE[0], inputs: int = LARGE[1]) -> float:
-        """Predict how many times as fast that is as a dense float32 product, which takes the time of reading it."""
-        return 4 * outputs * inputs / self.bytes_read / self.seconds(kind, outputs, inputs)
+        """Predict how many times as fast that is as a dense float32 product."""
+        return 4 * outputs * inputs / self.dense_read / self.seconds(kind, outputs, inputs)
 
-    def decoding_gain(self, kind: ValueType, products: Iterable[tuple[int, int, bool]], dense: float) -> float:
+    def decoding_gain(self, kind: ValueType, products: Iterable[tuple[int, int, bool]], dense: float, rest: float) -> float:
         """Predict how many times as fast a token is, given its products (outputs, inputs, whether it is 2:4).
 
-        `dense` are the seconds that it takes with all of them dense in float32. What is left of these after reading the
-        weights, attention above all, stays as it is. All weights count as read from memory, so it is no prediction for a
-        model that a cache holds.
+        `dense` are the seconds that it takes with all of them dense in float32, `rest` those of them that it takes besides,
+        attention above all. All weights count as read from memory, so it is no prediction for a model that a cache holds.
         """
-        every = list(products)
-        packed = sum(self.seconds(kind, outputs, inputs, dense=not sparse) for outputs, inputs, sparse in every)
-        reading = sum(4 * outputs * inputs for outputs, inputs, _ in every) / self.bytes_read
-        rest = max(0.0, dense - reading)
-        return (rest + reading) / (rest + packed)
+        packed = sum(self.seconds(kind, outputs, inputs, dense=not sparse) for outputs, inputs, sparse in products)
+        return dense / (rest + packed)
 
 
 def fastest(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Fastest:
@@ -85,15 +83,21 @@ def fastest(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Fastest:
     return Fastest(chosen, {kind: round(1e3 * time, 3) for kind, time in times.items()}, threads)
 
 
-def speeds(seconds: float = 1.0, threads: int = DEFAULT_THREADS, now: Callable[[], float] = perf_counter) -> Speeds:
-    """Measure what a prediction needs, with the clock `now`.
+def speeds(
+    seconds: float = 1.0,
+    threads: int = DEFAULT_THREADS,
+    now: Callable[[], float] = perf_counter,
+    dense_read: float | None = None,
+) -> Speeds:
+    """Measure what a prediction needs, with the clock `now`; where `dense_read` is None, it is as fast as reading.
 
     Raises:
         EnvironmentLacks: the kernels were not built.
     """
     weights = LARGE[0] * LARGE[1]
     products = {kind: weights / time for kind, time in _products(threads, seconds / 2, now).items()}
-    return Speeds(threads, _read(threads, seconds / 2, now), products)
+    read = _read(threads, seconds / 2, now)
+    return Speeds(threads, read, products, dense_read or read)
 
 
 def stored_bytes(kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> float:

@@ -38,8 +38,9 @@ class OnnxSession(Session):
     """A graph in ONNX Runtime.
 
     `frugal`: weights in a file of their own are mapped and stay as they are stored; every run converts what it needs, one
-    weight at a time, and takes several times as long. So a graph larger than memory can be run. `is_on_cpu`: all of it
-    runs on the CPU, which reads inputs where they lie.
+    weight at a time, and takes several times as long. So a graph larger than memory can be run. `times`: what the name of a
+    JSON file begins with that is written when the session is closed, of the time that each operator took in each run.
+    `is_on_cpu`: all of it runs on the CPU, which reads inputs where they lie.
 
     Raises:
         InputError: ONNX Runtime cannot run the file, or an input or output has a type that numpy lacks.
@@ -49,12 +50,22 @@ class OnnxSession(Session):
         Closed: by `run`, it is closed.
     """
 
-    def __init__(self, path: Path, providers: str | Sequence[str] = CPU, threads: int = 0, *, frugal: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        providers: str | Sequence[str] = CPU,
+        threads: int = 0,
+        *,
+        frugal: bool = False,
+        times: Path | None = None,
+    ) -> None:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN)
         options.log_severity_level = 3
+        if times is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(times)
         if frugal:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.enable_cpu_mem_arena = False

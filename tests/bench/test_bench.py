@@ -13,10 +13,10 @@ from tests.artifacts import pruned
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.speed import Speeds
 from vlmc.runtime.sessions import Array, Session
-from vlmc.toolchain.bench import bench
+from vlmc.toolchain.bench import bench, predicting
 from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, bits_of, forms_of, no_lora_latency, summary
 from vlmc.toolchain.bench.memory import mapped
-from vlmc.toolchain.bench.predicting import TOO_SMALL, predicted
+from vlmc.toolchain.bench.predicting import TOO_SMALL, is_predicted
 from vlmc.toolchain.bench.showing import PICTURE, RECORD, check, show, write
 from vlmc.toolchain.bench.timing import PHASES, Timed
 from vlmc.toolchain.cli.main import run
@@ -105,30 +105,34 @@ def test_bits_are_read() -> None:
 
 def test_what_is_mapped_from_graphs_is_read_from_smaps() -> None:
     lines = (
-        "7f00-7f10 r--s 00000000 08:01 42                /graphs/decoder.onnx.data\nRss:  12 kB\nPrivate_Dirty:  4 kB\n"
+        "7f00-7f10 r--s 00000000 08:01 42                /graphs/decoder.onnx.data\n"
+        "Rss:  12 kB\nPrivate_Dirty:  8 kB\nAnonymous:  4 kB\n"
         "7f10-7f20 r--p 00000000 08:01 42                /graphs-of-others/decoder.onnx.data\nRss:  100 kB\n"
-        "7f20-7f30 rw-p 00000000 00:00 0 \nRss:  100 kB\nPrivate_Dirty:  100 kB\n"
-        "7f30-7f40 r--s 00000000 08:01 43                /graphs/vision.onnx.data\nRss:  8 kB\nPrivate_Dirty:  0 kB\n"
+        "7f20-7f30 rw-p 00000000 00:00 0 \nRss:  100 kB\nAnonymous:  100 kB\n"
+        "7f30-7f40 r--s 00000000 08:01 43                /graphs/vision.onnx.data\nRss:  8 kB\nAnonymous:  0 kB\n"
     )
     assert mapped(lines.splitlines(), Path("/graphs")) == (20480, 4096)
 
 
 def test_a_decoder_that_a_cache_holds_is_not_predicted() -> None:
-    assert predicted(["bf16"], [(512, 512, True)], 1, 1.0) == {}
-    assert predicted([], [(1 << 14, 1 << 14, True)], 1, 1.0) == {}
+    assert not is_predicted([(512, 512, True)])
+    assert is_predicted([(1 << 13, 1 << 12, True), (1 << 13, 1 << 12, False)])
 
 
 def test_predicted_decoding_is_reading_or_computing_and_the_rest_of_the_dense_token() -> None:
-    speeds = Speeds(1, 1e9, {"bf16": 1e9, "int8": 1e8})
+    speeds = Speeds(1, 1e9, {"bf16": 1e9, "int8": 1e8}, 1e9)
     products = [(1000, 1000, True), (1000, 1000, False)]
-    assert speeds.decoding_gain("bf16", products, 0.008) == pytest.approx(8 / (1.125 + 2))
-    assert speeds.decoding_gain("int8", products, 0.007) == pytest.approx(8 / (10 + 10))  # it was read faster than known
-    assert speeds.decoding_gain("bf16", products, 0.018) == pytest.approx(18 / (10 + 1.125 + 2))
+    assert speeds.decoding_gain("bf16", products, 0.008, 0.0) == pytest.approx(8 / (1.125 + 2))
+    assert speeds.decoding_gain("int8", products, 0.008, 0.0) == pytest.approx(8 / (10 + 10))
+    assert speeds.decoding_gain("bf16", products, 0.018, 0.01) == pytest.approx(18 / (10 + 1.125 + 2))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
-def test_everyone_takes_part(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("engine", "cache"), [("torch", predicting.CACHE), ("onnx", predicting.CACHE), ("onnx", 0)])
+def test_everyone_takes_part(
+    engine: str, cache: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "CACHE", cache)
     dense = pico.save("llava", tmp_path / "dense")
     artifact = pruned(dense, tmp_path / "artifact")
     options = BenchSettings(engine=engine, rounds=2, new_tokens=3, packed="bf16,w8a8", device="cpu")  # type: ignore[arg-type]
@@ -136,8 +140,12 @@ def test_everyone_takes_part(engine: str, tmp_path: Path, capsys: pytest.Capture
     packed = ["sparse, packed bf16", "sparse, packed w8a8"] if engine == "onnx" and bench.instruction_sets() else []
     narrow = ["dense, MatMulNBits 8", "dense, MatMulNBits 4"] if engine == "onnx" else []
     assert list(found["rows"]) == [DENSE, *narrow, MERGED, *packed, UNMERGED]
-    assert found["predicted"] == {}
-    assert found["why_not_predicted"] == (TOO_SMALL if packed else None)
+    if cache:
+        assert found["predicted"] == {}
+        assert found["why_not_predicted"] == (TOO_SMALL if packed else None)
+    elif packed:
+        assert list(found["predicted"]) == packed[:1]
+        assert all(value > 0 for value in found["predicted"][packed[0]].values())
     assert rank_of(artifact.manifest) == RANK
     for row in found["rows"].values():
         assert all(row["seconds"][phase]["median"] > 0 for phase in PHASES)

@@ -7,13 +7,14 @@ from pathlib import Path
 import cpu24
 import cpu24_table
 import numpy as np
+import onnx
 import pytest
 from decoders import measuring
 from decoders.reporting import PREDICTED, measure
 from decoders.shapes import SHAPES
 from pages import with_table
 from products import contestants as contestants_module
-from products.contestants import BITS, DENSE, OPENVINO_BF16, ORT, OURS, TORCH, contestants
+from products.contestants import BITS, DENSE, HALF, INTEGER, OPENVINO_BF16, ORT, OURS, TORCH, contestants
 from products.subject import Subject
 from report import RESULTS, Bar, Report, Row
 
@@ -52,7 +53,7 @@ def test_every_contestant_multiplies() -> None:
 
 @pytest.mark.integration
 def test_every_product_has_its_rows_and_bars(found: Report) -> None:
-    for name in (ORT, TORCH, DENSE, *BITS, *OURS):
+    for name in (ORT, TORCH, DENSE, HALF, INTEGER, *BITS, *OURS):
         for rows in ("1 row", "16 rows"):
             assert found.value(f"64 to 48, {rows}: {name}", cpu24.TIME)
         assert found.value(f"64 to 48, 1 row: {name}", cpu24.SHARE)
@@ -64,11 +65,12 @@ def test_every_product_has_its_rows_and_bars(found: Report) -> None:
 def test_every_decoder_has_its_rows_and_bars(decoded: tuple[list[Row], list[Bar]]) -> None:
     rows, bars = decoded
     values = {(row.name, row.metric): row.value for row in rows}
-    for name in (measuring.ORT, measuring.TORCH, measuring.INT4, measuring.INT8, measuring.PACKED, measuring.PACKED_INT8):
+    ours, dense = (measuring.PACKED, measuring.PACKED_INT8), (measuring.INT4, measuring.INT8, measuring.INTEGER)
+    for name in (measuring.ORT, measuring.TORCH, *dense, *ours):
         assert values[f"{TINY_DECODER.name}: {name}", measuring.PREFILL]
         assert values[f"{TINY_DECODER.name}: {name}", measuring.DECODE]
     assert len(bars) == 6
-    for name in (measuring.PACKED, measuring.PACKED_INT8):
+    for name in ours:
         assert values[f"{TINY_DECODER.name}: {name}", PREDICTED] > 0
 
 
@@ -83,6 +85,17 @@ def test_every_decoder_computes_the_same(tmp_path: Path) -> None:
     for name, answer in answers.items():
         close = 0.7 if name in (measuring.INT4, measuring.LLAMA_INT4) else 0.1  # four bits
         np.testing.assert_allclose(answer, answers[measuring.ORT], atol=close, err_msg=name)
+
+
+def test_no_layer_has_the_weights_of_another(tmp_path: Path) -> None:
+    measuring.runners(TINY_DECODER, tmp_path, 1, measuring.SPARE)
+    graphs = sorted(tmp_path.glob("*.onnx"))
+    assert graphs
+    for path in graphs:
+        weights = {tensor.name: tensor.raw_data for tensor in onnx.load(path).graph.initializer}
+        for name, weight in weights.items():
+            if name.startswith("l0.") and not name.endswith(".positions"):  # of six pairs of places, by chance the same
+                assert weight != weights[name.replace("l0.", "l1.", 1)], f"{path.name}: {name}"
 
 
 @pytest.mark.parametrize(("name", "content"), cpu24_table.TABLES.items())

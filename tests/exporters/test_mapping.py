@@ -42,7 +42,7 @@ def own_bytes() -> int:
 
 def held(path: Path) -> dict[str, int]:
     """Return what smaps says of a file's mappings: `Rss` and its like, in bytes, of all of them together."""
-    sums, inside = {"Rss": 0, "Pss": 0, "Private_Dirty": 0}, False
+    sums, inside = {"Rss": 0, "Pss": 0, "Anonymous": 0}, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
             inside = line.endswith(f" {path}")
@@ -73,7 +73,7 @@ def test_sessions_share_the_weights_and_hold_no_copy(kind: ValueType, tmp_path: 
     found = held(data)
     assert found["Rss"] >= 0.95 * SESSIONS * size  # each has mapped all of it
     assert found["Pss"] <= 1.05 * size  # and all together hold it once
-    assert found["Private_Dirty"] == 0
+    assert found["Anonymous"] == 0
     assert own_bytes() - before < SESSIONS * packed.packed_bytes / 2
     for session in opened:
         session.close()

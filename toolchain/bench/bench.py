@@ -19,7 +19,8 @@ from vlmc.runtime.kernels.native import instruction_sets
 from vlmc.runtime.kernels.speed import DEFAULT_THREADS, TYPES
 from vlmc.toolchain.bench.engines import in_bits, in_onnx, in_torch
 from vlmc.toolchain.bench.memory import Memory, memory_of
-from vlmc.toolchain.bench.predicting import TOO_SMALL, Product, predicted
+from vlmc.toolchain.bench.operators import beside_products
+from vlmc.toolchain.bench.predicting import TOO_SMALL, Product, is_predicted, predicted
 from vlmc.toolchain.bench.predicting import products as products_of
 from vlmc.toolchain.bench.timing import DECODE, PHASES, Contestant, in_turns
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
@@ -74,7 +75,9 @@ class Bench:
                     memory[name] = self._memory(folder, name)
                     task.advance(name)
             rounds = in_turns(found, probes(1)[0], self.options.new_tokens, self.options.rounds)
-        return self._said(found, memory, rounds) | self._foretold(products, rounds)
+            stack.close()
+            foretold = self._foretold(products, rounds, folder / DENSE, found[DENSE])
+        return self._said(found, memory, rounds) | foretold
 
     def _contestants(self, folder: Path, products: list[Product]) -> Iterator[tuple[str, Contestant]]:
         """Build one after the other, so that one model is loaded in torch at a time, but where torch runs them.
@@ -126,14 +129,20 @@ class Bench:
         question, image = probes(1)[0].question, folder / "probe.png"
         return memory_of(self.artifact.root, folder / name, image, question, self.options.new_tokens, self.options.threads)
 
-    def _foretold(self, products: list[Product], rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    def _foretold(
+        self, products: list[Product], rounds: list[dict[str, Any]], graphs: Path, twin: Contestant
+    ) -> dict[str, Any]:
         """Return how many times as fast as dense each packed form was predicted to decode, with the measured over it."""
         kinds = [kind for kind in TYPES if kind in self._forms()]
+        if not (kinds and is_predicted(products)):
+            return {"predicted": {}, "why_not_predicted": TOO_SMALL if kinds else None}
         dense = median(one[DENSE][DECODE] for one in rounds)
-        gains = predicted(kinds, products, self.options.threads or DEFAULT_THREADS, dense)
+        decoder = graphs / f"{twin.model.deployment.graphs.decoder}.onnx"
+        rest = beside_products(decoder, twin.decoder.feeds, self.options.threads)
+        gains = predicted(kinds, products, self.options.threads or DEFAULT_THREADS, dense, rest)
         measured = {kind: median(one[DENSE][DECODE] / one[_packed(kind)][DECODE] for one in rounds) for kind in gains}
         rows = {_packed(kind): {"gain": gain, "measured_of_it": measured[kind] / gain} for kind, gain in gains.items()}
-        return {"predicted": rows, "why_not_predicted": TOO_SMALL if kinds and not gains else None}
+        return {"predicted": rows, "why_not_predicted": None}
 
     def _said(
         self, found: Mapping[str, Contestant], memory: Mapping[str, Memory | None], rounds: list[dict[str, Any]]

@@ -37,14 +37,17 @@ def memory_of(root: Path, graphs: Path, image: Path, question: str, tokens: int,
 
 
 def mapped(lines: Iterable[str], folder: Path) -> tuple[int, int]:
-    """Return the resident bytes that are mapped from files in a folder, and the changed ones, from the lines of smaps."""
+    """Return the resident bytes that are mapped from files in a folder, and the changed ones, from the lines of smaps.
+
+    A page that was changed is anonymous there; one that its file was just written with is dirty only.
+    """
     resident, changed, inside = 0, 0, False
     for line in lines:
         if found := _REGION.fullmatch(line.rstrip("\n")):
             inside = found[1].startswith(f"{folder}/")
         elif inside and line.startswith("Rss:"):
             resident += 1024 * int(line.split()[1])
-        elif inside and line.startswith("Private_Dirty:"):
+        elif inside and line.startswith("Anonymous:"):
             changed += 1024 * int(line.split()[1])
     return resident, changed
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from torch import nn
 
 from vlmc.runtime.kernels.packing import ValueType
-from vlmc.runtime.kernels.speed import speeds
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.deploy.deployed import Deployed
 from vlmc.toolchain.deploy.reached import reached
 from vlmc.toolchain.families.base import linears
+from vlmc.toolchain.machine.speeds import machine_speeds
 
 CACHE = 128 << 20
 """Bytes of float32 weights that a cache may hold: below them decoding does not wait for memory, which is predicted."""
@@ -27,12 +27,17 @@ def products(deployed: Deployed, model: nn.Module) -> list[Product]:
     return [(*weight.shape, decoder.sparse.get(inside) == _TWO_FOUR) for inside, weight in weights.items()]
 
 
-def predicted(kinds: Sequence[ValueType], found: Sequence[Product], threads: int, dense: float) -> dict[ValueType, float]:
-    """Return how many times as fast as dense fp32 each type should decode; empty where a cache may hold the weights.
+def is_predicted(found: Sequence[Product]) -> bool:
+    """Say whether no cache holds the weights of these products."""
+    return sum(4 * outputs * inputs for outputs, inputs, _ in found) >= CACHE
 
-    `dense` are the seconds of a token in fp32.
+
+def predicted(
+    kinds: Sequence[ValueType], found: Sequence[Product], threads: int, dense: float, rest: float
+) -> dict[ValueType, float]:
+    """Return how many times as fast as dense fp32 each type should decode.
+
+    `dense` are the seconds of a token in fp32, `rest` those of them that are not spent in products with weights.
     """
-    if not kinds or sum(4 * outputs * inputs for outputs, inputs, _ in found) < CACHE:
-        return {}
-    measured = speeds(threads=threads)
-    return {kind: measured.decoding_gain(kind, found, dense) for kind in kinds}
+    measured = machine_speeds(threads)
+    return {kind: measured.decoding_gain(kind, found, dense, rest) for kind in kinds}

@@ -19,11 +19,12 @@ REST = 0.05
 
 
 class Timed(Session):
-    """A session that notes how long each run took."""
+    """A session that notes how long each run took, and what the last one was given."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.seconds: list[float] = []
+        self.feeds: Mapping[str, Array] = {}
 
     @property
     def inputs(self) -> Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]:
@@ -37,7 +38,7 @@ class Timed(Session):
 
     def timed(self, what: Session | Bound, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run it, and note how long that took."""
-        began = perf_counter()
+        self.feeds, began = feeds, perf_counter()
         found = what.run(feeds)
         self.seconds.append(perf_counter() - began)
         return found

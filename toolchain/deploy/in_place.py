@@ -68,14 +68,21 @@ def _attend(
     query_BHSE: Tensor,
     key_BKTE: Tensor,
     value_BKTE: Tensor,
-    mask: Tensor | None,
+    mask_B1ST: Tensor,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention in transformers' form, which torch exports as ONNX's Attention; returns (B, S, H, E)."""
-    shared = query_BHSE.shape[1] != key_BKTE.shape[1]
-    found = F.scaled_dot_product_attention(query_BHSE, key_BKTE, value_BKTE, mask, scale=scaling, enable_gqa=shared)
-    return found.transpose(1, 2).contiguous(), None
+    """Attention in transformers' form, which torch exports as ONNX's Attention; returns (B, S, H, E).
+
+    Heads that share keys and values become R = H/K x S rows of one head, so that these are read once for all.
+    """
+    share = query_BHSE.shape[1] // key_BKTE.shape[1]
+    rows_BKRE = query_BHSE.unflatten(1, (-1, share)).flatten(2, 3)  # type: ignore[no-untyped-call]
+    found_BKRE = F.scaled_dot_product_attention(
+        rows_BKRE, key_BKTE, value_BKTE, mask_B1ST.repeat(1, 1, share, 1), scale=scaling
+    )
+    found_BHSE = found_BKRE.unflatten(2, (share, -1)).flatten(1, 2)  # type: ignore[no-untyped-call]
+    return found_BHSE.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(_ATTENTION, _attend)

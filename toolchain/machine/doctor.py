@@ -12,9 +12,10 @@ from vlmc.exporters import BACKENDS
 from vlmc.runtime import __version__
 from vlmc.runtime.errors import EnvironmentLacks
 from vlmc.runtime.kernels import native
-from vlmc.runtime.kernels.speed import TYPES, speeds
+from vlmc.runtime.kernels.speed import TYPES
 from vlmc.runtime.sessions import import_onnxruntime
 from vlmc.toolchain.machine.packages import PACKAGES, remedy
+from vlmc.toolchain.machine.speeds import machine_speeds
 from vlmc.toolchain.machine.versions import version_of
 from vlmc.toolchain.reporting.tables import show_table
 
@@ -64,10 +65,10 @@ def show_findings(found: dict[str, Any]) -> None:
 
 
 def _cpu_speed() -> dict[str, Any] | None:
-    """Measure for a second what decoding with 2:4 weights gains here; None: there are no kernels."""
+    """Measure for two seconds what decoding with 2:4 weights gains here; None: there are no kernels."""
     if native.library() is None:
         return None
-    found = speeds()
+    found = machine_speeds()
     gains = {kind: round(found.gain(kind), 2) for kind in TYPES}
     return {"threads": found.threads, "read_gb_per_second": round(found.bytes_read / 1e9, 1), "decode_gain": gains}
 
@@ -76,7 +77,7 @@ def _said(speed: dict[str, Any]) -> str:
     gains = ", ".join(f"{kind} {gain}x" for kind, gain in speed["decode_gain"].items())
     return (
         f"memory: {speed['read_gb_per_second']} GB/s with {speed['threads']} threads; predicted for one row of a large 2:4 "
-        f"layer, over dense fp32 read at that speed: {gains}"
+        f"layer, over dense fp32: {gains}"
     )
 
 

@@ -1,0 +1,39 @@
+"""What a token takes besides products with weights is read from ONNX Runtime's own times."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vlmc.toolchain.bench.operators import beside, beside_products
+
+
+def run(at: int, length: int) -> dict[str, Any]:
+    return {"name": "model_run", "ts": at, "dur": length}
+
+
+def kernel(at: int, taken: int, operator: str, *shapes: list[int]) -> dict[str, Any]:
+    described = {"op_name": operator, "input_type_shape": [{"float": shape} for shape in shapes]}
+    return {"cat": "Node", "name": "n_kernel_time", "ts": at, "dur": taken, "args": described}
+
+
+def test_the_median_run_without_products_with_weights() -> None:
+    events = []
+    for number, softmax in enumerate((900, 900, 900, 3, 5, 70)):  # the first three do not count
+        at = 1000 * number
+        events += [kernel(at + 1, 400, "MatMul", [1, 8], [8, 8]), kernel(at + 2, 20, "MatMul", [1, 2, 1, 8], [1, 2, 8, 9])]
+        events += [kernel(at + 3, softmax, "Softmax", [1, 2, 1, 9]), {"cat": "Node", "name": "n_fence", "ts": at, "dur": 7}]
+        events.append(run(at, 990))
+    assert beside(events) == pytest.approx(25e-6)
+
+
+def test_a_graph_is_run_as_it_is(tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 256]) for name in "xy")
+    weight = numpy_helper.from_array(np.ones((256, 256), np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Softmax", ["p"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [x], [y], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "a.onnx")
+    assert 0 < beside_products(tmp_path / "a.onnx", {"x": np.ones((64, 256), np.float32)}, 1) < 1
