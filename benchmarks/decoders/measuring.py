@@ -19,7 +19,7 @@ from decoders.shapes import Decoder
 from vlmc.runtime.kernels.native import WithoutSubnormals, require_library
 from vlmc.toolchain.bench.operators import beside
 
-PROMPT, ANSWER, STEPS = 600, 64, 16
+PROMPT, ANSWER = 600, 64
 SLOWEST = 30.0
 """Seconds of a prompt above which a contestant is not measured again."""
 ORT, PACKED, INT8, INT4 = "ONNX Runtime fp32", "2:4 bf16", "ONNX Runtime MatMulNBits 8", "ONNX Runtime MatMulNBits 4"
@@ -163,7 +163,7 @@ def beside_products(decoder: Decoder, path: Path, threads: int) -> float:
     """Return the seconds of a token after the prompt that its graph does not spend in products with weights."""
     graph = Graph(decoder, path, threads, 0, path.with_suffix(".times"))
     graph.prefill(PROMPT)
-    for _ in range(STEPS):
+    for _ in range(ANSWER // 4):
         graph.step()
     return beside(json.loads(Path(graph.end()).read_text(encoding="utf-8")))
 

@@ -31,7 +31,7 @@ TINY_DECODER = replace(SHAPES["135M"], layers=2, hidden=64, heads=4, shared_head
 def decoded() -> tuple[list[Row], list[Bar]]:
     with pytest.MonkeyPatch.context() as shorter:
         shorter.setattr(measuring, "PROMPT", 5)
-        shorter.setattr(measuring, "ANSWER", 2)
+        shorter.setattr(measuring, "ANSWER", 16)
         return measure([TINY_DECODER], 1, 1)
 
 
