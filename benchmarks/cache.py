@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from pages import DOCS, fill
 from products.measuring import Clock, clock
-from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report, targets
+from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report, targets, three_digits
 from torch import nn
 
 from vlmc.exporters.graphs import Axis, GraphSpec
@@ -157,15 +157,13 @@ def rows_and_bars(length: int, rows: int, taken: Mapping[str, list[float]]) -> t
     gains = {name: [a / b for a, b in zip(taken[CONCATENATED], own, strict=True)] for name, own in taken.items()}
     for name, seconds in taken.items():
         spread = 1e3 * (max(seconds) - min(seconds))
-        made.append(Row(f"{at}: {name}", None, TIME, _short(1e3 * median(seconds)), "ms", None, _short(spread)))
+        made.append(Row(f"{at}: {name}", None, TIME, three_digits(1e3 * median(seconds)), "ms", None, three_digits(spread)))
         if name != CONCATENATED:
             spread = max(gains[name]) - min(gains[name])
-            made.append(Row(f"{at}: {name}", CONCATENATED, SPEED, _short(median(gains[name])), "x", None, _short(spread)))
+            made.append(
+                Row(f"{at}: {name}", CONCATENATED, SPEED, three_digits(median(gains[name])), "x", None, three_digits(spread))
+            )
     return made, [at_least(f"{at}: in place over concatenated", 1, median(gains[IN_PLACE]), "times as fast")]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
 
 
 def table(found: Report) -> str:

@@ -18,7 +18,7 @@ from cpu24_table import fill_page
 from products.contestants import DENSE, ORT, OURS, PACKED, Contestant, contestants, missing
 from products.measuring import Reading, clock, seconds
 from products.subject import COLD, Subject
-from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report
+from report import Bar, Report, Row, arguments, at_least, command, finish, prepare, report, three_digits
 
 from vlmc.runtime.kernels.native import instruction_sets
 from vlmc.runtime.kernels.speed import Speeds
@@ -104,14 +104,18 @@ def _rows(
         taken = [1e3 * time / subject.copies for time in times[name]]
         gains = _gains(times, ORT, name)
         title = f"{sizes}: {name}"
-        rows.append(Row(title, None, TIME, _number(median(taken)), "ms", None, _number(max(taken) - min(taken))))
+        rows.append(Row(title, None, TIME, three_digits(median(taken)), "ms", None, three_digits(max(taken) - min(taken))))
         if name != ORT:
-            rows.append(Row(title, ORT, SPEED, _number(median(gains)), "x", None, _number(max(gains) - min(gains))))
+            rows.append(
+                Row(title, ORT, SPEED, three_digits(median(gains)), "x", None, three_digits(max(gains) - min(gains)))
+            )
         if count == 1:
             shares = [contestant.nbytes / t / (read / r) for t, r in zip(times[name], times[READING], strict=True)]
-            rows.append(Row(title, READING, SHARE, _number(median(shares)), "", None, _number(max(shares) - min(shares))))
+            rows.append(
+                Row(title, READING, SHARE, three_digits(median(shares)), "", None, three_digits(max(shares) - min(shares)))
+            )
     speed = [read / time / 1e9 for time in times[READING]]
-    rows.append(Row(f"{sizes}: {READING}", None, "speed", _number(median(speed)), "GB/s", None, None))
+    rows.append(Row(f"{sizes}: {READING}", None, "speed", three_digits(median(speed)), "GB/s", None, None))
     return rows
 
 
@@ -120,7 +124,7 @@ def _predicted_rows(times: Times, predicted: Speeds) -> list[Row]:
     rows = []
     for subject, name, gain, measured in _predictions(times, predicted):
         title = f"{subject.name}, 1 row: {name}"
-        rows.append(Row(title, ORT, PREDICTED, _number(gain), "x", round(measured / gain, 3), None))
+        rows.append(Row(title, ORT, PREDICTED, three_digits(gain), "x", round(measured / gain, 3), None))
     return rows
 
 
@@ -162,10 +166,6 @@ def _bars(times: Times) -> list[Bar]:
         (f"16 to 512 rows, any type over {ORT}", 0.95, worst(ORT, list(OURS), range(16, 513), False)),
     )
     return [at_least(name, goal, value, "times as fast") for name, goal, value in wanted if value is not None]
-
-
-def _number(value: float) -> float:
-    return float(f"{value:.3g}")
 
 
 if __name__ == "__main__":

@@ -94,13 +94,14 @@ def verdict(found: Report) -> str:
     for name in _measured_decoders(found):
         decode = {who: _value(found, name, who, f"speed-up, {DECODE}") for who in DECODERS}
         spread = _spread(found, name, PACKED, f"speed-up, {DECODE}")
-        prefill = {who: _value(found, name, who, f"speed-up, {PREFILL}") for who in (PACKED, WHOLE_INT8)}
+        prefill = {who: _value(found, name, who, f"speed-up, {PREFILL}") for who in (PACKED, WHOLE_INT8, INTEGER)}
         said.append(
             f"a decoder of {name}'s sizes with random 2:4 weights, packed in bf16, decodes {decode[PACKED]} times (spread "
             f"{spread}) as fast as dense fp32 in ONNX Runtime, half the bits included, in int8, activations too, "
-            f"{decode[WHOLE_INT8]} times; "
-            f"ONNX Runtime's own dense int8 reaches {decode[INT8]} times and int4 {decode[INT4]}. A prompt of 600 tokens is "
-            f"done {prefill[PACKED]} times as fast in bf16, {prefill[WHOLE_INT8]} times in int8"
+            f"{decode[WHOLE_INT8]} times; ONNX Runtime's own dense int8 reaches {decode[INT8]} times (MatMulNBits) and "
+            f"{decode[INTEGER]} (MatMulInteger), "
+            f"int4 {decode[INT4]}. A prompt of 600 tokens is done {prefill[PACKED]} times as fast in bf16, "
+            f"{prefill[WHOLE_INT8]} times in int8, {prefill[INTEGER]} times by MatMulInteger"
         )
         if peers := [f"{who.removeprefix('llama.cpp ')} {decode[who]} times" for who in LLAMA if decode[who]]:
             said[-1] += f"; llama.cpp, dense, decodes {', '.join(peers)} as fast"

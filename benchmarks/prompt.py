@@ -17,7 +17,7 @@ import numpy as np
 from cache import AGREE, HIDDEN, LAYERS, describe, language_model
 from pages import DOCS, fill
 from products.measuring import Clock, clock
-from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report, targets
+from report import RESULTS, Bar, Report, Row, arguments, at_least, command, finish, prepare, report, targets, three_digits
 from torch import nn
 
 from vlmc.exporters.onnx.tracing import trace
@@ -72,14 +72,12 @@ def rows_and_bar(length: int, taken: Mapping[str, list[float]]) -> tuple[list[Ro
     rows = []
     for name, own in taken.items():
         spread = 1e3 * (max(own) - min(own))
-        rows.append(Row(f"{length} tokens: {name}", None, TIME, _short(1e3 * median(own)), "ms", None, _short(spread)))
+        rows.append(
+            Row(f"{length} tokens: {name}", None, TIME, three_digits(1e3 * median(own)), "ms", None, three_digits(spread))
+        )
     name, spread = f"{length} tokens: {ZERO}", max(gains) - min(gains)
-    rows.append(Row(name, COMPUTED, SPEED, _short(median(gains)), "x", None, _short(spread)))
+    rows.append(Row(name, COMPUTED, SPEED, three_digits(median(gains)), "x", None, three_digits(spread)))
     return rows, at_least(f"{name} over {COMPUTED}", 1, median(gains), "times as fast")
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
 
 
 def table(found: Report) -> str:

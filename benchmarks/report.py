@@ -104,7 +104,12 @@ def measured(name: str, metric: str, values: Sequence[float], unit: str, baselin
 
 
 def _rounded(number: float) -> float:
-    return round(number, 3) if abs(number) >= 1 else float(f"{number:.3g}")
+    return round(number, 3) if abs(number) >= 1 else three_digits(number)
+
+
+def three_digits(number: float) -> float:
+    """Return a number rounded to three digits, as times and ratios are told."""
+    return float(f"{number:.3g}")
 
 
 def tenths(number: float) -> str:

@@ -159,7 +159,7 @@ def times(found: dict[str, Runner], rounds: int, now: Clock) -> dict[str, dict[s
     return taken
 
 
-def beside_products(decoder: Decoder, path: Path, threads: int) -> float:
+def rest_of_token(decoder: Decoder, path: Path, threads: int) -> float:
     """Return the seconds of a token after the prompt that its graph does not spend in products with weights."""
     graph = Graph(decoder, path, threads, 0, path.with_suffix(".times"))
     graph.prefill(PROMPT)

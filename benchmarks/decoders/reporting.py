@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from products.measuring import Reading, clock
-from report import Bar, Row, at_least
+from report import Bar, Row, at_least, three_digits
 
 from decoders.measuring import (
     DECODE,
@@ -20,7 +20,7 @@ from decoders.measuring import (
     SLOWEST,
     WHOLE_INT8,
     absent_peers,
-    beside_products,
+    rest_of_token,
     runners,
     times,
 )
@@ -44,7 +44,7 @@ def measure(
             nbytes = {name: one.nbytes for name, one in found.items()}
             taken = times(found, rounds, clock(threads))
             read = _read(threads)
-            rest = beside_products(decoder, Path(folder) / "0.onnx", threads)
+            rest = rest_of_token(decoder, Path(folder) / "0.onnx", threads)
             gains = _predicted(decoder, threads, median(taken[ORT][DECODE]), rest)
         rows += _rows(decoder, taken, nbytes, read)
         rows += _predicted_rows(decoder, taken, gains)
@@ -75,12 +75,12 @@ def _rows(decoder: Decoder, taken: Taken, nbytes: dict[str, int], read: float) -
         for phase, seconds in phases.items():
             gains = _gains(taken, ORT, name, phase)
             rows.append(
-                Row(title, None, phase, _number(1e3 * median(seconds)), "ms", None, _spread([1e3 * t for t in seconds]))
+                Row(title, None, phase, three_digits(1e3 * median(seconds)), "ms", None, _spread([1e3 * t for t in seconds]))
             )
             if name != ORT:
-                rows.append(Row(title, ORT, f"speed-up, {phase}", _number(median(gains)), "x", None, _spread(gains)))
+                rows.append(Row(title, ORT, f"speed-up, {phase}", three_digits(median(gains)), "x", None, _spread(gains)))
         share = nbytes[name] / median(phases[DECODE]) / read
-        rows.append(Row(title, "memory, read", "share of the memory's speed, decoding", _number(share), "", None, None))
+        rows.append(Row(title, "memory, read", "share of the memory's speed, decoding", three_digits(share), "", None, None))
     return rows
 
 
@@ -111,7 +111,7 @@ def _predicted_rows(decoder: Decoder, taken: Taken, gains: dict[str, float]) -> 
     for name, gain in gains.items():
         measured = median(_gains(taken, ORT, name, DECODE))
         title = f"{decoder.name}: {name}"
-        rows.append(Row(title, ORT, PREDICTED, _number(gain), "x", round(measured / gain, 3), None))
+        rows.append(Row(title, ORT, PREDICTED, three_digits(gain), "x", round(measured / gain, 3), None))
     return rows
 
 
@@ -125,8 +125,4 @@ def _gains(taken: Taken, baseline: str, name: str, phase: str) -> list[float]:
 
 
 def _spread(values: Sequence[float]) -> float:
-    return _number(max(values) - min(values))
-
-
-def _number(value: float) -> float:
-    return float(f"{value:.3g}")
+    return three_digits(max(values) - min(values))

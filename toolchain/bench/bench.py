@@ -75,7 +75,7 @@ class Bench:
                     memory[name] = self._memory(folder, name)
                     task.advance(name)
             rounds = in_turns(found, probes(1)[0], self.options.new_tokens, self.options.rounds)
-            stack.close()
+            stack.close()  # before the dense decoder is loaded once more
             foretold = self._foretold(products, rounds, folder / DENSE, found[DENSE])
         return self._said(found, memory, rounds) | foretold
 

@@ -76,13 +76,12 @@ def _attend(
 
     Heads that share keys and values become R = H/K x S rows of one head, so that these are read once for all.
     """
-    share = query_BHSE.shape[1] // key_BKTE.shape[1]
-    rows_BKRE = query_BHSE.unflatten(1, (-1, share)).flatten(2, 3)  # type: ignore[no-untyped-call]
+    (batch, heads, new, size), shared = query_BHSE.shape, key_BKTE.shape[1]
+    rows_BKRE = query_BHSE.reshape(batch, shared, -1, size)
     found_BKRE = F.scaled_dot_product_attention(
-        rows_BKRE, key_BKTE, value_BKTE, mask_B1ST.repeat(1, 1, share, 1), scale=scaling
+        rows_BKRE, key_BKTE, value_BKTE, mask_B1ST.repeat(1, 1, heads // shared, 1), scale=scaling
     )
-    found_BHSE = found_BKRE.unflatten(2, (share, -1)).flatten(1, 2)  # type: ignore[no-untyped-call]
-    return found_BHSE.transpose(1, 2).contiguous(), None
+    return found_BKRE.reshape(batch, heads, new, size).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(_ATTENTION, _attend)
