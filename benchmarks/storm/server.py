@@ -17,13 +17,13 @@ class ServerProcess:
 
     def __init__(self, artifact: Path, log: Path, threads: int, options: tuple[str, ...] = ()) -> None:
         command = [sys.executable, "-m", "vlmc.toolchain.cli", "serve", str(artifact), "--json", "--quiet"]
-        self._log = log.open("ab")
-        self._process = subprocess.Popen(
-            [*command, "--port", "0", "--threads", str(threads), *options],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-        )
+        with log.open("ab") as stderr:
+            self._process = subprocess.Popen(
+                [*command, "--port", "0", "--threads", str(threads), *options],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -66,11 +66,15 @@ class ServerProcess:
     def end(self, seconds: float = 180.0) -> int:
         """Wait for the end, and return the exit code."""
         code = self._process.wait(seconds)
-        self._log.close()
+        self._close()
         return code
 
     def kill(self) -> None:
         """End it, whatever it does."""
         self._process.kill()
         self._process.wait()
-        self._log.close()
+        self._close()
+
+    def _close(self) -> None:
+        assert self._process.stdout is not None
+        self._process.stdout.close()
