@@ -34,29 +34,33 @@ VLMC_TARGET void release() { _tile_release(); }
     _tile_dpbf16ps(sums, x, weights)
 
 template <bool Whole, int A, int B>
-VLMC_TARGET void product_of(const char* x, size_t x_apart, int planes, const char* weights, size_t apart, int64_t steps, float* sums) {
+VLMC_TARGET void product_of(const Side& of_x, const Side& of_weights, int64_t steps, float* sums) {
+  const char *x = of_x.tiles, *weights = of_weights.tiles;
   _tile_zero(0);
   if constexpr (B > 1) _tile_zero(1);
   if constexpr (A > 1) _tile_zero(2);
   if constexpr (A > 1 && B > 1) _tile_zero(3);
-  for (int64_t step = 0; step < steps; step++, weights += kTile) {
-    _tile_loadd(6, weights, kRowBytes);
-    if constexpr (B > 1) _tile_loadd(7, weights + apart, kRowBytes);
-    for (int plane = 0; plane < planes; plane++, x += kTile) {
-      if constexpr (!Whole)  // the next step's x on its way from the second cache
-        for (int a = 0; a < A; a++)
-          VLMC_UNROLL for (size_t at = 0; at < kTile; at += kLine) __builtin_prefetch(x + a * x_apart + kAhead + at);
-      _tile_loadd(4, x, kRowBytes);
-      if constexpr (A > 1) _tile_loadd(5, x + x_apart, kRowBytes);
-      VLMC_MULTIPLY(0, 4, 6);
-      if constexpr (B > 1) {
-        VLMC_MULTIPLY(1, 4, 7);
-      }
-      if constexpr (A > 1) {
-        VLMC_MULTIPLY(2, 5, 6);
-      }
-      if constexpr (A > 1 && B > 1) {
-        VLMC_MULTIPLY(3, 5, 7);
+  for (int64_t step = 0; step < steps; step++, x += of_x.planes * kTile) {
+    for (int part = 0; part < of_weights.planes; part++, weights += kTile) {
+      _tile_loadd(6, weights, kRowBytes);
+      if constexpr (B > 1) _tile_loadd(7, weights + of_weights.apart, kRowBytes);
+      const char* plane = x;
+      for (int planes = of_x.planes - part; planes > 0; planes--, plane += kTile) {
+        if (!Whole && part == 0)  // the next step's x on its way from the second cache
+          for (int a = 0; a < A; a++)
+            VLMC_UNROLL for (size_t at = 0; at < kTile; at += kLine) __builtin_prefetch(plane + a * of_x.apart + kAhead + at);
+        _tile_loadd(4, plane, kRowBytes);
+        if constexpr (A > 1) _tile_loadd(5, plane + of_x.apart, kRowBytes);
+        VLMC_MULTIPLY(0, 4, 6);
+        if constexpr (B > 1) {
+          VLMC_MULTIPLY(1, 4, 7);
+        }
+        if constexpr (A > 1) {
+          VLMC_MULTIPLY(2, 5, 6);
+        }
+        if constexpr (A > 1 && B > 1) {
+          VLMC_MULTIPLY(3, 5, 7);
+        }
       }
     }
   }

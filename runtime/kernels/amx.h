@@ -20,11 +20,21 @@ void configure();
 void release();
 
 // Multiplies one or two tiles of rows with one or two blocks of outputs over some steps, and writes the sums [row][block][16]:
-// fp32, or int32 of whole numbers. Steps of x have some planes each; from tile to tile and from block to block it is so far.
-using Multiply = void (*)(const char* x, size_t x_apart, int planes, const char* weights, size_t apart, int64_t steps, float* sums);
+// fp32, or int32 of whole numbers. Steps have some planes each, the largest parts first; a plane of weights meets one plane of x
+// less than the one before. From tile to tile and from block to block it is so far.
+struct Side {
+  const char* tiles;
+  size_t apart;
+  int planes;
+};
+using Multiply = void (*)(const Side& x, const Side& weights, int64_t steps, float* sums);
 Multiply products(bool whole, int tiles, int blocks);
 
-// Writes a chunk of 16 outputs as a tile of bf16, or as half a tile of int8. Null: the weights lie in tiles as they are.
+// In how many parts weights of a type go.
+constexpr int parts_of(int64_t type) { return type == kFloat32 ? 3 : type == kFloat16 ? 2 : 1; }
+
+// Writes a chunk of 16 outputs as a tile of bf16 for each part, or as half a tile of int8. Null: the weights lie in tiles as
+// they are.
 using Spread = void (*)(const char* values, const uint32_t* positions, char* to);
 Spread spreading(const Product& product, bool whole);
 

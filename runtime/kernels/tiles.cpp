@@ -21,9 +21,11 @@ using namespace amx;
 
 namespace {
 
-constexpr int64_t kFewestRows = 9;      // fewer stay in the registers of a vector unit
-constexpr int64_t kStepsInPass = 64;    // a strip of 32 outputs takes 128 KiB
+constexpr int64_t kTilesInPass = 64;    // of weights: a strip of 32 outputs takes 128 KiB
 constexpr size_t kTaskBytes = 1 << 20;  // of x in a pass: it stays in the second cache
+
+// Fewer stay in the registers of a vector unit; and those that go in parts cost it less.
+constexpr int64_t fewest_rows(int64_t type) { return type == kFloat32 ? 32 : type == kFloat16 ? 16 : 9; }
 
 }  // namespace
 
@@ -47,20 +49,23 @@ bool Tiled::present() {
 }
 
 bool Tiled::takes(const Product& product) {
-  if (product.rows < kFewestRows || product.inputs == 0) return false;
+  if (product.rows < fewest_rows(product.type) || product.inputs == 0) return false;
   if (product.type == kInt8 && product.round == kToInt8)
-    return product.span % (2 * kChunk) == 0 && product.span / (2 * kChunk) <= kStepsInPass;
-  return product.type == kInt8 || product.type == kBfloat16;
+    return product.span % (2 * kChunk) == 0 && product.span / (2 * kChunk) <= kTilesInPass;
+  return true;
 }
 
 Tiled::Tiled(const Product& product)
     : product_(product),
       whole_(product.type == kInt8 && product.round == kToInt8),
       planes_(whole_ || (product.type == kBfloat16 && product.round == kToBfloat16) ? 1 : 3),
+      weight_planes_(parts_of(product.type)),
       row_tiles_(ceil_div(product.rows, kRows)),
       step_chunks_(whole_ ? 2 : 1),
       steps_(ceil_div(product.chunks(), step_chunks_)) {
-  const int64_t tile_bytes = std::min(steps_, kStepsInPass) * planes_ * int64_t(kTile);
+  const int64_t span = whole_ ? std::max<int64_t>(1, product.span / kChunk / step_chunks_) : 1;
+  steps_in_pass_ = kTilesInPass / weight_planes_ / span * span;
+  const int64_t tile_bytes = std::min(steps_, steps_in_pass_) * planes_ * int64_t(kTile);
   const int64_t pairs = ceil_div(row_tiles_, kAtOnce), most = std::max<int64_t>(1, kTaskBytes / (kAtOnce * std::max<int64_t>(1, tile_bytes)));
   row_tasks_ = std::max<int64_t>(1, ceil_div(pairs, most));
   const int64_t blocks = product.blocks(), parts = ceil_div(kEnoughTasks, row_tasks_);
@@ -99,11 +104,9 @@ void Tiled::run(int64_t task, const float* packed) const {
   const int64_t pairs = ceil_div(row_tiles_, kAtOnce);
   part.row_tile_from = row_task * pairs / row_tasks_ * kAtOnce;
   part.row_tile_to = std::min((row_task + 1) * pairs / row_tasks_ * kAtOnce, row_tiles_);
-  const int64_t span = whole_ ? product_.span / kChunk / step_chunks_ : 1;
-  const int64_t in_pass = kStepsInPass / span * span;
   configure();
-  for (part.first_step = 0; part.first_step < steps_; part.first_step += in_pass) {
-    part.steps = std::min(in_pass, steps_ - part.first_step);
+  for (part.first_step = 0; part.first_step < steps_; part.first_step += steps_in_pass_) {
+    part.steps = std::min(steps_in_pass_, steps_ - part.first_step);
     for (part.block = from; part.block < to; part.block += kAtOnce) {
       part.blocks = int(std::min<int64_t>(kAtOnce, to - part.block));
       strip(part, packed);
@@ -114,18 +117,18 @@ void Tiled::run(int64_t task, const float* packed) const {
 
 // Some outputs and columns for all rows of the task: their weights are spread once.
 void Tiled::strip(const Part& part, const float* packed) const {
-  alignas(64) char spread[kAtOnce * kStepsInPass * kTile];
+  alignas(64) char spread[kAtOnce * kTilesInPass * kTile];
   const auto into_tile = spreading(product_, whole_);
   const int64_t all = product_.chunks(), from = part.first_step * step_chunks_;
   const int64_t to = std::min(from + part.steps * step_chunks_, all);
   const char* values = static_cast<const char*>(product_.values);
-  const size_t chunk_bytes = product_.chunk_bytes(), apart = into_tile ? kStepsInPass * kTile : all * kTile;
+  const size_t chunk_bytes = product_.chunk_bytes(), apart = into_tile ? kTilesInPass * kTile : all * kTile;
   const char* weights = into_tile ? spread : values + (part.block * all + from) * chunk_bytes;
   for (int b = 0; into_tile && b < part.blocks; b++) {
     for (int64_t chunk = from; chunk < to; chunk++) {
       const int64_t at = (part.block + b) * all + chunk;
       const uint32_t* positions = product_.dense ? nullptr : product_.positions + at * kLanes;
-      into_tile(values + at * chunk_bytes, positions, spread + b * apart + (chunk - from) * kTile / step_chunks_);
+      into_tile(values + at * chunk_bytes, positions, spread + b * apart + (chunk - from) * weight_planes_ * kTile / step_chunks_);
     }
     if (whole_ && (to - from) % step_chunks_)  // half of the last tile
       std::memset(spread + b * apart + (to - from) * kTile / step_chunks_, 0, kTile / step_chunks_);
@@ -138,13 +141,13 @@ void Tiled::strip(const Part& part, const float* packed) const {
 void Tiled::rows(const Part& part, const char* weights, size_t apart, int64_t row_tile, int tiles, const float* packed) const {
   alignas(64) float sums[kSums], total[kSums];
   const auto multiplied = products(whole_, tiles, part.blocks);
-  const size_t x_apart = size_t(steps_ * planes_) * kTile;
+  const auto of_x = [&](int64_t step) { return Side{tile(packed, row_tile, step), size_t(steps_ * planes_) * kTile, planes_}; };
   const int64_t first = row_tile * kRows, end = part.first_step + part.steps;
   const Place place{part.block * kLanes, part.blocks, first, std::min<int64_t>(tiles * kRows, product_.rows - first)};
   for (int64_t r = 0; r < place.rows; r++)  // where sums go is on its way while they are summed
     for (int b = 0; b < place.blocks; b++) __builtin_prefetch(product_.y + (first + r) * product_.outputs + place.output + b * kLanes, 1);
   if (product_.type != kInt8) {
-    multiplied(tile(packed, row_tile, part.first_step), x_apart, planes_, weights, apart, part.steps, sums);
+    multiplied(of_x(part.first_step), {weights, apart, weight_planes_}, part.steps, sums);
     if (part.first_step) add_before(product_, place, sums);
     return write(product_, place, sums, end == steps_);
   }
@@ -153,9 +156,9 @@ void Tiled::rows(const Part& part, const char* weights, size_t apart, int64_t ro
   const int64_t span = product_.span / kChunk / step_chunks_, spans = product_.spans();
   for (int64_t from = part.first_step, to; from < end; from = to) {
     to = std::min(end, (from / span + 1) * span);
-    multiplied(tile(packed, row_tile, from), x_apart, planes_, weights + (from - part.first_step) * kTile, apart, to - from, sums);
-    const float* of_x = whole_ ? x_scales(packed, row_tile) + from / span * kRows : nullptr;
-    gather(place, sums, {product_.scales + (part.block * spans + from / span) * kLanes, spans * kLanes, of_x, spans * kRows}, total);
+    multiplied(of_x(from), {weights + (from - part.first_step) * kTile, apart, weight_planes_}, to - from, sums);
+    const float* scales_of_x = whole_ ? x_scales(packed, row_tile) + from / span * kRows : nullptr;
+    gather(place, sums, {product_.scales + (part.block * spans + from / span) * kLanes, spans * kLanes, scales_of_x, spans * kRows}, total);
   }
   write(product_, place, total, end == steps_);
 }

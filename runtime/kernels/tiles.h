@@ -2,8 +2,10 @@
 //
 // The unit multiplies tiles of 16 rows by 64 bytes: in one instruction, 32 columns of bf16 or 64 of int8, sixteen times what
 // a vector does. Weights are spread out to whole columns, zeros included, a strip of outputs at a time, for all rows of a
-// task. Where x may not be rounded and weights are bf16 or int8, it goes as three bf16 numbers that add up to it exactly
-// (8 + 8 + 8 bits of its 24): three products, and no digit is lost.
+// task. Where x may not be rounded, it goes as three bf16 numbers that add up to it exactly (8 + 8 + 8 bits of its 24): three
+// products with bf16 or int8 weights, and no digit is lost. So do weights of fp32, and of fp16 as two: of these products those
+// are left out that are less than an fp32 product rounds, three of nine and one of six (Henry, Tang, Heinecke 2019, "Leveraging
+// the bfloat16 artificial intelligence datatype for higher-precision computations").
 
 #pragma once
 #include "layout.h"
@@ -42,11 +44,12 @@ class Tiled {
 
   const Product product_;
   const bool whole_;          // x is rounded to int8
-  const int planes_;          // tiles that x takes for one of the weights
+  const int planes_;          // tiles that x takes for one step
+  const int weight_planes_;   // and that the weights do
   const int64_t row_tiles_;   // of 16 rows
   const int64_t step_chunks_; // chunks in a tile of weights
   const int64_t steps_;
-  int64_t row_tasks_, output_tasks_, blocks_in_task_;
+  int64_t steps_in_pass_, row_tasks_, output_tasks_, blocks_in_task_;
 };
 
 #else

@@ -52,24 +52,42 @@ def test_more_columns_and_outputs_than_one_pass_takes(instruction_set: str, kind
 
 
 @pytest.mark.parametrize("instruction_set", SETS)
-@pytest.mark.parametrize("kind", ["bf16", "int8"])
+@pytest.mark.parametrize("kind", TYPES)
 def test_no_digit_of_x_is_lost(instruction_set: str, kind: ValueType) -> None:
     """One weight picks one x: where x goes in parts, they add up to it exactly, large or small."""
     weight = np.zeros((4, 32), np.float32)
     weight[range(4), [0, 9, 18, 31]] = (1, -127, 1, 127)
-    x = activations_RI(20, 32) * np.float32(10) ** np.linspace(-20, 30, 20, dtype=np.float32)[:, None]
+    x = activations_RI(40, 32) * np.float32(10) ** np.linspace(-20, 30, 40, dtype=np.float32)[:, None]
     x[0, 0], x[1, 18] = np.nextafter(np.float32(2), np.float32(1)), np.finfo(np.float32).max / 256
+    x[2, 0] = np.finfo(np.float32).max / (128 if kind == "int8" else 1)
     found = native.matmul(x, pack(weight, kind, span=32), None, instruction_set)
     expected = np.stack([x[:, 0], -127 * x[:, 9], x[:, 18], 127 * x[:, 31]], 1)
     np.testing.assert_allclose(found, expected, rtol=2.0**-22 if kind == "int8" else 2.0**-23)
-    if kind == "bf16":
+    if kind != "int8":
         assert (found[:, [0, 2]] == expected[:, [0, 2]]).all()
 
 
 @pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("kind", ["fp32", "fp16"])
+def test_no_digit_of_a_weight_is_lost(instruction_set: str, kind: ValueType) -> None:
+    """One x picks one weight: where weights go in parts, what is left out of the product is less than rounding takes."""
+    weight, x = sparse_OI(500, 4), np.eye(40, 4, dtype=np.float32)
+    if kind == "fp32":
+        weight *= np.float32(10) ** np.linspace(-20, 30, 500, dtype=np.float32)[:, None]
+    packed = pack(weight, kind)
+    found = native.matmul(x, packed, None, instruction_set)
+    assert (found[:4].T == unpack(packed)).all()
+    assert (found[4:] == 0).all()
+    x *= activations_RI(40, 4)
+    expected = x[:4].astype(np.float64) @ unpack(packed).astype(np.float64).T
+    np.testing.assert_allclose(native.matmul(x, packed, None, instruction_set)[:4], expected, rtol=2.0**-22)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("rounded", ["fp32", "bf16"])
-def test_what_is_no_number_stays_in_its_row_among_many(instruction_set: str, rounded: native.Rounding) -> None:
-    packed, x = pack(sparse_OI(40, 96), "bf16"), np.abs(activations_RI(40, 96))
+def test_what_is_no_number_stays_in_its_row_among_many(instruction_set: str, kind: ValueType, rounded: native.Rounding) -> None:
+    packed, x = pack(sparse_OI(40, 96), kind), np.abs(activations_RI(40, 96))
     usual = native.matmul(x, packed, None, instruction_set, rounded=rounded)
     x[17, 5], x[38, 90] = np.inf, np.array(0x7F800001, np.uint32).view(np.float32)  # a NaN in its lowest bit alone
     found = native.matmul(x, packed, None, instruction_set, rounded=rounded)
