@@ -87,11 +87,15 @@ def draw_weights(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=0.7)
 
 
+DEPTH = ("depth", "num_hidden_layers", "num_layers", "num_decoder_layers")
+"""How configurations call the number of blocks; T5 has one for its encoder and one for its decoder."""
+
+
 def cut(model: Any, depths: Mapping[str, int]) -> nn.Module:
     """Return a model with the first blocks of another one alone: so many of each part of its configuration."""
     settings = model.config.to_dict()
     for part, depth in depths.items():
-        settings[part] |= {"depth" if "depth" in settings[part] else "num_hidden_layers": depth}
+        settings[part] |= {name: depth for name in DEPTH if name in settings[part]}
         settings[part].pop("layer_types", None)
     shorter: nn.Module = type(model)(type(model.config).from_dict(settings))
     shorter.load_state_dict(model.state_dict(), strict=False)

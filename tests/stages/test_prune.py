@@ -196,7 +196,7 @@ def chosen(policy: str, visual_T: Tensor, before_TD: Tensor, after_TD: Tensor) -
 def test_masks_follow_the_tokens_of_the_policy(tmp_path: Path, family: str, policy: str, block: int) -> None:
     """Block 1 is the dense one, run on what the pruned block 0 gives out."""
     source = dense(family, tmp_path)
-    artifact = prune(source, tmp_path / "out", tokens=policy)
+    artifact = prune(source, tmp_path / "out", tokens=policy, method="wanda")
     model, names = SavedModel.find(str(artifact.root)).load(), language(artifact, block)
     prefix = names[0].rpartition(f"layers.{block}.")[0] + f"layers.{block}"
     model.get_submodule(prefix).load_state_dict(source.load().get_submodule(prefix).state_dict())
