@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -15,8 +16,8 @@ Precision = Literal["fp32", "fp16", "bf16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 """Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
 Activations = Literal["fp32", "bf16", "int8"]
-PACKED_TOLERANCE: dict[ValueType, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2, "int8": 1e-1}
-"""The same where 2:4 weights are packed for the CPU: what rounding the weights may change."""
+TIES: dict[Activations, float] = {"fp32": 1e-4, "bf16": 3e-2, "int8": 1e-1}
+"""How far rounded activations may move logits, as a fraction of the largest: answers may differ where two are so close."""
 
 
 class Progress(Protocol):
@@ -50,8 +51,13 @@ class Options:
 
     @property
     def tolerance(self) -> float:
-        """The largest difference from torch that is allowed."""
-        return TOLERANCE[self.precision] if self.cpu_sparse is None else PACKED_TOLERANCE[self.cpu_sparse]
+        """The largest difference from torch that is allowed, with weights as they are stored and exact activations."""
+        return TOLERANCE[self.precision]
+
+    @property
+    def tie(self) -> float:
+        """How close two logits are, as a fraction of the largest, if either may be taken."""
+        return max(self.tolerance, TIES[self.cpu_activations])
 
     @property
     def plain(self) -> "Options":
@@ -80,3 +86,7 @@ class Exporter(ABC):
             InputError: the backend cannot take an option.
             CheckFailed: a graph's outputs differ from its module's, or it lacks the promised sparsity.
         """
+
+    def as_exported(self, specs: Sequence[GraphSpec], folder: Path, options: Options) -> AbstractContextManager[None]:
+        """Return a context in which modules compute with the weights that their graphs in `folder` hold, where rounded."""
+        return nullcontext()

@@ -1,7 +1,8 @@
 """One ONNX graph per description: traced, labelled with its sparsity, and checked on the written file."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -13,8 +14,9 @@ from vlmc.exporters.backend import Backend
 from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
-from vlmc.exporters.onnx.packed import Packing, Repacked, check_packed, pack_weights
-from vlmc.exporters.onnx.parity import NOT_RUN, largest_error
+from vlmc.exporters.onnx.as_stored import as_stored
+from vlmc.exporters.onnx.packed import EXACT, Packing, Repacked, check_packed, let_round, pack_weights
+from vlmc.exporters.onnx.parity import NOT_RUN, drift, parity
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.storage import Stored, keep_packed
 from vlmc.exporters.onnx.tracing import opset_of, trace
@@ -25,7 +27,7 @@ from vlmc.runtime.reports import LayerReport
 from vlmc.runtime.sessions import import_onnxruntime
 
 PLAIN = Options()
-LEVELS: dict[Activations, int] = {"fp32": 1, "bf16": 3, "int8": 4}
+LEVELS: dict[Activations, int] = {"fp32": EXACT, "bf16": 3, "int8": 4}
 """The operators' accuracy_level for what activations may be rounded to, as MatMulNBits has them."""
 NOTHING = Repacked([], 0, 0, 0, 0)
 
@@ -34,7 +36,9 @@ NOTHING = Repacked([], 0, 0, 0, 0)
 class GraphReport:
     """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value.
 
-    It is None for a type that nothing here can run: then outputs were not compared, and `note` says so.
+    It is None for a type that nothing here can run: then outputs were not compared, and `note` says so. Where weights are
+    packed, torch computes with them as they are stored, and no activations are rounded yet; `rounding` is how much all
+    rounding changes torch's own outputs, a fraction too.
     `packed` counts the layers whose 2:4 weights are packed for the CPU, in the type `cpu_sparse`, and `dense` the other
     weights and tables of that type; `compensated` counts those of both that were given in whole numbers. The 2:4 weights
     take `packed_bytes`, and would take `bf16_bytes` dense in bf16.
@@ -55,6 +59,7 @@ class GraphReport:
     seconds: float
     cases: int
     max_error: float | None
+    rounding: float | None
     tolerance: float
     note: str | None
     layers: list[LayerReport]
@@ -101,6 +106,13 @@ class OnnxExporter(Exporter):
         found |= {"cpu_activations": options.cpu_activations, "packed": options.packed}
         return found | {"graphs": [asdict(report) for report in reports]}
 
+    @contextmanager
+    def as_exported(self, specs: Sequence[GraphSpec], folder: Path, options: Options) -> Iterator[None]:
+        with ExitStack() as stack:
+            for spec in specs if options.cpu_sparse else ():
+                stack.enter_context(as_stored(spec, folder / f"{spec.name}.onnx"))
+            yield
+
 
 def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport:
     """Write the graph to `path` and check it: the same outputs as torch, and the promised sparsity.
@@ -119,14 +131,17 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
         if layer.violation is not None:
             raise CheckFailed(f"{path.name}: {layer.layer} is not {layer.pattern}: {layer.violation}")
     check_graph(path)
-    error = largest_error(spec, path, options)
+    compared = parity(spec, path, options)
+    if options.cpu_activations != "fp32":
+        let_round(path, LEVELS[options.cpu_activations])
+        compared = replace(compared, rounding=drift(spec, path))
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
     seconds = round(perf_counter() - start, 2)
     types, cases = (options.precision, options.cpu_sparse), 1 + len(spec.cases)
     counts = (len(packed.layers), packed.dense, packed.compensated, packed.packed_bytes, packed.bf16_bytes)
-    note = NOT_RUN if error is None else None
+    note = NOT_RUN if compared.error is None else None
     about = (spec.name, opset_of(spec, options.precision), *types, *counts, stored, size, seconds, cases)
-    return GraphReport(*about, error, options.tolerance, note, layers)
+    return GraphReport(*about, compared.error, compared.rounding, options.tolerance, note, layers)
 
 
 def check_graph(path: Path) -> None:
@@ -142,8 +157,8 @@ def check_graph(path: Path) -> None:
 
 
 def _pack(spec: GraphSpec, path: Path, kind: ValueType, options: Options) -> Repacked:
-    """Pack the weights and hold the promised 2:4 ones against the module's."""
-    packing = Packing(kind, LEVELS[options.cpu_activations], options.span, spec.rounded if kind == "int8" else {})
+    """Pack the weights, so that no activations are rounded yet, and hold the promised 2:4 ones against the module's."""
+    packing = Packing(kind, EXACT, options.span, spec.rounded if kind == "int8" else {})
     packed = pack_weights(path, spec.sparse, packing)
     check_packed(path, ((layer, spec.weight(f"{layer}.weight").numpy()) for layer in packed.layers), packing)
     return packed

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vlmc.exporters.onnx.function import DOMAIN, VERSION, function
 from vlmc.exporters.onnx.pages import Pages
 from vlmc.exporters.onnx.tables import narrow_tables
-from vlmc.exporters.onnx.weights import MATMUL24, MATMUL_DENSE, VALUES, Weights, attribute
+from vlmc.exporters.onnx.weights import MATMUL24, MATMUL_DENSE, PACKED, VALUES, Weights, attribute
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.kernels.columns import SPAN
 from vlmc.runtime.kernels.packing import GROUP, Array, Packed, ValueType, pack, pack_rounded
@@ -27,6 +27,8 @@ from vlmc.runtime.sparsity import SparsityPattern
 
 ROUNDING: dict[ValueType, float] = {"fp32": 0.0, "bf16": 2.0**-8, "fp16": 2.0**-11, "int8": 1 / 254}
 """The largest rounding of a weight: of int8 as a fraction of the largest one that shares its scale, else of itself."""
+EXACT, _LEVEL = 1, "accuracy_level"
+"""The level at which operators round no activations, and what holds it."""
 _TWO_FOUR = SparsityPattern.parse("2:4")
 
 
@@ -53,7 +55,7 @@ class Packing:
     """
 
     kind: ValueType
-    level: int = 1
+    level: int = EXACT
     span: int = SPAN
     rounded: Mapping[str, Rounded] = field(default_factory=dict)
 
@@ -80,6 +82,16 @@ def pack_weights(path: Path, promised: Mapping[str, SparsityPattern], packing: P
     sparse = [made for made in packed.values() if made.operator == MATMUL24]
     sizes = sum(made.nbytes for made in sparse), sum(2 * made.outputs * made.inputs for made in sparse)
     return Repacked(layers, len(packed) - len(sparse) + tables, len(by_name.keys() & packed.keys()), *sizes)
+
+
+def let_round(path: Path, level: int) -> None:
+    """Let the operators of packed weights round activations: to bf16, 3, or to int8, 4, as MatMulNBits' accuracy_level."""
+    model = onnx.load(path, load_external_data=False)
+    for node in model.graph.node:
+        for held in node.attribute:
+            if node.op_type in PACKED and held.name == _LEVEL:
+                held.i = level
+    onnx.save(model, path)
 
 
 def check_packed(path: Path, layers: Iterable[tuple[str, Array]], packing: Packing) -> None:
@@ -156,7 +168,7 @@ def _replace(
             if _is_vector(weights, other, about.outputs):
                 bias, output = other, added.output[0]
         new[output] = _node(node, about, bias, output)
-        new[output].attribute.append(helper.make_attribute("accuracy_level", packing.level))
+        new[output].attribute.append(helper.make_attribute(_LEVEL, packing.level))
     places = [new.get(node.output[0], node) for node in graph.node]
     del graph.node[:]
     graph.node.extend(places)

@@ -1,6 +1,8 @@
 """Whether a graph on disk gives the outputs of its torch module, on every case of its description."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from vlmc.exporters.base import Options, Precision
 from vlmc.exporters.graphs import GraphSpec
+from vlmc.exporters.onnx.as_stored import as_stored
 from vlmc.exporters.skeleton import cast_tensor
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.sessions import OnnxSession
@@ -18,20 +21,35 @@ NOT_RUN = "ONNX Runtime's CPU has no kernels for bfloat16: outputs were not comp
 """What a report says of graphs in bf16."""
 
 
-def largest_error(spec: GraphSpec, path: Path, options: Options) -> float | None:
-    """Run the example and every case through both; return the largest difference relative to the output's scale.
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences of outputs, each relative to its output's largest value.
 
-    None: there is nothing to run a graph of such a type.
+    `error` is the graph's from the module, with the weights that the graph holds; None: there is nothing to run a graph of
+    such a type. `rounding` is what these weights change in the module; None: they are its own.
+    """
+
+    error: float | None
+    rounding: float | None
+
+
+def parity(spec: GraphSpec, path: Path, options: Options) -> Parity:
+    """Run the example and every case through both.
 
     Raises:
         CheckFailed: it is above the tolerance, or an output has another shape; names the graph, output and case.
     """
-    worst, precision = 0.0, options.precision
+    worst, rounding, precision = 0.0, 0.0, options.precision
     if precision == "bf16":
-        return None
+        return Parity(None, None)
+    rounds = options.cpu_sparse not in (None, "fp32")
     with OnnxSession(path, frugal=spec.streamed) as session:
         for case in (spec.inputs, *spec.cases):
-            expected = _reference(spec, case, precision)
+            with as_stored(spec, path) if rounds else nullcontext():
+                expected = _reference(spec, case, precision)
+            if rounds:
+                own = _reference(spec, case, precision)
+                rounding = max(rounding, *(_difference(expected[name], own[name]) for name in own))
             found = session.run({name: cast_tensor(tensor, precision).numpy() for name, tensor in case.items()})
             for name, reference in expected.items():
                 error = _difference(found[name], reference)
@@ -41,6 +59,16 @@ def largest_error(spec: GraphSpec, path: Path, options: Options) -> float | None
                         f"{options.tolerance:g}, for inputs {_sizes(case)}"
                     )
                 worst = max(worst, error)
+    return Parity(worst, rounding if rounds else None)
+
+
+def drift(spec: GraphSpec, path: Path) -> float:
+    """Return the largest difference of the graph from the module with its own weights, as `Parity` has it."""
+    worst = 0.0
+    with OnnxSession(path, frugal=spec.streamed) as session:
+        for case in (spec.inputs, *spec.cases):
+            own, found = _reference(spec, case, "fp32"), session.run({name: one.numpy() for name, one in case.items()})
+            worst = max(worst, *(_difference(found[name], own[name]) for name in own))
     return worst
 
 

@@ -24,6 +24,9 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
 def _notes(report: Mapping[str, Any]) -> list[str]:
     """Say what was not compared, what packing saves, and what --cpu-sparse auto took, and why."""
     notes = list(dict.fromkeys(graph["note"] for graph in report["graphs"] if graph["note"]))
+    rounding = [graph["rounding"] for graph in report["graphs"] if graph["rounding"]]
+    if rounding:
+        notes.append(f"rounding changes torch's own outputs by up to {max(rounding):.1e} of their largest value")
     packed, bf16 = (sum(graph[key] for graph in report["graphs"]) for key in ("packed_bytes", "bf16_bytes"))
     if packed:
         notes.append(f"the 2:4 weights take {packed / 1e6:.2f} MB, {packed / bf16:.3f} of what they would dense in bf16")
@@ -34,11 +37,11 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"{count} 2:4 weights are stored packed: {packed / 1e6:.2f} MB, {packed / dense:.4f} of what they take dense"
         )
-    rounding = report.get("rounding")
-    if rounding:
-        means = [f"{rounding['mean'][name]:.1e}" for name in ("error", "nearest")]
+    quantised = report.get("rounding")
+    if quantised:
+        means = [f"{quantised['mean'][name]:.1e}" for name in ("error", "nearest")]
         notes.append(
-            f"{len(rounding['layers'])} layers rounded by {rounding['method']} on {rounding['samples']} samples: squared "
+            f"{len(quantised['layers'])} layers rounded by {quantised['method']} on {quantised['samples']} samples: squared "
             f"error of their outputs {means[0]} on average, {means[1]} where they are rounded to nearest"
         )
     measured = report.get("cpu_sparse_measured")

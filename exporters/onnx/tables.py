@@ -11,6 +11,9 @@ from vlmc.exporters.onnx.pages import Pages
 from vlmc.exporters.onnx.weights import Weights, attribute
 from vlmc.runtime.kernels.packing import Array, ValueType, to_bfloat16
 
+_ENDINGS, _SCALES = (".bf16", ".fp16", ".int8"), ".scales"
+"""What a stored table's name ends in, its type, and that of an int8 table's scales."""
+
 
 def narrow_tables(weights: Weights, kind: ValueType, pages: Pages) -> tuple[int, set[str]]:
     """Store the float32 tables that the graph gathers rows from in a type; return how many, and their new tensors.
@@ -37,6 +40,19 @@ def narrow_tables(weights: Weights, kind: ValueType, pages: Pages) -> tuple[int,
     return len(done), {tensor.name for tensor in new}
 
 
+def is_narrow(weights: Weights, node: onnx.NodeProto) -> bool:
+    """Whether a Gather takes rows of a table that `narrow_tables` stored."""
+    stored = weights.initializers.get(node.input[0])
+    return stored is not None and node.input[0].endswith(_ENDINGS) and len(stored.dims) == 2
+
+
+def table_of(weights: Weights, node: onnx.NodeProto) -> Array:
+    """Return such a table (V, D) in float32."""
+    name, _, kind = node.input[0].rpartition(".")
+    table_VD: Array = weights.array(node.input[0]).astype(np.float32)
+    return table_VD * weights.array(f"{name}{_SCALES}") if kind == "int8" else table_VD
+
+
 def _is_table(node: onnx.NodeProto, stored: onnx.TensorProto) -> bool:
     return stored.data_type == TensorProto.FLOAT and len(stored.dims) == 2 and attribute(node, "axis", 0) == 0
 
@@ -49,7 +65,7 @@ def _gathered(node: onnx.NodeProto, table: str, kind: ValueType) -> list[onnx.No
     gather.metadata_props.extend(node.metadata_props)
     nodes = [gather, helper.make_node("Cast", [narrow], [wide], to=TensorProto.FLOAT)]
     if kind == "int8":
-        nodes.append(helper.make_node("Gather", [f"{table}.scales", rows], [scale]))
+        nodes.append(helper.make_node("Gather", [f"{table}{_SCALES}", rows], [scale]))
         nodes.append(helper.make_node("Mul", [wide, scale], [output]))
     return nodes
 
@@ -58,7 +74,7 @@ def _tensors(name: str, table_VD: Array, kind: ValueType) -> list[onnx.TensorPro
     if kind == "int8":
         scales_V1 = np.abs(table_VD).max(1, keepdims=True) / np.float32(127)
         whole = np.rint(np.divide(table_VD, scales_V1, out=np.zeros_like(table_VD), where=scales_V1 != 0))
-        arrays = {f"{name}.int8": whole.astype(np.int8), f"{name}.scales": scales_V1}
+        arrays = {f"{name}.int8": whole.astype(np.int8), f"{name}{_SCALES}": scales_V1}
         return [numpy_helper.from_array(array, key) for key, array in arrays.items()]
     narrow = to_bfloat16(table_VD) if kind == "bf16" else table_VD.astype(np.float16)
     found = numpy_helper.from_array(narrow, f"{name}.{kind}")

@@ -82,6 +82,7 @@ def test_table_of_the_report_counts_both() -> None:
         "packed_bytes": 9,
         "bf16_bytes": 16,
         "max_error": 0.01,
+        "rounding": 0.004,
         "tolerance": 0.1,
         "note": None,
         "layers": [],
@@ -89,4 +90,7 @@ def test_table_of_the_report_counts_both() -> None:
     }
     [found] = tables({"graphs": [graph, graph | {"packed": 0, "dense": 0}]})
     assert [row[1] for row in found.rows] == ["fp32, 2 layers 2:4 int8, 1 weights dense int8", "fp32"]
-    assert found.notes == ["the 2:4 weights take 0.00 MB, 0.562 of what they would dense in bf16"]
+    assert found.notes == [
+        "rounding changes torch's own outputs by up to 4.0e-03 of their largest value",
+        "the 2:4 weights take 0.00 MB, 0.562 of what they would dense in bf16",
+    ]

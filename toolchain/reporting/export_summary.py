@@ -90,6 +90,7 @@ def _proofs(report: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         unproven.append(f"the outputs of {len(graphs) - len(compared)} graphs: nothing here runs their type")
     if agreement:
         equal = f"{agreement['questions']} answers, {agreement['tokens']} tokens, are transformers' greedy ones"
+        equal += " with the graphs' rounded weights" if any(graph["rounding"] for graph in graphs) else ""
         ties = agreement["answers_that_differ_at_a_tie"]
         proven.append(equal + (f", {ties} of them from a tie of two logits on not" if ties else ""))
     else:

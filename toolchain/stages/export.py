@@ -184,7 +184,8 @@ class Exporting:
             exported = Exported(deployed.deployment, folder, backend.suffix, opens)
             asked = [deployed.questions[0], deployed.questions[-1]] if streamed else deployed.questions  # one image, and two
             limit = FEW if streamed else TOKENS
-            report["agreement"] = compare_answers(model, source, exported, asked, options.tolerance, limit)
+            with self.exporter.as_exported(deployed.specs, folder, options):
+                report["agreement"] = compare_answers(model, source, exported, asked, options.tie, limit)
         self.task.advance("compared with torch")
         return report
 

@@ -76,7 +76,7 @@ def test_no_digit_of_a_weight_is_lost(instruction_set: str, kind: ValueType) -> 
         weight *= np.float32(10) ** np.linspace(-20, 30, 500, dtype=np.float32)[:, None]
     packed = pack(weight, kind)
     found = native.matmul(x, packed, None, instruction_set)
-    assert (found[:4].T == unpack(packed)).all()
+    assert (unpack(packed) == found[:4].T).all()
     assert (found[4:] == 0).all()
     x *= activations_RI(40, 4)
     expected = x[:4].astype(np.float64) @ unpack(packed).astype(np.float64).T
@@ -86,7 +86,9 @@ def test_no_digit_of_a_weight_is_lost(instruction_set: str, kind: ValueType) -> 
 @pytest.mark.parametrize("instruction_set", SETS)
 @pytest.mark.parametrize("kind", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("rounded", ["fp32", "bf16"])
-def test_what_is_no_number_stays_in_its_row_among_many(instruction_set: str, kind: ValueType, rounded: native.Rounding) -> None:
+def test_what_is_no_number_stays_in_its_row_among_many(
+    instruction_set: str, kind: ValueType, rounded: native.Rounding
+) -> None:
     packed, x = pack(sparse_OI(40, 96), kind), np.abs(activations_RI(40, 96))
     usual = native.matmul(x, packed, None, instruction_set, rounded=rounded)
     x[17, 5], x[38, 90] = np.inf, np.array(0x7F800001, np.uint32).view(np.float32)  # a NaN in its lowest bit alone
