@@ -16,8 +16,8 @@ Precision = Literal["fp32", "fp16", "bf16"]
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 """Largest difference from torch in float32, as a fraction of the output's largest absolute value."""
 Activations = Literal["fp32", "bf16", "int8"]
-TIES: dict[Activations, float] = {"fp32": 1e-4, "bf16": 3e-2, "int8": 1e-1}
-"""How far rounded activations may move logits, as a fraction of the largest: answers may differ where two are so close."""
+TIES: dict[ValueType, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2, "int8": 1e-1}
+"""How far rounding may move logits, as a fraction of the largest: answers may differ where two are so close."""
 
 
 class Progress(Protocol):
@@ -57,7 +57,7 @@ class Options:
     @property
     def tie(self) -> float:
         """How close two logits are, as a fraction of the largest, if either may be taken."""
-        return max(self.tolerance, TIES[self.cpu_activations])
+        return self.tolerance if self.cpu_sparse is None else TIES[self.cpu_sparse]
 
     @property
     def plain(self) -> "Options":

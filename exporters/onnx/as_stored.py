@@ -1,72 +1,107 @@
 """A module that computes with the weights that its graph holds, so that what rounding them changes is no error of the graph.
 
-Shapes: I inputs, O outputs.
+Shapes: I inputs, O outputs of a layer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx.tables import is_narrow, table_of
-from vlmc.exporters.onnx.weights import PACKED, Weights, scopes
+from vlmc.exporters.onnx.weights import PACKED, VALUES, Weights, scopes
 from vlmc.runtime.kernels.packing import Array, unpack
 
-Computed = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
-"""Takes the place of a layer's output, given the layer and its inputs."""
+Read = Callable[[], Array]
 
 
 @contextmanager
 def as_stored(spec: GraphSpec, path: Path) -> Iterator[None]:
-    """Inside `with`, the module's Linear and Embedding layers compute with the weights that its graph holds, where rounded.
+    """Inside `with`, the module's layers compute with the weights that are packed in its graph, or narrow tables there.
 
     A streamed module's weights are read each time that they are needed, those of others once.
     """
     weights = Weights(onnx.load(path, load_external_data=False), path.parent)
-    nodes = {scope: node for node in weights.nodes if node.op_type in (*PACKED, "Gather") for scope in scopes(node)}
     with ExitStack() as stack:
-        for name, module in spec.module.named_modules():
-            node = nodes.get(name)
-            if isinstance(module, nn.Linear) and node is not None and node.op_type in PACKED:
-                stack.enter_context(module.register_forward_hook(_product(spec, name, weights, node)))
-            elif isinstance(module, nn.Embedding) and node is not None and is_narrow(weights, node):
-                stack.enter_context(module.register_forward_hook(_rows(spec, name, weights, node)))
+        for name, read in _stored(spec.module, weights).items():
+            layer, _, own = name.rpartition(".")
+            owner = spec.module.get_submodule(layer)
+            streamed = getattr(owner, own).is_meta
+            stack.enter_context(_streams(owner, own, read) if streamed else _holds(owner, own, read))
         yield
 
 
-def _product(spec: GraphSpec, name: str, weights: Weights, node: onnx.NodeProto) -> Computed:
-    """Return the product with a packed weight."""
-    weight = _kept(spec, name, lambda: unpack(weights.packed(node)))
-
-    def computed(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        [x] = given
-        bias_O = None if module.bias is None else spec.weight(f"{name}.bias").to(x)
-        return functional.linear(x, weight().to(x), bias_O)
-
-    return computed
-
-
-def _rows(spec: GraphSpec, name: str, weights: Weights, node: onnx.NodeProto) -> Computed:
-    """Return the rows of a table."""
-    table = _kept(spec, name, lambda: table_of(weights, node))
-
-    def computed(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        [ids] = given
-        return table()[ids].to(output)
-
-    return computed
+def _stored(module: nn.Module, weights: Weights) -> dict[str, Read]:
+    """Return what reads each of the graph's weights that may be rounded, by the parameter that it was made of."""
+    nodes = {scope: node for node in weights.nodes if node.op_type in (*PACKED, "Gather") for scope in scopes(node)}
+    found: dict[str, Read] = {}
+    for name, part in module.named_modules():
+        node = nodes.get(name)
+        if isinstance(part, nn.Linear) and node is not None and node.op_type in PACKED:
+            found[f"{name}.weight"] = partial(_unpacked, weights, node)
+        elif isinstance(part, nn.Embedding) and node is not None and is_narrow(weights, node):
+            found[f"{name}.weight"] = partial(table_of, weights, node)
+    others = {name for name, _ in module.named_parameters()} - found.keys()
+    for node in weights.nodes:  # a parameter that a module multiplies with by itself, (I, O)
+        if node.op_type in PACKED and (name := node.input[1].removesuffix(VALUES)) in others:
+            found[name] = partial(_turned, weights, node)
+    return found
 
 
-def _kept(spec: GraphSpec, name: str, read: Callable[[], Array]) -> Callable[[], Tensor]:
-    """Return what reads a layer's weight from the graph: once, unless the module is streamed."""
+def _unpacked(weights: Weights, node: onnx.NodeProto) -> Array:
+    return unpack(weights.packed(node))
 
-    def found() -> Tensor:
-        return torch.from_numpy(read())
 
-    return found if spec.module.get_parameter(f"{name}.weight").is_meta else cache(found)
+def _turned(weights: Weights, node: onnx.NodeProto) -> Array:
+    return _unpacked(weights, node).T
+
+
+@contextmanager
+def _holds(owner: nn.Module, own: str, read: Read) -> Iterator[None]:
+    """Let a module have another parameter while it runs."""
+    parameter, kept = owner.get_parameter(own), cache(lambda: torch.from_numpy(read()))
+    before = parameter.data
+
+    def begin(*_: Any) -> None:
+        parameter.data = kept().to(before)
+
+    def end(*_: Any) -> None:
+        parameter.data = before
+
+    with owner.register_forward_pre_hook(begin), owner.register_forward_hook(end, always_call=True):
+        yield
+
+
+@contextmanager
+def _streams(owner: nn.Module, own: str, read: Read) -> Iterator[None]:
+    """Let a module whose weights accelerate reads get another parameter."""
+    hook: Any = owner._hf_hook
+    before = hook.weights_map
+    hook.weights_map = _Instead(before, own, read)
+    try:
+        yield
+    finally:
+        hook.weights_map = before
+
+
+class _Instead(Mapping[str, Tensor]):
+    """A module's weights, one of them another."""
+
+    def __init__(self, others: Mapping[str, Tensor], own: str, read: Read) -> None:
+        self._others, self._own, self._read = others, own, read
+
+    def __getitem__(self, name: str) -> Tensor:
+        found = self._others[name]
+        return torch.from_numpy(self._read()).to(found) if name == self._own else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._others)
+
+    def __len__(self) -> int:
+        return len(self._others)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.artifacts import dense, pruned, share_operators
 from tests.exporters.material import small
 from tests.runtime.kernels.material import needs_library
 from vlmc.exporters.base import Activations, Options
@@ -13,6 +14,9 @@ from vlmc.exporters.onnx.exporter import export
 from vlmc.exporters.onnx.parity import parity
 from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.kernels.packing import ValueType
+from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.settings import ExportSettings
+from vlmc.toolchain.stages.export import Export
 
 pytestmark = [pytest.mark.integration, needs_library]
 
@@ -47,3 +51,13 @@ def test_the_module_is_as_before_after_an_error(tmp_path: Path) -> None:
         assert not torch.equal(spec.module(*spec.inputs.values()), before)
         raise KeyError
     assert torch.equal(spec.module(*spec.inputs.values()), before)
+
+
+@pytest.mark.parametrize("family", ["blip-2", "gemma3"])
+def test_layers_of_their_own_kind_and_bare_parameters_are_rounded_too(family: str, tmp_path: Path) -> None:
+    """OPT's table of positions is asked by masks, Gemma's scales its rows; Gemma 3's projector holds a bare parameter."""
+    share_operators()
+    made = pruned(dense(family, tmp_path / "dense"), tmp_path / "artifact")
+    report = Export(ExportSettings(cpu_sparse="int8", cpu_activations="int8"), "onnx", Progress(quiet=True)).run(made)
+    assert all(graph["max_error"] < 1e-5 for graph in report["graphs"])
+    assert max(graph["rounding"] for graph in report["graphs"]) > 1e-3
