@@ -1,7 +1,9 @@
 """reports/export.html and .json: what the exports of an artifact amount to, from the reports beside the graphs."""
 
 import json
+import shutil
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +45,20 @@ def test_the_summary_is_that_of_the_files(artifact: Artifact, found: dict[str, A
     assert (
         f"{len(layers)} weights hold their promised pattern, read from the graphs' files"
         in found["backends"]["onnx"]["proven"]
+    )
+
+
+def test_what_rounding_changes_is_told_apart(artifact: Artifact, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(artifact.root, tmp_path / "artifact"))
+    report = json.loads((copied / "onnx/export.json").read_text())
+    for graph in report["graphs"]:
+        graph["rounding"] = 0.04
+    (copied / "onnx/export.json").write_text(json.dumps(report))
+    onnx = summarise(Artifact.open(copied, sizes=False))["backends"]["onnx"]
+    assert any("are transformers' greedy ones with the graphs' rounded weights" in line for line in onnx["proven"])
+    assert (
+        "what rounding does to answers: it changes torch's outputs by up to 4.0e-02 of their largest value"
+        in onnx["unproven"]
     )
 
 
