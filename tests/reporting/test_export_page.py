@@ -58,7 +58,7 @@ def test_what_rounding_changes_is_told_apart(artifact: Artifact, tmp_path: Path)
     assert any("are transformers' greedy ones with the graphs' rounded weights" in line for line in onnx["proven"])
     assert (
         "what rounding does to answers: it changes torch's outputs by up to 4.0e-02 of their largest value"
-        in onnx["unproven"]
+        in onnx["not_proven"]
     )
 
 
