@@ -2,7 +2,8 @@
 
 It is pruned in one shot by every method, by three also with plain text among the calibration data. It is repaired by every
 method from Wanda's result and from the best one, under one budget of steps and samples; then at other learning rates, with
-plain text mixed into the data, and with and without a teacher on few and many samples, clean and a fifth labelled wrong.
+plain text mixed into the data, three times as long too, and with and without a teacher on few and many samples, clean and a
+fifth labelled wrong.
 
 Measured are exact answers to test questions, the perplexity of their answers, and
 that of plain text that no repair trains on: what repair forgets. SmolLM2's weights here come from a 4-bit file.
@@ -39,6 +40,7 @@ WEAK, WEAK_TEXTED, QUICK, BEST, TEXTED, RESSA, REMASKED, ALONE = (
     "LoRA merged and re-masked",
     "RESSA, no teacher",
 )
+LONGER = 3
 SAMPLES = (500, 2_000, 10_000)
 SEEDS = 3
 ACCURACY, KIND = "accuracy", "accuracy, {}"
@@ -123,6 +125,8 @@ def _plan(runs: Runs, seeds: int, samples: Sequence[int]) -> Iterator[Planned]:
                 soon = seed == 0 or (start == BEST and repair in (RESSA, REMASKED))  # what a target compares
                 yield Planned(f"{start} + {repair}", turn if soon else 6, _repair(runs, start, repair, seed))
         yield Planned(f"{BEST} + {RESSA}, {MIXED}", 4 if seed == 0 else 6, _repair(runs, BEST, RESSA, seed, MIXED))
+    longer = f"{TEXTED} + {RESSA}, {MIXED}, {LONGER} times the steps"
+    yield Planned(longer, 4, partial(runs.repaired, TEXTED, RESSA, 0, MIXED, steps=LONGER * runs.work.steps))
     for repair in OTHER_RATES:
         yield Planned(f"{BEST} + {repair}", 2, _repair(runs, BEST, repair, 0))
     for count in samples:

@@ -94,9 +94,17 @@ class Runs:
 
         return self.store.run(self._key(**self._start(start)), do)
 
-    def repaired(self, start: str, repair: str, seed: int, trained_on: str = CLEAN, samples: int | None = None) -> Found:
-        """Repair what pruning left, merge, and measure; `samples` are other than the usual number."""
-        work, count = self.work, samples or self.work.samples
+    def repaired(
+        self,
+        start: str,
+        repair: str,
+        seed: int,
+        trained_on: str = CLEAN,
+        samples: int | None = None,
+        steps: int | None = None,
+    ) -> Found:
+        """Repair what pruning left, merge, and measure; `samples` and `steps` are other than the usual numbers."""
+        work, count = replace(self.work, steps=steps or self.work.steps), samples or self.work.samples
         budget = {"steps": work.steps, "batch": work.batch, "samples": count, "data": trained_on, "seed": seed}
         budget |= {"precision": work.precision} if work.precision != "fp32" else {}
         key = self._key(**self._start(start), repair=REPAIRS[repair], **budget)
