@@ -17,6 +17,8 @@ from vlmc.toolchain.reporting.tables import megabytes, show_table
 from vlmc.toolchain.study.figures import DARK, DPI, LINES, require
 
 RECORD, PICTURE = "bench.json", "bench.png"
+HATCHES = ("", "///", "...")
+"""What tells bars of one colour apart, where there are more than colours."""
 
 
 def check(folder: Path) -> None:
@@ -100,7 +102,10 @@ def _draw(found: Mapping[str, Any], path: Path) -> None:
         places = [phase + (number - (len(found["rows"]) - 1) / 2) * width for phase in range(len(PHASES))]
         ratios = [row["of_dense"][phase] for phase in PHASES]
         heights, spreads = [one["median"] for one in ratios], [one["spread"] / 2 for one in ratios]
-        axes.bar(places, heights, width * 0.92, yerr=spreads, color=LINES[number % len(LINES)][0], ecolor=DARK, label=name)
+        colour, hatch = LINES[number % len(LINES)][0], HATCHES[number // len(LINES) % len(HATCHES)]
+        bars = axes.bar(places, heights, width * 0.92, yerr=spreads, color=colour, ecolor=DARK, label=name)
+        for bar in bars:
+            bar.set(hatch=hatch, edgecolor="white", linewidth=0)
     axes.axhline(1, color=DARK, linewidth=1, linestyle="--")
     axes.set_xticks(range(len(PHASES)), PHASES)
     axes.set_ylabel("times as fast as the dense twin")
