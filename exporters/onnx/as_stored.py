@@ -1,10 +1,11 @@
 """A module that computes with the weights that its graph holds, so that what rounding them changes is no error of the graph.
 
-Shapes: I inputs, O outputs of a layer.
+Shapes: I inputs, O outputs of a layer; V rows, D columns of a table.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,22 @@ from vlmc.runtime.kernels.packing import Array, unpack
 Read = Callable[[], Array]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A weight as the graph holds it: what reads it, (O, I) or (V, D), and whether the parameter is turned, (I, O)."""
+
+    read: Read
+    turned: bool = False
+
+    def of(self, parameter: Array) -> Array:
+        """Return a parameter as the graph holds it, or the other way round."""
+        return parameter.T if self.turned else parameter
+
+    def array(self) -> Array:
+        """Return it in the parameter's shape."""
+        return self.of(self.read())
+
+
 @contextmanager
 def as_stored(spec: GraphSpec, path: Path) -> Iterator[None]:
     """Inside `with`, the module's layers compute with the weights that are packed in its graph, or narrow tables there.
@@ -29,37 +46,33 @@ def as_stored(spec: GraphSpec, path: Path) -> Iterator[None]:
     """
     weights = Weights(onnx.load(path, load_external_data=False), path.parent)
     with ExitStack() as stack:
-        for name, read in _stored(spec.module, weights).items():
+        for name, weight in stored(spec.module, weights).items():
             layer, _, own = name.rpartition(".")
             owner = spec.module.get_submodule(layer)
             streamed = getattr(owner, own).is_meta
-            stack.enter_context(_streams(owner, own, read) if streamed else _holds(owner, own, read))
+            stack.enter_context((_streams if streamed else _holds)(owner, own, weight.array))
         yield
 
 
-def _stored(module: nn.Module, weights: Weights) -> dict[str, Read]:
-    """Return what reads each of the graph's weights that may be rounded, by the parameter that it was made of."""
+def stored(module: nn.Module, weights: Weights) -> dict[str, Stored]:
+    """Return the graph's weights that may be rounded, by the names of their parameters."""
     nodes = {scope: node for node in weights.nodes if node.op_type in (*PACKED, "Gather") for scope in scopes(node)}
-    found: dict[str, Read] = {}
+    found: dict[str, Stored] = {}
     for name, part in module.named_modules():
         node = nodes.get(name)
         if isinstance(part, nn.Linear) and node is not None and node.op_type in PACKED:
-            found[f"{name}.weight"] = partial(_unpacked, weights, node)
+            found[f"{name}.weight"] = Stored(partial(_unpacked, weights, node))
         elif isinstance(part, nn.Embedding) and node is not None and is_narrow(weights, node):
-            found[f"{name}.weight"] = partial(table_of, weights, node)
+            found[f"{name}.weight"] = Stored(partial(table_of, weights, node))
     others = {name for name, _ in module.named_parameters()} - found.keys()
     for node in weights.nodes:  # a parameter that a module multiplies with by itself, (I, O)
         if node.op_type in PACKED and (name := node.input[1].removesuffix(VALUES)) in others:
-            found[name] = partial(_turned, weights, node)
+            found[name] = Stored(partial(_unpacked, weights, node), turned=True)
     return found
 
 
 def _unpacked(weights: Weights, node: onnx.NodeProto) -> Array:
     return unpack(weights.packed(node))
-
-
-def _turned(weights: Weights, node: onnx.NodeProto) -> Array:
-    return _unpacked(weights, node).T
 
 
 @contextmanager

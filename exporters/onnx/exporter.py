@@ -14,12 +14,13 @@ from vlmc.exporters.backend import Backend
 from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
-from vlmc.exporters.onnx.as_stored import as_stored
-from vlmc.exporters.onnx.packed import EXACT, Packing, Repacked, check_packed, let_round, pack_weights
+from vlmc.exporters.onnx.as_stored import as_stored, stored
+from vlmc.exporters.onnx.packed import EXACT, Packing, Repacked, check_dense, check_packed, let_round, pack_weights
 from vlmc.exporters.onnx.parity import NOT_RUN, drift, parity
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.storage import Stored, keep_packed
 from vlmc.exporters.onnx.tracing import opset_of, trace
+from vlmc.exporters.onnx.weights import Weights
 from vlmc.runtime.errors import CheckFailed, EnvironmentLacks, InputError, one_line
 from vlmc.runtime.kernels.native import require_library
 from vlmc.runtime.kernels.packing import ValueType
@@ -157,8 +158,12 @@ def check_graph(path: Path) -> None:
 
 
 def _pack(spec: GraphSpec, path: Path, kind: ValueType, options: Options) -> Repacked:
-    """Pack the weights, so that no activations are rounded yet, and hold the promised 2:4 ones against the module's."""
+    """Pack the weights, so that no activations are rounded yet, and hold all that was rounded against the module's."""
     packing = Packing(kind, EXACT, options.span, spec.rounded if kind == "int8" else {})
     packed = pack_weights(path, spec.sparse, packing)
     check_packed(path, ((layer, spec.weight(f"{layer}.weight").numpy()) for layer in packed.layers), packing)
+    others = stored(spec.module, Weights(onnx.load(path, load_external_data=False), path.parent))
+    for layer in packed.layers:
+        others.pop(f"{layer}.weight", None)
+    check_dense(path, ((name, one.read(), one.of(spec.weight(name).numpy())) for name, one in others.items()), packing)
     return packed

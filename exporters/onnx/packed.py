@@ -112,6 +112,17 @@ def check_packed(path: Path, layers: Iterable[tuple[str, Array]], packing: Packi
             raise CheckFailed(f"{path.name}: the packed weight of {layer} is not zero where the model's is")
 
 
+def check_dense(path: Path, parameters: Iterable[tuple[str, Array, Array]], packing: Packing) -> None:
+    """Hold stored weights against the module's: a parameter's name, what is stored, and the parameter, both (O, I).
+
+    Raises:
+        CheckFailed: a weight is another one than rounding makes of it.
+    """
+    for name, found, expected in parameters:
+        if not _is_rounded(found, expected, packing, name.removesuffix(".weight")):
+            raise CheckFailed(f"{path.name}: the stored {name} is not the model's, rounded to {packing.kind}")
+
+
 def _is_rounded(found_OI: Array, expected_OI: Array, packing: Packing, layer: str) -> bool:
     """Whether a weight is the one that was rounded already, or within a rounding of the model's."""
     if layer in packing.rounded:

@@ -1,6 +1,7 @@
 """Weights that are not 2:4, and tables of embeddings, in the type of the packed ones."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,8 +13,11 @@ from tests.exporters.material import small
 from tests.runtime.kernels.material import needs_library
 from vlmc.exporters.base import Options
 from vlmc.exporters.graphs import GraphSpec
+from vlmc.exporters.onnx import packed
+from vlmc.exporters.onnx import tables as narrow
 from vlmc.exporters.onnx.exporter import export
 from vlmc.exporters.onnx.report import tables
+from vlmc.runtime.errors import CheckFailed
 from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.sessions import OnnxSession
 from vlmc.runtime.sessions import onnx as onnx_sessions
@@ -74,6 +78,23 @@ def test_any_runtime_computes_the_same(kind: ValueType, tmp_path: Path, monkeypa
 def test_full_precision_stays_as_it_is(tmp_path: Path) -> None:
     report = export(asked(), tmp_path / "asked.onnx", Options(cpu_sparse="fp32"))
     assert (report.packed, report.dense) == (0, 0)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", SMALLER)
+@pytest.mark.parametrize(("module", "packs", "told"), [(narrow, "_tensors", "table"), (packed, "_packed", "head")])
+def test_another_weight_than_the_models_is_told(
+    module: Any, packs: str, told: str, kind: ValueType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch computes with the graph's own weights, so these are held against the model's one by one."""
+    right = getattr(module, packs)
+
+    def wrong(*given: Any, **more: Any) -> Any:
+        return right(*(one[::-1].copy() if isinstance(one, np.ndarray) else one for one in given), **more)
+
+    monkeypatch.setattr(module, packs, wrong)
+    with pytest.raises(CheckFailed, match=rf"asked\.onnx: the stored {told}\.weight is not the model's, rounded to {kind}"):
+        export(asked(), tmp_path / "asked.onnx", Options(cpu_sparse=kind))
 
 
 def test_table_of_the_report_counts_both() -> None:
