@@ -55,6 +55,11 @@ class Options:
         return TOLERANCE[self.precision]
 
     @property
+    def rounds(self) -> bool:
+        """Whether weights are packed in a type that rounds them."""
+        return self.cpu_sparse not in (None, "fp32")
+
+    @property
     def tie(self) -> float:
         """How close two logits are, as a fraction of the largest, if either may be taken."""
         return self.tolerance if self.cpu_sparse is None else TIES[self.cpu_sparse]

@@ -23,7 +23,7 @@ Read = Callable[[], Array]
 
 
 @dataclass(frozen=True)
-class Stored:
+class HeldWeight:
     """A weight as the graph holds it: what reads it, (O, I) or (V, D), and whether the parameter is turned, (I, O)."""
 
     read: Read
@@ -46,7 +46,7 @@ def as_stored(spec: GraphSpec, path: Path) -> Iterator[None]:
     """
     weights = Weights(onnx.load(path, load_external_data=False), path.parent)
     with ExitStack() as stack:
-        for name, weight in stored(spec.module, weights).items():
+        for name, weight in held_weights(spec.module, weights).items():
             layer, _, own = name.rpartition(".")
             owner = spec.module.get_submodule(layer)
             streamed = getattr(owner, own).is_meta
@@ -54,20 +54,20 @@ def as_stored(spec: GraphSpec, path: Path) -> Iterator[None]:
         yield
 
 
-def stored(module: nn.Module, weights: Weights) -> dict[str, Stored]:
+def held_weights(module: nn.Module, weights: Weights) -> dict[str, HeldWeight]:
     """Return the graph's weights that may be rounded, by the names of their parameters."""
     nodes = {scope: node for node in weights.nodes if node.op_type in (*PACKED, "Gather") for scope in scopes(node)}
-    found: dict[str, Stored] = {}
+    found: dict[str, HeldWeight] = {}
     for name, part in module.named_modules():
         node = nodes.get(name)
         if isinstance(part, nn.Linear) and node is not None and node.op_type in PACKED:
-            found[f"{name}.weight"] = Stored(partial(_unpacked, weights, node))
+            found[f"{name}.weight"] = HeldWeight(partial(_unpacked, weights, node))
         elif isinstance(part, nn.Embedding) and node is not None and is_narrow(weights, node):
-            found[f"{name}.weight"] = Stored(partial(table_of, weights, node))
+            found[f"{name}.weight"] = HeldWeight(partial(table_of, weights, node))
     others = {name for name, _ in module.named_parameters()} - found.keys()
     for node in weights.nodes:  # a parameter that a module multiplies with by itself, (I, O)
         if node.op_type in PACKED and (name := node.input[1].removesuffix(VALUES)) in others:
-            found[name] = Stored(partial(_unpacked, weights, node), turned=True)
+            found[name] = HeldWeight(partial(_unpacked, weights, node), turned=True)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -14,9 +14,9 @@ from vlmc.exporters.backend import Backend
 from vlmc.exporters.base import Activations, Exporter, Options, Precision, Progress
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import BACKEND
-from vlmc.exporters.onnx.as_stored import as_stored, stored
+from vlmc.exporters.onnx.as_stored import as_stored, held_weights
 from vlmc.exporters.onnx.packed import EXACT, Packing, Repacked, check_dense, check_packed, let_round, pack_weights
-from vlmc.exporters.onnx.parity import NOT_RUN, drift, parity
+from vlmc.exporters.onnx.parity import NOT_RUN, largest_error, rounding_error
 from vlmc.exporters.onnx.sparsity import check_onnx, label
 from vlmc.exporters.onnx.storage import Stored, keep_packed
 from vlmc.exporters.onnx.tracing import opset_of, trace
@@ -38,7 +38,7 @@ class GraphReport:
     """A checked graph; `max_error` is the largest difference from torch, as a fraction of the output's largest value.
 
     It is None for a type that nothing here can run: then outputs were not compared, and `note` says so. Where weights are
-    packed, torch computes with them as they are stored, and no activations are rounded yet; `rounding` is how much all
+    packed, torch computes with them as they are stored, and no activations are rounded yet; `rounding_error` is how much all
     rounding changes torch's own outputs, a fraction too.
     `packed` counts the layers whose 2:4 weights are packed for the CPU, in the type `cpu_sparse`, and `dense` the other
     weights and tables of that type; `compensated` counts those of both that were given in whole numbers. The 2:4 weights
@@ -60,7 +60,7 @@ class GraphReport:
     seconds: float
     cases: int
     max_error: float | None
-    rounding: float | None
+    rounding_error: float | None
     tolerance: float
     note: str | None
     layers: list[LayerReport]
@@ -110,7 +110,7 @@ class OnnxExporter(Exporter):
     @contextmanager
     def as_exported(self, specs: Sequence[GraphSpec], folder: Path, options: Options) -> Iterator[None]:
         with ExitStack() as stack:
-            for spec in specs if options.cpu_sparse else ():
+            for spec in specs if options.rounds else ():
                 stack.enter_context(as_stored(spec, folder / f"{spec.name}.onnx"))
             yield
 
@@ -132,17 +132,17 @@ def export(spec: GraphSpec, path: Path, options: Options = PLAIN) -> GraphReport
         if layer.violation is not None:
             raise CheckFailed(f"{path.name}: {layer.layer} is not {layer.pattern}: {layer.violation}")
     check_graph(path)
-    compared = parity(spec, path, options)
+    error = largest_error(spec, path, options)
     if options.cpu_activations != "fp32":
         let_round(path, LEVELS[options.cpu_activations])
-        compared = replace(compared, rounding=drift(spec, path))
+    rounded = rounding_error(spec, path) if options.rounds else None
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
     seconds = round(perf_counter() - start, 2)
     types, cases = (options.precision, options.cpu_sparse), 1 + len(spec.cases)
     counts = (len(packed.layers), packed.dense, packed.compensated, packed.packed_bytes, packed.bf16_bytes)
-    note = NOT_RUN if compared.error is None else None
+    note = NOT_RUN if error is None else None
     about = (spec.name, opset_of(spec, options.precision), *types, *counts, stored, size, seconds, cases)
-    return GraphReport(*about, compared.error, compared.rounding, options.tolerance, note, layers)
+    return GraphReport(*about, error, rounded, options.tolerance, note, layers)
 
 
 def check_graph(path: Path) -> None:
@@ -162,7 +162,7 @@ def _pack(spec: GraphSpec, path: Path, kind: ValueType, options: Options) -> Rep
     packing = Packing(kind, EXACT, options.span, spec.rounded if kind == "int8" else {})
     packed = pack_weights(path, spec.sparse, packing)
     check_packed(path, ((layer, spec.weight(f"{layer}.weight").numpy()) for layer in packed.layers), packing)
-    others = stored(spec.module, Weights(onnx.load(path, load_external_data=False), path.parent))
+    others = held_weights(spec.module, Weights(onnx.load(path, load_external_data=False), path.parent))
     for layer in packed.layers:
         others.pop(f"{layer}.weight", None)
     check_dense(path, ((name, one.read(), one.of(spec.weight(name).numpy())) for name, one in others.items()), packing)

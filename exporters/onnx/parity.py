@@ -1,8 +1,7 @@
 """Whether a graph on disk gives the outputs of its torch module, on every case of its description."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,55 +20,40 @@ NOT_RUN = "ONNX Runtime's CPU has no kernels for bfloat16: outputs were not comp
 """What a report says of graphs in bf16."""
 
 
-@dataclass(frozen=True)
-class Parity:
-    """The largest differences of outputs, each relative to its output's largest value.
+def largest_error(spec: GraphSpec, path: Path, options: Options) -> float | None:
+    """Run the example and every case through both; return the largest difference relative to the output's scale.
 
-    `error` is the graph's from the module, with the weights that the graph holds; None: there is nothing to run a graph of
-    such a type. `rounding` is what these weights change in the module; None: they are its own.
-    """
-
-    error: float | None
-    rounding: float | None
-
-
-def parity(spec: GraphSpec, path: Path, options: Options) -> Parity:
-    """Run the example and every case through both.
+    The module computes with the weights that the graph holds. None: there is nothing to run a graph of such a type.
 
     Raises:
         CheckFailed: it is above the tolerance, or an output has another shape; names the graph, output and case.
     """
-    worst, rounding, precision = 0.0, 0.0, options.precision
-    if precision == "bf16":
-        return Parity(None, None)
-    rounds = options.cpu_sparse not in (None, "fp32")
-    with OnnxSession(path, frugal=spec.streamed) as session:
-        for case in (spec.inputs, *spec.cases):
-            with as_stored(spec, path) if rounds else nullcontext():
-                expected = _reference(spec, case, precision)
-            if rounds:
-                own = _reference(spec, case, precision)
-                rounding = max(rounding, *(_difference(expected[name], own[name]) for name in own))
-            found = session.run({name: cast_tensor(tensor, precision).numpy() for name, tensor in case.items()})
-            for name, reference in expected.items():
-                error = _difference(found[name], reference)
-                if not error <= options.tolerance:
-                    raise CheckFailed(
-                        f"{path.name} differs from torch by {error:.2g} of the scale of {name}, above the tolerance "
-                        f"{options.tolerance:g}, for inputs {_sizes(case)}"
-                    )
-                worst = max(worst, error)
-    return Parity(worst, rounding if rounds else None)
-
-
-def drift(spec: GraphSpec, path: Path) -> float:
-    """Return the largest difference of the graph from the module with its own weights, as `Parity` has it."""
     worst = 0.0
+    if options.precision == "bf16":
+        return None
+    with as_stored(spec, path) if options.rounds else nullcontext():
+        for name, case, error in _differences(spec, path, options.precision):
+            if not error <= options.tolerance:
+                raise CheckFailed(
+                    f"{path.name} differs from torch by {error:.2g} of the scale of {name}, above the tolerance "
+                    f"{options.tolerance:g}, for inputs {_sizes(case)}"
+                )
+            worst = max(worst, error)
+    return worst
+
+
+def rounding_error(spec: GraphSpec, path: Path) -> float:
+    """Return the largest difference of a packed graph from the module with its own weights, relative as before."""
+    return max(error for _, _, error in _differences(spec, path, "fp32"))
+
+
+def _differences(spec: GraphSpec, path: Path, precision: Precision) -> Iterator[tuple[str, Mapping[str, Tensor], float]]:
+    """Yield every output's name and difference from the module's, with the inputs, case by case."""
     with OnnxSession(path, frugal=spec.streamed) as session:
         for case in (spec.inputs, *spec.cases):
-            own, found = _reference(spec, case, "fp32"), session.run({name: one.numpy() for name, one in case.items()})
-            worst = max(worst, *(_difference(found[name], own[name]) for name in own))
-    return worst
+            expected = _reference(spec, case, precision)
+            found = session.run({name: cast_tensor(tensor, precision).numpy() for name, tensor in case.items()})
+            yield from ((name, case, _difference(found[name], one)) for name, one in expected.items())
 
 
 def _reference(spec: GraphSpec, case: Mapping[str, Tensor], precision: Precision) -> dict[str, NDArray[np.float32]]:

@@ -24,7 +24,7 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
 def _notes(report: Mapping[str, Any]) -> list[str]:
     """Say what was not compared, what packing saves, and what --cpu-sparse auto took, and why."""
     notes = list(dict.fromkeys(graph["note"] for graph in report["graphs"] if graph["note"]))
-    rounding = [graph["rounding"] for graph in report["graphs"] if graph["rounding"]]
+    rounding = [graph["rounding_error"] for graph in report["graphs"] if graph["rounding_error"]]
     if rounding:
         notes.append(f"rounding changes torch's own outputs by up to {max(rounding):.1e} of their largest value")
     packed, bf16 = (sum(graph[key] for graph in report["graphs"]) for key in ("packed_bytes", "bf16_bytes"))

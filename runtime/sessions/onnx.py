@@ -64,6 +64,7 @@ class OnnxSession(Session):
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN)
         options.log_severity_level = 3
+        self._timed = times is not None
         if times is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(times)
         if frugal:
@@ -126,6 +127,8 @@ class OnnxSession(Session):
             raise CheckFailed(f"{self._name} cannot be run on {sizes}: {one_line(error)}") from None
 
     def close(self) -> None:
+        if self._timed and self._session is not None:
+            self._session.end_profiling()  # who is bound to the session keeps it, and its file unfinished
         self._session = None
 
 

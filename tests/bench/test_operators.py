@@ -1,5 +1,6 @@
 """What a token takes besides products with weights is read from ONNX Runtime's own times."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from vlmc.runtime.sessions import OnnxSession
 from vlmc.toolchain.bench.operators import beside, beside_products
 
 
@@ -30,10 +32,24 @@ def test_the_median_run_without_products_with_weights() -> None:
     assert beside(events) == pytest.approx(25e-6)
 
 
-def test_a_graph_is_run_as_it_is(tmp_path: Path) -> None:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 256]) for name in "xy")
     weight = numpy_helper.from_array(np.ones((256, 256), np.float32), "w")
     nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Softmax", ["p"], ["y"])]
     graph = helper.make_graph(nodes, "g", [x], [y], [weight])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "a.onnx")
-    assert 0 < beside_products(tmp_path / "a.onnx", {"x": np.ones((64, 256), np.float32)}, 1) < 1
+    return tmp_path / "a.onnx"
+
+
+def test_a_graph_is_run_as_it_is(path: Path) -> None:
+    assert 0 < beside_products(path, {"x": np.ones((64, 256), np.float32)}, 1) < 1
+
+
+def test_times_are_whole_though_somebody_is_still_bound_to_the_session(path: Path, tmp_path: Path) -> None:
+    with OnnxSession(path, threads=1, times=tmp_path / "times") as session:
+        bound = session.bound({})
+        bound.run({"x": np.ones((64, 256), np.float32)})
+    (written,) = tmp_path.glob("times*")
+    assert "model_run" in {event["name"] for event in json.loads(written.read_text())}
+    del bound

@@ -103,7 +103,7 @@ def test_table_of_the_report_counts_both() -> None:
         "packed_bytes": 9,
         "bf16_bytes": 16,
         "max_error": 0.01,
-        "rounding": 0.004,
+        "rounding_error": 0.004,
         "tolerance": 0.1,
         "note": None,
         "layers": [],

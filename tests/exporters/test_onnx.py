@@ -16,7 +16,7 @@ from vlmc.exporters.base import Options, Precision
 from vlmc.exporters.graphs import GraphSpec
 from vlmc.exporters.onnx import exporter, tracing
 from vlmc.exporters.onnx.exporter import export
-from vlmc.exporters.onnx.parity import parity
+from vlmc.exporters.onnx.parity import largest_error
 from vlmc.exporters.onnx.sparsity import check_onnx
 from vlmc.exporters.onnx.tracing import trace
 from vlmc.runtime.artifact import Artifact
@@ -164,11 +164,11 @@ def test_large_weights_go_beside_the_graph(tmp_path: Path, monkeypatch: pytest.M
 
 def test_graph_that_answers_otherwise_fails(traced: Path) -> None:
     spec = small()
-    parity(spec, traced, Options())
+    largest_error(spec, traced, Options())
     with torch.no_grad():
         spec.module.get_submodule("rows").get_parameter("bias").add_(0.01)
     with pytest.raises(CheckFailed, match=r"small\.onnx differs from torch by .* of the scale of y, above the tolerance"):
-        parity(spec, traced, Options())
+        largest_error(spec, traced, Options())
 
 
 def test_batch_that_the_trace_fixed_fails(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_what_rounding_changes_is_told_apart(artifact: Artifact, tmp_path: Path)
     copied = Path(shutil.copytree(artifact.root, tmp_path / "artifact"))
     report = json.loads((copied / "onnx/export.json").read_text())
     for graph in report["graphs"]:
-        graph["rounding"] = 0.04
+        graph["rounding_error"] = 0.04
     (copied / "onnx/export.json").write_text(json.dumps(report))
     onnx = summarise(Artifact.open(copied, sizes=False))["backends"]["onnx"]
     assert any("are transformers' greedy ones with the graphs' rounded weights" in line for line in onnx["proven"])

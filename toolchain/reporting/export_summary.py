@@ -86,7 +86,7 @@ def _proofs(report: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     if compared:
         worst = max(graph["max_error"] for graph in compared)
         proven.append(f"{len(compared)} graphs compute what torch does, within {worst:.1e} of their outputs' largest value")
-    rounding = max((graph.get("rounding") or 0.0 for graph in graphs), default=0.0)  # older reports have none
+    rounding = max((graph.get("rounding_error") or 0.0 for graph in graphs), default=0.0)  # older reports have none
     if rounding:
         share = f"{rounding:.1e} of their largest value"
         unproven.append(f"what rounding does to answers: it changes torch's outputs by up to {share}")
