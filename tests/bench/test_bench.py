@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from vlmc.toolchain.bench.predicting import TOO_SMALL, is_predicted
 from vlmc.toolchain.bench.showing import PICTURE, RECORD, check, show, write
 from vlmc.toolchain.bench.timing import PHASES, Timed
 from vlmc.toolchain.cli.main import run
+from vlmc.toolchain.deploy.deployed import Deployed
 from vlmc.toolchain.deploy.twins import RANK, leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.models.saved import SavedModel
@@ -127,12 +129,26 @@ def test_predicted_decoding_is_reading_or_computing_and_the_rest_of_the_dense_to
     assert speeds.decoding_gain("bf16", products, 0.018, 0.01) == pytest.approx(18 / (10 + 1.125 + 2))
 
 
+def seen_layouts(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return a set to which every deployed model's layout of its cache is added."""
+    layouts, deploy = set[str](), bench.deploy
+
+    def seen(*given: Any, **more: Any) -> Deployed:
+        deployed = deploy(*given, **more)
+        layouts.add(deployed.deployment.cache)
+        return deployed
+
+    monkeypatch.setattr(bench, "deploy", seen)
+    return layouts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("engine", "cache"), [("torch", predicting.CACHE), ("onnx", predicting.CACHE), ("onnx", 0)])
 def test_everyone_takes_part(
     engine: str, cache: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predicting, "CACHE", cache)
+    layouts = seen_layouts(monkeypatch)
     dense = pico.save("llava", tmp_path / "dense")
     artifact = pruned(dense, tmp_path / "artifact")
     options = BenchSettings(engine=engine, rounds=2, new_tokens=3, packed="bf16,w8a8", device="cpu")  # type: ignore[arg-type]
@@ -147,6 +163,7 @@ def test_everyone_takes_part(
         assert list(found["predicted"]) == packed[:1]
         assert all(value > 0 for value in found["predicted"][packed[0]].values())
     assert rank_of(artifact.manifest) == RANK
+    assert layouts == {"in-place" if engine == "onnx" else "concatenated"}  # as vlmc export writes it
     for row in found["rows"].values():
         assert all(row["seconds"][phase]["median"] > 0 for phase in PHASES)
         assert row["bytes"] > 0

@@ -3,24 +3,27 @@
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from operator import truediv
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
+from vlmc import exporters
 from vlmc.exporters.base import Options
 from vlmc.runtime.artifact import Artifact
+from vlmc.runtime.deployment import CacheLayout
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.native import instruction_sets
-from vlmc.runtime.kernels.speed import DEFAULT_THREADS, TYPES
+from vlmc.runtime.kernels.packing import ValueType
+from vlmc.runtime.kernels.speed import DEFAULT_THREADS, TYPES, Speeds
 from vlmc.toolchain.bench.engines import in_bits, in_onnx, in_torch
 from vlmc.toolchain.bench.memory import Memory, memory_of
 from vlmc.toolchain.bench.operators import beside_products
-from vlmc.toolchain.bench.predicting import TOO_SMALL, Product, is_predicted, predicted
+from vlmc.toolchain.bench.predicting import TOO_SMALL, Product, is_predicted
 from vlmc.toolchain.bench.predicting import products as products_of
 from vlmc.toolchain.bench.timing import DECODE, PHASES, Contestant, in_turns
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
@@ -28,12 +31,14 @@ from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.devices import choose_device
 from vlmc.toolchain.machine.progress import Progress
+from vlmc.toolchain.machine.speeds import machine_speeds
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import BenchSettings
 
 DENSE, UNMERGED, MERGED = "dense", "sparse, LoRA apart", "sparse, merged"
 PLAIN = Options()
+AS_EXPORTED = cast(CacheLayout, exporters.BACKENDS["onnx"].options["cache"])
 NBITS = ("8", "4")
 W8A8 = "w8a8"
 FORMS: dict[str, Options] = {kind: Options(cpu_sparse=kind) for kind in TYPES} | {
@@ -64,20 +69,22 @@ class Bench:
             raise InputError(f"{self.artifact.root} has an adapter that is not merged: run vlmc merge first")
         forms_of(self.options.packed)
         bits_of(self.options.nbits)
-        with tempfile.TemporaryDirectory(prefix="vlmc-bench-") as place, ExitStack() as stack:
+        with tempfile.TemporaryDirectory(prefix="vlmc-bench-") as place:
             folder, found, memory = Path(place), {}, {}
             products: list[Product] = []
             probes(1)[0].load_images()[0].save(folder / "probe.png")
-            with self.progress.task("bench", 3 + len(self._forms()) + len(self._bits())) as task:
+            everyone = 3 + len(self._forms()) + len(self._bits())
+            with self.progress.task("bench", everyone + self.options.rounds) as task:
                 for name, contestant in self._contestants(folder, products):
                     found[name] = contestant
-                    stack.callback(contestant.model.close)
                     memory[name] = self._memory(folder, name)
                     task.advance(name)
-            rounds = in_turns(found, probes(1)[0], self.options.new_tokens, self.options.rounds)
-            stack.close()  # before the dense decoder is loaded once more
-            foretold = self._foretold(products, rounds, folder / DENSE, found[DENSE])
-        return self._said(found, memory, rounds) | foretold
+                rounds, speeds = [], []
+                for number, one in enumerate(in_turns(found, probes(1)[0], self.options.new_tokens, self.options.rounds), 1):
+                    rounds.append(one)
+                    speeds += self._speeds(products)
+                    task.advance(f"round {number}")
+            return self._said(found, memory, rounds) | self._foretold(products, rounds, speeds, folder / DENSE, found[DENSE])
 
     def _contestants(self, folder: Path, products: list[Product]) -> Iterator[tuple[str, Contestant]]:
         """Build one after the other, so that one model is loaded in torch at a time, but where torch runs them.
@@ -112,7 +119,7 @@ class Bench:
 
     def _described(self, saved: SavedModel, model: nn.Module) -> Deployed:
         layers = self.artifact.manifest.layers if saved.folder == self.artifact.root else {}
-        return deploy(saved, model, layers)
+        return deploy(saved, model, layers, cache=AS_EXPORTED if self.options.engine == "onnx" else "concatenated")
 
     def _forms(self) -> list[str]:
         """Return how to pack 2:4 weights: in no way where torch runs, or nothing can be packed."""
@@ -129,19 +136,36 @@ class Bench:
         question, image = probes(1)[0].question, folder / "probe.png"
         return memory_of(self.artifact.root, folder / name, image, question, self.options.new_tokens, self.options.threads)
 
+    def _speeds(self, products: list[Product]) -> list[Speeds]:
+        """Measure what a prediction needs, if there is anything to predict."""
+        return [machine_speeds(self.options.threads or DEFAULT_THREADS)] if self._types() and is_predicted(products) else []
+
+    def _types(self) -> list[ValueType]:
+        """Return the types whose speed is predicted."""
+        return [kind for kind in TYPES if kind in self._forms()]
+
     def _foretold(
-        self, products: list[Product], rounds: list[dict[str, Any]], graphs: Path, twin: Contestant
+        self, products: list[Product], rounds: list[dict[str, Any]], speeds: list[Speeds], graphs: Path, twin: Contestant
     ) -> dict[str, Any]:
-        """Return how many times as fast as dense each packed form was predicted to decode, with the measured over it."""
-        kinds = [kind for kind in TYPES if kind in self._forms()]
-        if not (kinds and is_predicted(products)):
-            return {"predicted": {}, "why_not_predicted": TOO_SMALL if kinds else None}
-        dense = median(one[DENSE][DECODE] for one in rounds)
-        decoder = graphs / f"{twin.model.deployment.graphs.decoder}.onnx"
-        rest = beside_products(decoder, twin.decoder.feeds, self.options.threads)
-        gains = predicted(kinds, products, self.options.threads or DEFAULT_THREADS, dense, rest)
-        measured = {kind: median(one[DENSE][DECODE] / one[_packed(kind)][DECODE] for one in rounds) for kind in gains}
-        rows = {_packed(kind): {"gain": gain, "measured_of_it": measured[kind] / gain} for kind, gain in gains.items()}
+        """Return how many times as fast as dense each packed form was predicted to decode, with the measured over it.
+
+        Both are medians of the rounds; each has its own speeds of the machine.
+        """
+        if not speeds:
+            return {"predicted": {}, "why_not_predicted": TOO_SMALL if self._types() else None}
+        with twin.opened() as opened:
+            opened.answer(probes(1)[0], 2)
+        decoder = graphs / f"{opened.model.deployment.graphs.decoder}.onnx"
+        rest = beside_products(decoder, opened.decoder.feeds, self.options.threads)
+        rows = {}
+        for kind in self._types():
+            name = _packed(kind)
+            gains = [
+                speed.decoding_gain(kind, products, one[DENSE][DECODE], rest)
+                for one, speed in zip(rounds, speeds, strict=True)
+            ]
+            measured = [one[DENSE][DECODE] / one[name][DECODE] for one in rounds]
+            rows[name] = {"gain": median(gains), "measured_of_it": median(map(truediv, measured, gains))}
         return {"predicted": rows, "why_not_predicted": None}
 
     def _said(

@@ -15,7 +15,7 @@ from vlmc.runtime.deployment import DEPLOYMENT
 from vlmc.runtime.model import Model
 from vlmc.runtime.sessions import Array, OnnxSession, Session
 from vlmc.toolchain.bench.narrowing import narrow
-from vlmc.toolchain.bench.timing import Contestant, Timed
+from vlmc.toolchain.bench.timing import Contestant, Opened, Timed
 from vlmc.toolchain.deploy.deployed import Deployed
 from vlmc.toolchain.machine.progress import Task
 
@@ -23,20 +23,20 @@ ENGINES = ("onnx", "torch")
 
 
 def in_onnx(root: Path, deployed: Deployed, folder: Path, options: Options, threads: int) -> Contestant:
-    """Export the graphs, checked as any others, and load them; `root` holds the tokenizer and the processor."""
+    """Export the graphs, checked as any others; `root` holds the tokenizer and the processor."""
     folder.mkdir()
     exporters.find("onnx").export(deployed.specs, folder, options, Task())
     (folder / DEPLOYMENT).write_text(_endless(deployed).deployment.to_json(), encoding="utf-8")
-    return _opened(root, deployed, folder, threads)
+    return _from_graphs(root, deployed, folder, threads)
 
 
 def in_bits(root: Path, deployed: Deployed, graphs: Path, folder: Path, bits: int, threads: int) -> Contestant:
-    """Take a contestant's graphs with their products in ONNX Runtime's own few bits, and load them."""
+    """Take a contestant's graphs with their products in ONNX Runtime's own few bits."""
     narrow(graphs, folder, bits)
-    return _opened(root, deployed, folder, threads)
+    return _from_graphs(root, deployed, folder, threads)
 
 
-def _opened(root: Path, deployed: Deployed, folder: Path, threads: int) -> Contestant:
+def _from_graphs(root: Path, deployed: Deployed, folder: Path, threads: int) -> Contestant:
     nbytes = sum(path.stat().st_size for path in folder.glob("*.onnx*"))
     sessions = {spec.name: folder / f"{spec.name}.onnx" for spec in deployed.specs}
     return _contestant(root, _endless(deployed), lambda spec: OnnxSession(sessions[spec.name], threads=threads), nbytes)
@@ -83,7 +83,12 @@ def _endless(deployed: Deployed) -> Deployed:
 
 
 def _contestant(root: Path, deployed: Deployed, opens: Callable[[GraphSpec], Session], nbytes: int) -> Contestant:
-    graphs = deployed.deployment.graphs
-    timed = {spec.name: Timed(opens(spec)) for spec in deployed.specs}
-    model = Model.from_sessions(root, deployed.deployment, timed, vision_bytes=0)  # every round looks at its image anew
-    return Contestant(model, timed[graphs.vision], timed[graphs.embedding], timed[graphs.decoder], nbytes)
+    """Return what opens all graphs, each by `opens`."""
+
+    def opened() -> Opened:
+        graphs = deployed.deployment.graphs
+        timed = {spec.name: Timed(opens(spec)) for spec in deployed.specs}
+        model = Model.from_sessions(root, deployed.deployment, timed, vision_bytes=0)  # every answer looks at its image anew
+        return Opened(model, timed[graphs.vision], timed[graphs.embedding], timed[graphs.decoder])
+
+    return Contestant(opened, nbytes)

@@ -1,15 +1,13 @@
-"""How fast a packed decoder should be on this machine, given how fast it is dense, to stand beside what is measured."""
+"""The decoder's products, and whether their speed on this machine is predicted, to stand beside what is measured."""
 
 from collections.abc import Sequence
 
 from torch import nn
 
-from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.sparsity import SparsityPattern
 from vlmc.toolchain.deploy.deployed import Deployed
 from vlmc.toolchain.deploy.reached import reached
 from vlmc.toolchain.families.base import linears
-from vlmc.toolchain.machine.speeds import machine_speeds
 
 CACHE = 128 << 20
 """Bytes of float32 weights that a cache may hold: below them decoding does not wait for memory, which is predicted."""
@@ -30,14 +28,3 @@ def products(deployed: Deployed, model: nn.Module) -> list[Product]:
 def is_predicted(found: Sequence[Product]) -> bool:
     """Say whether no cache holds the weights of these products."""
     return sum(4 * outputs * inputs for outputs, inputs, _ in found) >= CACHE
-
-
-def predicted(
-    kinds: Sequence[ValueType], found: Sequence[Product], threads: int, dense: float, rest: float
-) -> dict[ValueType, float]:
-    """Return how many times as fast as dense fp32 each type should decode.
-
-    `dense` are the seconds of a token in fp32, `rest` those of them that are not spent in products with weights.
-    """
-    measured = machine_speeds(threads)
-    return {kind: measured.decoding_gain(kind, found, dense, rest) for kind in kinds}

@@ -1,9 +1,10 @@
 """One question answered again and again by every contestant in turns, and what each phase took."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from time import perf_counter, sleep
-from typing import Any, final
+from statistics import median
+from time import perf_counter
+from typing import Any, Self, final
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from vlmc.toolchain.data.sample import Sample
 DECODE = "decode"
 PHASES = ("vision", "prefill", DECODE, "end to end")
 """Seconds of the vision encoder, of the decoder over the prompt, of one token after it, and of the whole answer."""
-REST = 0.05
-"""Seconds until the threads of whoever ran before have stopped waiting for more work."""
+ANSWERS = 3
+"""Those that count of an opened model."""
 
 
 class Timed(Session):
@@ -60,20 +61,24 @@ class TimedBound(Bound):
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A model whose graphs are timed: its sessions for vision, embedding and decoder, and the bytes of its weights."""
+class Opened:
+    """A model whose graphs are timed: its sessions for vision, embedding and decoder."""
 
     model: Model
     vision: Timed
     embedding: Timed
     decoder: Timed
-    nbytes: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.model.close()
 
     def answer(self, sample: Sample, tokens: int) -> dict[str, float]:
         """Answer with so many tokens; return the seconds of each phase."""
         for session in (self.vision, self.embedding, self.decoder):
             session.seconds.clear()
-        sleep(REST)
         began = perf_counter()
         found = self.model.generate(sample.load_images(), sample.question, max_new_tokens=tokens)
         total, steps = perf_counter() - began, len(found.tokens) - 1
@@ -81,7 +86,30 @@ class Contestant:
         return dict(zip(PHASES, (sum(self.vision.seconds), self.decoder.seconds[0], decode / steps, total), strict=True))
 
 
-def in_turns(contestants: Mapping[str, Contestant], sample: Sample, tokens: int, rounds: int) -> list[dict[str, Any]]:
-    """Return the phases' seconds by contestant for each round; a first round does not count."""
-    found = [{name: one.answer(sample, tokens) for name, one in contestants.items()} for _ in range(rounds + 1)]
-    return found[1:]
+@dataclass(frozen=True)
+class Contestant:
+    """What opens a model, and the bytes of its weights."""
+
+    opened: Callable[[], Opened]
+    nbytes: int
+
+    def answers(self, sample: Sample, tokens: int) -> dict[str, float]:
+        """Open the model, let it answer, and close it; return the median seconds of each phase, without a first answer."""
+        with self.opened() as model:
+            model.answer(sample, tokens)
+            found = [model.answer(sample, tokens) for _ in range(ANSWERS)]
+        return {phase: median(one[phase] for one in found) for phase in PHASES}
+
+
+def in_turns(contestants: Mapping[str, Contestant], sample: Sample, tokens: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """Yield the phases' seconds by contestant for each round; every round begins with another one.
+
+    All are opened anew in each round, one at a time: a model that was opened once may be some percent slower than its twin
+    in all of its answers.
+    """
+    names = list(contestants)
+    for number in range(rounds):
+        first = number % len(names)
+        order = names[first:] + names[:first]
+        taken = {name: contestants[name].answers(sample, tokens) for name in order}
+        yield {name: taken[name] for name in names}

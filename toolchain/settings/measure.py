@@ -62,8 +62,8 @@ class BenchSettings(Settings):
 
     engine: Literal["onnx", "torch"] = "onnx"
     """What runs the models: ONNX Runtime, or torch with dense products."""
-    rounds: int = Field(default=7, ge=1, le=1000)
-    """Times that everyone answers, in turns."""
+    rounds: int = Field(default=5, ge=1, le=1000)
+    """Rounds in which everyone is loaded and answers, one after the other."""
     new_tokens: int = Field(default=32, ge=2, le=100_000)
     """Tokens of an answer."""
     packed: str = "bf16,int8,w8a8"
