@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from tests import pico
@@ -15,7 +17,8 @@ from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.speed import Speeds
 from vlmc.runtime.sessions import Array, Session
 from vlmc.toolchain.bench import bench, predicting
-from vlmc.toolchain.bench.bench import DENSE, MERGED, UNMERGED, Bench, bits_of, forms_of, no_lora_latency, summary
+from vlmc.toolchain.bench.bench import Bench, bits_of, forms_of, summary
+from vlmc.toolchain.bench.latency import DENSE, MERGED, UNMERGED, have_same_operators, no_lora_latency, said
 from vlmc.toolchain.bench.memory import mapped
 from vlmc.toolchain.bench.predicting import TOO_SMALL, is_predicted
 from vlmc.toolchain.bench.showing import PICTURE, RECORD, check, show, write
@@ -42,7 +45,7 @@ class Doubling(Session):
 
 def rows(merged: float, unmerged: float) -> dict[str, object]:
     speeds = {DENSE: 1.0, MERGED: merged, UNMERGED: unmerged}
-    return {name: {"of_dense": {"end to end": {"median": speed}}} for name, speed in speeds.items()}
+    return {name: {"of_dense": {"end to end": {"median": speed, "spread": 0.1}}} for name, speed in speeds.items()}
 
 
 def test_every_run_is_noted() -> None:
@@ -66,10 +69,36 @@ def test_twin_with_its_adapter_apart_answers_the_same() -> None:
 
 
 def test_no_latency_means_as_quick_as_dense_and_slower_apart() -> None:
-    assert no_lora_latency(rows(0.99, 0.9))["holds"]
-    assert not no_lora_latency(rows(0.97, 0.9))["holds"]
-    assert not no_lora_latency(rows(1.0, 1.1))["holds"]
+    assert no_lora_latency(rows(0.99, 0.9), same=True)["holds"]
+    assert not no_lora_latency(rows(0.97, 0.9), same=True)["holds"]
+    assert not no_lora_latency(rows(1.0, 1.1), same=True)["holds"]
+    assert said(no_lora_latency(rows(0.97, 0.9), same=None)) == (
+        "no LoRA latency: merged 0.97 of the dense twin's speed (spread over the rounds 0.10), adapter apart 0.90: "
+        "does not hold in this run"
+    )
+    assert said(no_lora_latency(rows(1, 0.9), same=True)).endswith(
+        ": holds; the merged graphs are the dense twin's, operator for operator"
+    )
+    assert "have other operators" in said(no_lora_latency(rows(1, 0.9), same=False))
     assert summary([3.0, 1.0, 2.0]) == {"median": 2.0, "spread": 2.0}
+
+
+def write_graph(folder: Path, width: int, value: float, operator: str = "MatMul") -> Path:
+    folder.mkdir()
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", None]) for name in "xy")
+    weight = numpy_helper.from_array(np.full((8, width), value, np.float32), "w")
+    graph = helper.make_graph([helper.make_node(operator, ["x", "w"], ["y"])], "g", [x], [y], [weight])
+    onnx.save(helper.make_model(graph), folder / "decoder.onnx")
+    return folder
+
+
+def test_graphs_are_compared_by_operators_and_sizes_whatever_their_weights_are(tmp_path: Path) -> None:
+    dense = write_graph(tmp_path / "dense", 4, 1.0)
+    assert have_same_operators(dense, write_graph(tmp_path / "sparse", 4, 0.0))
+    assert not have_same_operators(dense, write_graph(tmp_path / "wider", 5, 1.0))
+    assert not have_same_operators(dense, write_graph(tmp_path / "other", 4, 1.0, "Gemm"))
+    (tmp_path / "sparse/more.onnx").touch()
+    assert not have_same_operators(dense, tmp_path / "sparse")
 
 
 def test_where_the_results_go_is_checked_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +192,7 @@ def test_everyone_takes_part(
         assert list(found["predicted"]) == packed[:1]
         assert all(value > 0 for value in found["predicted"][packed[0]].values())
     assert rank_of(artifact.manifest) == RANK
+    assert found["no_lora_latency"]["same_operators"] is (True if engine == "onnx" else None)
     assert layouts == {"in-place" if engine == "onnx" else "concatenated"}  # as vlmc export writes it
     for row in found["rows"].values():
         assert all(row["seconds"][phase]["median"] > 0 for phase in PHASES)

@@ -22,9 +22,7 @@ class Fake:
         self.log.append(f"open {self.name}")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.log.append(f"close {self.name}")
 
     def answer(self, sample: Sample, tokens: int) -> dict[str, float]:

@@ -21,6 +21,7 @@ from vlmc.runtime.kernels.native import instruction_sets
 from vlmc.runtime.kernels.packing import ValueType
 from vlmc.runtime.kernels.speed import DEFAULT_THREADS, TYPES, Speeds
 from vlmc.toolchain.bench.engines import in_bits, in_onnx, in_torch
+from vlmc.toolchain.bench.latency import DENSE, MERGED, UNMERGED, have_same_operators, no_lora_latency
 from vlmc.toolchain.bench.memory import Memory, memory_of
 from vlmc.toolchain.bench.operators import beside_products
 from vlmc.toolchain.bench.predicting import TOO_SMALL, Product, is_predicted
@@ -36,7 +37,6 @@ from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import BenchSettings
 
-DENSE, UNMERGED, MERGED = "dense", "sparse, LoRA apart", "sparse, merged"
 PLAIN = Options()
 AS_EXPORTED = cast(CacheLayout, exporters.BACKENDS["onnx"].options["cache"])
 NBITS = ("8", "4")
@@ -45,8 +45,6 @@ FORMS: dict[str, Options] = {kind: Options(cpu_sparse=kind) for kind in TYPES} |
     W8A8: Options(cpu_sparse="int8", cpu_activations="int8")
 }
 """How 2:4 weights may be packed: in a type, and in int8 with activations in int8 too, as MatMulNBits has them."""
-AS_QUICK = 0.02
-"""How much slower than the dense twin the merged model may be."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,8 @@ class Bench:
                     rounds.append(one)
                     speeds += self._speeds(products)
                     task.advance(f"round {number}")
-            return self._said(found, memory, rounds) | self._foretold(products, rounds, speeds, folder / DENSE, found[DENSE])
+            foretold = self._foretold(products, rounds, speeds, folder / DENSE, found[DENSE])
+            return self._said(found, memory, rounds, folder) | foretold
 
     def _contestants(self, folder: Path, products: list[Product]) -> Iterator[tuple[str, Contestant]]:
         """Build one after the other, so that one model is loaded in torch at a time, but where torch runs them.
@@ -169,7 +168,11 @@ class Bench:
         return {"predicted": rows, "why_not_predicted": None}
 
     def _said(
-        self, found: Mapping[str, Contestant], memory: Mapping[str, Memory | None], rounds: list[dict[str, Any]]
+        self,
+        found: Mapping[str, Contestant],
+        memory: Mapping[str, Memory | None],
+        rounds: list[dict[str, Any]],
+        folder: Path,
     ) -> dict[str, Any]:
         rows = {
             name: {
@@ -185,7 +188,8 @@ class Bench:
         machine = f"{platform.system()} {platform.machine()}, {sets[0] if sets else 'no kernels'}"
         when = f"{datetime.now(UTC):%Y-%m-%d}"
         about = {"artifact": str(self.artifact.root), "machine": machine, "date": when, "versions": versions()}
-        return about | settings | {"rows": rows, "no_lora_latency": no_lora_latency(rows)}
+        same = have_same_operators(folder / DENSE, folder / MERGED) if self.options.engine == "onnx" else None
+        return about | settings | {"rows": rows, "no_lora_latency": no_lora_latency(rows, same=same)}
 
 
 def forms_of(text: str) -> list[str]:
@@ -217,13 +221,6 @@ def bits_of(text: str) -> list[int]:
 def summary(values: list[float]) -> dict[str, float]:
     """Return the median and the spread, from the least to the greatest."""
     return {"median": median(values), "spread": max(values) - min(values)}
-
-
-def no_lora_latency(rows: Mapping[str, Any]) -> dict[str, Any]:
-    """Say whether the merged model is as quick as its dense twin, and the one with its adapter apart slower than it."""
-    merged, unmerged = (rows[name]["of_dense"]["end to end"]["median"] for name in (MERGED, UNMERGED))
-    holds = merged >= 1 - AS_QUICK and unmerged < merged
-    return {"merged_of_dense": merged, "unmerged_of_dense": unmerged, "holds": holds}
 
 
 def _packed(form: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from vlmc.runtime.artifact import Artifact, put_texts
 from vlmc.runtime.artifact.texts import partial_of, write_text
 from vlmc.runtime.errors import InputError
+from vlmc.toolchain.bench.latency import said
 from vlmc.toolchain.bench.timing import PHASES
 from vlmc.toolchain.machine.progress import Progress
 from vlmc.toolchain.reporting.paths import BENCH
@@ -73,11 +74,7 @@ def show(found: Mapping[str, Any], folder: Path) -> None:
     )
     if found["why_not_predicted"]:
         print(found["why_not_predicted"])
-    latency = found["no_lora_latency"]
-    print(
-        f"no LoRA latency: merged {latency['merged_of_dense']:.2f} of the dense twin's speed, adapter apart "
-        f"{latency['unmerged_of_dense']:.2f}: {'holds' if latency['holds'] else 'does not hold in this run'}"
-    )
+    print(said(found["no_lora_latency"]))
     print(f"written: {folder / RECORD}, {folder / PICTURE}")
 
 
