@@ -1,7 +1,7 @@
 """From a described model to a contestant: graphs in ONNX Runtime, or its modules in torch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from vlmc import exporters
 from vlmc.exporters.base import Options
 from vlmc.exporters.graphs import GraphSpec
-from vlmc.runtime.deployment import DEPLOYMENT
+from vlmc.runtime.deployment import DEPLOYMENT, Deployment
 from vlmc.runtime.model import Model
 from vlmc.runtime.sessions import Array, OnnxSession, Session
 from vlmc.toolchain.bench.narrowing import narrow
@@ -26,7 +26,7 @@ def in_onnx(root: Path, deployed: Deployed, folder: Path, options: Options, thre
     """Export the graphs, checked as any others; `root` holds the tokenizer and the processor."""
     folder.mkdir()
     exporters.find("onnx").export(deployed.specs, folder, options, Task())
-    (folder / DEPLOYMENT).write_text(_endless(deployed).deployment.to_json(), encoding="utf-8")
+    (folder / DEPLOYMENT).write_text(_endless(deployed.deployment).to_json(), encoding="utf-8")
     return _from_graphs(root, deployed, folder, threads)
 
 
@@ -38,8 +38,9 @@ def in_bits(root: Path, deployed: Deployed, graphs: Path, folder: Path, bits: in
 
 def _from_graphs(root: Path, deployed: Deployed, folder: Path, threads: int) -> Contestant:
     nbytes = sum(path.stat().st_size for path in folder.glob("*.onnx*"))
-    sessions = {spec.name: folder / f"{spec.name}.onnx" for spec in deployed.specs}
-    return _contestant(root, _endless(deployed), lambda spec: OnnxSession(sessions[spec.name], threads=threads), nbytes)
+    graphs = [spec.name for spec in deployed.specs]
+    opens = {name: partial(OnnxSession, folder / f"{name}.onnx", threads=threads) for name in graphs}
+    return _contestant(root, deployed.deployment, opens, nbytes)
 
 
 def in_torch(root: Path, deployed: Deployed, device: torch.device) -> Contestant:
@@ -48,7 +49,8 @@ def in_torch(root: Path, deployed: Deployed, device: torch.device) -> Contestant
     weights = {id(tensor): tensor for spec in deployed.specs for tensor in spec.module.parameters()}
     size = torch.empty((), dtype=dtype).element_size()
     nbytes = sum(tensor.numel() for tensor in weights.values()) * size
-    return _contestant(root, _endless(deployed), lambda spec: TorchSession(spec, device, dtype), nbytes)
+    opens = {spec.name: partial(TorchSession, spec, device, dtype) for spec in deployed.specs}
+    return _contestant(root, deployed.deployment, opens, nbytes)
 
 
 class TorchSession(Session):
@@ -77,18 +79,18 @@ class TorchSession(Session):
         """Nothing is held that Python does not free."""
 
 
-def _endless(deployed: Deployed) -> Deployed:
+def _endless(deployment: Deployment) -> Deployment:
     """Return it with no token that ends an answer: all answers have the same length."""
-    return replace(deployed, deployment=deployed.deployment.model_copy(update={"stop_ids": ()}))
+    return deployment.model_copy(update={"stop_ids": ()})
 
 
-def _contestant(root: Path, deployed: Deployed, opens: Callable[[GraphSpec], Session], nbytes: int) -> Contestant:
-    """Return what opens all graphs, each by `opens`."""
+def _contestant(root: Path, deployment: Deployment, opens: Mapping[str, Callable[[], Session]], nbytes: int) -> Contestant:
+    """Return what opens all graphs, each in its way; it holds no model in torch but those that torch runs."""
+    graphs, endless = deployment.graphs, _endless(deployment)
 
     def opened() -> Opened:
-        graphs = deployed.deployment.graphs
-        timed = {spec.name: Timed(opens(spec)) for spec in deployed.specs}
-        model = Model.from_sessions(root, deployed.deployment, timed, vision_bytes=0)  # every answer looks at its image anew
+        timed = {name: Timed(open_graph()) for name, open_graph in opens.items()}
+        model = Model.from_sessions(root, endless, timed, vision_bytes=0)  # every answer looks at its image anew
         return Opened(model, timed[graphs.vision], timed[graphs.embedding], timed[graphs.decoder])
 
     return Contestant(opened, nbytes)
