@@ -1,15 +1,23 @@
 """Contestants are opened anew in every round, one at a time, and each comes first in its turn."""
 
+from itertools import count
+from statistics import median
 from types import TracebackType
 from typing import Self
 
 import pytest
 
 from vlmc.runtime.errors import CheckFailed
+from vlmc.toolchain.bench import timing
 from vlmc.toolchain.bench.timing import ANSWERS, PHASES, Contestant, in_turns
 from vlmc.toolchain.data.sample import Sample
 
 SAMPLE = Sample("an id", "Which colour?", "red", "colour", ())
+
+
+@pytest.fixture(autouse=True)
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
 
 
 class Fake:
@@ -48,6 +56,16 @@ def test_who_is_opened_is_closed_before_the_next_and_every_round_begins_with_ano
 def test_the_median_answer_counts_and_the_first_does_not() -> None:
     (found,) = in_turns(everyone("a", []), SAMPLE, 3, 1)
     assert found == {"a": dict.fromkeys(PHASES, (1 + ANSWERS) / 2)}
+
+
+def test_quick_answers_are_given_until_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SECONDS", 2.5)
+    ticks = count()
+    monkeypatch.setattr(timing, "perf_counter", lambda: next(ticks) / 2)
+    (found,) = in_turns(everyone("a", []), SAMPLE, 3, 1)
+    assert found["a"]["decode"] == median(
+        range(1, 8)
+    )  # half a second passes between two looks at the clock, the first after three answers
 
 
 def test_who_fails_is_closed() -> None:

@@ -15,8 +15,8 @@ from vlmc.toolchain.data.sample import Sample
 DECODE = "decode"
 PHASES = ("vision", "prefill", DECODE, "end to end")
 """Seconds of the vision encoder, of the decoder over the prompt, of one token after it, and of the whole answer."""
-ANSWERS = 3
-"""Those that count of an opened model."""
+ANSWERS, SECONDS = 3, 0.5
+"""How many answers of an opened model count at least, and for how long it answers at least."""
 
 
 class Timed(Session):
@@ -97,7 +97,10 @@ class Contestant:
         """Open the model, let it answer, and close it; return the median seconds of each phase, without a first answer."""
         with self.opened() as model:
             model.answer(sample, tokens)
-            found = [model.answer(sample, tokens) for _ in range(ANSWERS)]
+            found: list[dict[str, float]] = []
+            began = perf_counter()
+            while len(found) < ANSWERS or perf_counter() - began < SECONDS:
+                found.append(model.answer(sample, tokens))
         return {phase: median(one[phase] for one in found) for phase in PHASES}
 
 
