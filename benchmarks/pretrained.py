@@ -179,17 +179,19 @@ def bars_of(results: Results) -> list[Bar]:
         if repaired in means:
             times = means[repaired][TEXT] / dense[TEXT]
             bars.append(Bar(f"{repaired}: text perplexity to dense", "at most 1.3 x", round(times, 3), times <= 1.3))
-    rival = f"{BEST} + {REMASKED}"
-    if best in means and rival in means:
-        lead, spread = means[best][ACCURACY] - means[rival][ACCURACY], max(_spread(results[name]) for name in (best, rival))
-        goal = f"above {spread:.1f} points, the spread of {len(results[best])} seeds"
-        bars.append(Bar(f"lead of {best} over {rival}", goal, round(lead, 3), lead > spread))
+    for start in (BEST, WEAK):  # little damage and much
+        bars += _lead(f"{start} + {RESSA}", f"{start} + {REMASKED}", results)
     return bars
 
 
-def _spread(found: Sequence[Found]) -> float:
-    values = [TESTS[ACCURACY](one) for one in found]
-    return max(values) - min(values)
+def _lead(own: str, rival: str, results: Results) -> list[Bar]:
+    """Return how far one repair is ahead of another in accuracy, beside the spread of their seeds."""
+    if own not in results or rival not in results or len(results[own]) < 2:
+        return []
+    first, second = ([TESTS[ACCURACY](one) for one in results[name]] for name in (own, rival))
+    lead, spread = fmean(first) - fmean(second), max(max(values) - min(values) for values in (first, second))
+    goal = f"above {spread:.1f} points, the spread of {len(first)} seeds"
+    return [Bar(f"lead of {own} over {rival}", goal, round(lead, 3), lead > spread)]
 
 
 def table(found: Report) -> str:

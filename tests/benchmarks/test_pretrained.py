@@ -78,6 +78,12 @@ def test_bars_are_held_against_dense_wanda_and_the_spread() -> None:
     assert list(bars.values()) == [(0.1, True), (96.25, True), (1.2, True), (5.0, True)]
     results[pretrained.BEST] = [found(0.3, 60)]
     assert not pretrained.bars_of(results)[0].holds
+    weak = f"{pretrained.WEAK} + {pretrained.RESSA}"
+    results |= {weak: [found(0.5, 60)], f"{pretrained.WEAK} + {pretrained.REMASKED}": [found(0.5, 60)]}
+    assert not [bar for bar in pretrained.bars_of(results) if weak in bar.name]  # one seed has no spread
+    for name in (weak, f"{pretrained.WEAK} + {pretrained.REMASKED}"):
+        results[name].append(found(0.54, 60))
+    assert [(bar.value, bar.holds) for bar in pretrained.bars_of(results) if weak in bar.name] == [(0.0, False)]
     assert pretrained.bars_of({"dense": [found(0.8, 20)]}) == []
 
 
