@@ -221,6 +221,19 @@ def test_doctor_says_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(("load", "kernels"), [(0.4, True), (2.26, True), (2.26, False)])
+def test_doctor_warns_of_speeds_measured_beside_other_programs(
+    load: float, kernels: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed = {"threads": 1, "read_gb_per_second": 9.0, "decode_gain": {"bf16": 3.0}} if kernels else None
+    monkeypatch.setattr("vlmc.toolchain.machine.doctor._cpu_speed", lambda: speed)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    assert run(["doctor"]) == 0
+    warned = "warning: other programs were busy (load 2.3), so speeds" in capsys.readouterr().out
+    assert warned == (kernels and load > 1)
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("installed", [["onnxruntime"], ["onnxruntime-gpu"], ["onnxruntime-gpu", "onnxruntime"]])
 def test_doctor_names_the_onnx_runtime_that_is_installed_and_warns_of_two(
     installed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

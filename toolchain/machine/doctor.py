@@ -19,6 +19,9 @@ from vlmc.toolchain.machine.speeds import machine_speeds
 from vlmc.toolchain.machine.versions import version_of
 from vlmc.toolchain.reporting.tables import show_table
 
+BUSY = 0.5
+"""The load from which a measurement is disturbed."""
+
 
 def examine() -> dict[str, Any]:
     """Return versions, ONNX Runtime's providers, the GPU, what is missing or wrong, and what fixes it."""
@@ -29,6 +32,7 @@ def examine() -> dict[str, Any]:
     for backend in BACKENDS.values():
         if backend.alternatives and not any(packages[name] for name in backend.alternatives):
             missing[backend.extra] = backend.remedy
+    load, speed = _load(), _cpu_speed()
     return {
         "vlmc": __version__,
         "python": platform.python_version(),
@@ -38,9 +42,9 @@ def examine() -> dict[str, Any]:
         "providers": _providers(),
         "gpu": _gpu(),
         "cpu_kernels": native.instruction_sets(),
-        "cpu_speed": _cpu_speed(),
+        "cpu_speed": speed,
         "missing": missing,
-        "warnings": _warnings(runtimes),
+        "warnings": _overwritten(runtimes) + (_busy(load) if speed else []),
     }
 
 
@@ -87,12 +91,26 @@ def _uses() -> dict[str, str]:
     return certain | {name: use for backend in BACKENDS.values() for name, use in backend.alternatives.items()}
 
 
-def _warnings(runtimes: Sequence[str]) -> list[str]:
+def _overwritten(runtimes: Sequence[str]) -> list[str]:
     """Warn of several packages that write into the folder `onnxruntime`: they overwrite each other's files."""
     if len(runtimes) < 2:
         return []
     return [
         f"{' and '.join(runtimes)} overwrite each other: pip uninstall -y {' '.join(runtimes)}, then {remedy('onnxruntime')}"
+    ]
+
+
+def _load() -> float:
+    """Return how many processes wanted a core in the last minute; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _busy(load: float) -> list[str]:
+    """Warn of other programs, beside which speeds were measured."""
+    if load < BUSY:
+        return []
+    return [
+        f"other programs were busy (load {load:.1f}), so speeds and the prediction may be off: measure again when they rest"
     ]
 
 
