@@ -190,7 +190,7 @@ def _lead(own: str, rival: str, results: Results) -> list[Bar]:
         return []
     first, second = ([TESTS[ACCURACY](one) for one in results[name]] for name in (own, rival))
     lead, spread = fmean(first) - fmean(second), max(max(values) - min(values) for values in (first, second))
-    goal = f"above {spread:.1f} points, the spread of {len(first)} seeds"
+    goal = f"above {spread:.1f} points, the spread of {min(len(first), len(second))} seeds"
     return [Bar(f"lead of {own} over {rival}", goal, round(lead, 3), lead > spread)]
 
 
