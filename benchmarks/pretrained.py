@@ -185,10 +185,10 @@ def bars_of(results: Results) -> list[Bar]:
 
 
 def _lead(own: str, rival: str, results: Results) -> list[Bar]:
-    """Return how far one repair is ahead of another in accuracy, beside the spread of their seeds."""
-    if own not in results or rival not in results or len(results[own]) < 2:
+    """Return how far one repair is ahead of another in accuracy, beside the spread of their seeds, if there are several."""
+    first, second = ([TESTS[ACCURACY](one) for one in results.get(name, [])] for name in (own, rival))
+    if min(len(first), len(second)) < 2:
         return []
-    first, second = ([TESTS[ACCURACY](one) for one in results[name]] for name in (own, rival))
     lead, spread = fmean(first) - fmean(second), max(max(values) - min(values) for values in (first, second))
     goal = f"above {spread:.1f} points, the spread of {min(len(first), len(second))} seeds"
     return [Bar(f"lead of {own} over {rival}", goal, round(lead, 3), lead > spread)]

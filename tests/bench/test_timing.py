@@ -1,18 +1,20 @@
 """Contestants are opened anew in every round, one at a time, and each comes first in its turn."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from statistics import median
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import pytest
 
 from vlmc.runtime.errors import CheckFailed
 from vlmc.toolchain.bench import timing
-from vlmc.toolchain.bench.timing import ANSWERS, PHASES, Contestant, in_turns
+from vlmc.toolchain.bench.timing import ANSWERS, PHASES, Contestant, Opened, in_turns
 from vlmc.toolchain.data.sample import Sample
 
-SAMPLE = Sample("an id", "Which colour?", "red", "colour", ())
+SAMPLE = Sample("an id", (), "Which colour?", "red", "colour")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,8 @@ class Fake:
 
 
 def everyone(names: str, log: list[str], kind: type[Fake] = Fake) -> dict[str, Contestant]:
-    return {name: Contestant(lambda name=name: kind(name, log), 1) for name in names}  # type: ignore[misc]
+    opens = cast(Callable[[str, list[str]], Opened], kind)
+    return {name: Contestant(partial(opens, name, log), 1) for name in names}
 
 
 def test_who_is_opened_is_closed_before_the_next_and_every_round_begins_with_another() -> None:

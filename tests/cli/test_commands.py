@@ -229,7 +229,7 @@ def test_doctor_warns_of_speeds_measured_beside_other_programs(
     monkeypatch.setattr("vlmc.toolchain.machine.doctor._cpu_speed", lambda: speed)
     monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
     assert run(["doctor"]) == 0
-    warned = "warning: other programs were busy (load 2.3), so speeds" in capsys.readouterr().out
+    warned = "warning: other programs were busy in the minute before (load 2.3), so speeds" in capsys.readouterr().out
     assert warned == (kernels and load > 1)
 
 

@@ -3,7 +3,7 @@
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from operator import truediv
 from pathlib import Path
@@ -117,8 +117,11 @@ class Bench:
         return in_onnx(saved.folder, described, folder / name, options, self.options.threads)
 
     def _described(self, saved: SavedModel, model: nn.Module) -> Deployed:
+        """Describe a model's graphs as export does, with no token that ends an answer: all answers have the same length."""
         layers = self.artifact.manifest.layers if saved.folder == self.artifact.root else {}
-        return deploy(saved, model, layers, cache=AS_EXPORTED if self.options.engine == "onnx" else "concatenated")
+        cache = AS_EXPORTED if self.options.engine == "onnx" else "concatenated"
+        deployed = deploy(saved, model, layers, cache=cache)
+        return replace(deployed, deployment=deployed.deployment.model_copy(update={"stop_ids": ()}))
 
     def _forms(self) -> list[str]:
         """Return how to pack 2:4 weights: in no way where torch runs, or nothing can be packed."""

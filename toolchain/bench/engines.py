@@ -26,7 +26,7 @@ def in_onnx(root: Path, deployed: Deployed, folder: Path, options: Options, thre
     """Export the graphs, checked as any others; `root` holds the tokenizer and the processor."""
     folder.mkdir()
     exporters.find("onnx").export(deployed.specs, folder, options, Task())
-    (folder / DEPLOYMENT).write_text(_endless(deployed.deployment).to_json(), encoding="utf-8")
+    (folder / DEPLOYMENT).write_text(deployed.deployment.to_json(), encoding="utf-8")
     return _from_graphs(root, deployed, folder, threads)
 
 
@@ -79,18 +79,13 @@ class TorchSession(Session):
         """Nothing is held that Python does not free."""
 
 
-def _endless(deployment: Deployment) -> Deployment:
-    """Return it with no token that ends an answer: all answers have the same length."""
-    return deployment.model_copy(update={"stop_ids": ()})
-
-
 def _contestant(root: Path, deployment: Deployment, opens: Mapping[str, Callable[[], Session]], nbytes: int) -> Contestant:
     """Return what opens all graphs, each in its way; it holds no model in torch but those that torch runs."""
-    graphs, endless = deployment.graphs, _endless(deployment)
+    graphs = deployment.graphs
 
     def opened() -> Opened:
         timed = {name: Timed(open_graph()) for name, open_graph in opens.items()}
-        model = Model.from_sessions(root, endless, timed, vision_bytes=0)  # every answer looks at its image anew
+        model = Model.from_sessions(root, deployment, timed, vision_bytes=0)  # every answer looks at its image anew
         return Opened(model, timed[graphs.vision], timed[graphs.embedding], timed[graphs.decoder])
 
     return Contestant(opened, nbytes)

@@ -110,7 +110,8 @@ def _busy(load: float) -> list[str]:
     if load < BUSY:
         return []
     return [
-        f"other programs were busy (load {load:.1f}), so speeds and the prediction may be off: measure again when they rest"
+        f"other programs were busy in the minute before (load {load:.1f}), so speeds and the prediction may be off: "
+        "run doctor again when they rest"
     ]
 
 
