@@ -136,7 +136,7 @@ def _prediction_bar(times: Times, predicted: Speeds) -> list[Bar]:
 def _predictions(times: Times, predicted: Speeds) -> list[tuple[Subject, str, float, float]]:
     """Return subject, contestant, predicted and measured speed-up, where weights come from memory."""
     return [
-        (subject, name, predicted.gain(kind, subject.outputs, subject.inputs), median(_gains(taken, ORT, name)))
+        (subject, name, predicted.gain(kind), median(_gains(taken, ORT, name)))
         for (subject, count), taken in times.items()
         for name, kind in OURS.items()
         if count == 1 and subject.is_cold

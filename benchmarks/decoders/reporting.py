@@ -26,7 +26,7 @@ from decoders.measuring import (
 )
 from decoders.shapes import Decoder
 from vlmc.runtime.kernels.packing import ValueType
-from vlmc.toolchain.machine.speeds import machine_speeds
+from vlmc.toolchain.bench.predicting import packed_seconds
 
 Taken = dict[str, dict[str, list[float]]]
 PREDICTED = "predicted speed-up, decoding"
@@ -99,11 +99,10 @@ def _bars(decoder: Decoder, taken: Taken) -> list[Bar]:
 
 def _predicted(decoder: Decoder, threads: int, dense: float, rest: float) -> dict[str, float]:
     """Return what `vlmc bench` would predict for the packed forms, given a token in fp32, and what of it is no product."""
-    measured = machine_speeds(threads, clock(threads))
     sizes = [(name, outputs, inputs) for name, outputs, inputs in decoder.products()]
     every = [(o, i, name != "head") for name, o, i in sizes for _ in range(1 if name == "head" else decoder.layers)]
     kinds: dict[str, ValueType] = {PACKED: "bf16", PACKED_INT8: "int8"}
-    return {name: measured.decoding_gain(kind, every, dense, rest) for name, kind in kinds.items()}
+    return {name: dense / (rest + packed_seconds(kind, every, threads, clock(threads))) for name, kind in kinds.items()}
 
 
 def _predicted_rows(decoder: Decoder, taken: Taken, gains: dict[str, float]) -> list[Row]:

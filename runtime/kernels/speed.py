@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
@@ -39,8 +39,7 @@ class Fastest:
 class Speeds:
     """What all threads do in a second: bytes read, packed weights in memory multiplied with one row, bytes of dense ones.
 
-    Weights that 2:4 leaves out count. Reading and multiplying overlap in part, so both are measured together. Dense
-    weights are float32: `dense_read` of their bytes are multiplied with one row.
+    Weights that 2:4 leaves out count. Dense weights are float32: `dense_read` of their bytes are multiplied with one row.
     """
 
     threads: int
@@ -48,27 +47,9 @@ class Speeds:
     products: Mapping[ValueType, float]
     dense_read: float
 
-    def seconds(self, kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> float:
-        """Predict one row's product with a 2:4 weight that lies in memory.
-
-        A dense one of that type is read, or computed as quickly, whichever takes longer: it has twice the multiply-adds and
-        no shuffles.
-        """
-        read = stored_bytes(kind, outputs, inputs, dense=dense) / self.bytes_read
-        return max(read, outputs * inputs / self.products[kind])
-
-    def gain(self, kind: ValueType, outputs: int = LARGE[0], inputs: int = LARGE[1]) -> float:
-        """Predict how many times as fast that is as a dense float32 product."""
-        return 4 * outputs * inputs / self.dense_read / self.seconds(kind, outputs, inputs)
-
-    def decoding_gain(self, kind: ValueType, products: Iterable[tuple[int, int, bool]], dense: float, rest: float) -> float:
-        """Predict how many times as fast a token is, given its products (outputs, inputs, whether it is 2:4).
-
-        `dense` are the seconds that it takes with all of them dense in float32, `rest` those of them that it takes besides,
-        attention above all. All weights count as read from memory, so it is no prediction for a model that a cache holds.
-        """
-        packed = sum(self.seconds(kind, outputs, inputs, dense=not sparse) for outputs, inputs, sparse in products)
-        return dense / (rest + packed)
+    def gain(self, kind: ValueType) -> float:
+        """Predict how many times as fast as a dense float32 product one row's with a large 2:4 weight is."""
+        return 4 * self.products[kind] / self.dense_read
 
 
 def fastest(seconds: float = 1.0, threads: int = DEFAULT_THREADS) -> Fastest:
@@ -117,7 +98,7 @@ def _products(threads: int, seconds: float, now: Callable[[], float] = perf_coun
 
             return lambda: list(pool.map(lambda number: run(described, part=number, parts=threads), range(threads)))
 
-        weights = {kind: _any(kind, outputs, inputs) for kind in TYPES}  # which must outlive the calls
+        weights = {kind: of_ones(kind, outputs, inputs) for kind in TYPES}  # which must outlive the calls
         return _in_turns({kind: shared(packed) for kind, packed in weights.items()}, seconds, now)
 
 
@@ -146,7 +127,7 @@ def _in_turns(calls: Mapping[Name, Callable[[], object]], seconds: float, now: C
     return {name: median(found[1:]) for name, found in times.items()}
 
 
-def _any(kind: ValueType, outputs: int, inputs: int) -> Packed:
+def of_ones(kind: ValueType, outputs: int, inputs: int) -> Packed:
     """Return a 2:4 weight of ones; what it holds changes no time, but zeros would share one page of memory."""
     blocks, chunks = -(-outputs // LANES), -(-inputs // CHUNK)
     types = {"fp32": np.float32, "bf16": np.uint16, "fp16": np.float16, "int8": np.int8}

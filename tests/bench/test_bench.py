@@ -17,13 +17,12 @@ from torch import nn
 from tests import pico
 from tests.artifacts import pruned
 from vlmc.runtime.errors import InputError
-from vlmc.runtime.kernels.speed import Speeds
 from vlmc.runtime.sessions import Array, Session
 from vlmc.toolchain.bench import bench, predicting
 from vlmc.toolchain.bench.bench import Bench, bits_of, forms_of, summary
 from vlmc.toolchain.bench.latency import DENSE, MERGED, UNMERGED, have_same_operators, no_lora_latency, said
 from vlmc.toolchain.bench.memory import mapped
-from vlmc.toolchain.bench.predicting import TOO_SMALL, is_predicted
+from vlmc.toolchain.bench.predicting import TOO_SMALL
 from vlmc.toolchain.bench.showing import PICTURE, RECORD, check, show, write
 from vlmc.toolchain.bench.timing import PHASES, Timed
 from vlmc.toolchain.cli.main import run
@@ -146,19 +145,6 @@ def test_what_is_mapped_from_graphs_is_read_from_smaps() -> None:
         "7f30-7f40 r--s 00000000 08:01 43                /graphs/vision.onnx.data\nRss:  8 kB\nAnonymous:  0 kB\n"
     )
     assert mapped(lines.splitlines(), Path("/graphs")) == (20480, 4096)
-
-
-def test_a_decoder_that_a_cache_holds_is_not_predicted() -> None:
-    assert not is_predicted([(512, 512, True)])
-    assert is_predicted([(1 << 13, 1 << 12, True), (1 << 13, 1 << 12, False)])
-
-
-def test_predicted_decoding_is_reading_or_computing_and_the_rest_of_the_dense_token() -> None:
-    speeds = Speeds(1, 1e9, {"bf16": 1e9, "int8": 1e8}, 1e9)
-    products = [(1000, 1000, True), (1000, 1000, False)]
-    assert speeds.decoding_gain("bf16", products, 0.008, 0.0) == pytest.approx(8 / (1.125 + 2))
-    assert speeds.decoding_gain("int8", products, 0.008, 0.0) == pytest.approx(8 / (10 + 10))
-    assert speeds.decoding_gain("bf16", products, 0.018, 0.01) == pytest.approx(18 / (10 + 1.125 + 2))
 
 
 class Seen:

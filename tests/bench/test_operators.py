@@ -32,6 +32,19 @@ def test_the_median_run_without_products_with_weights() -> None:
     assert beside(events) == pytest.approx(25e-6)
 
 
+def test_writing_times_down_costs_what_an_idle_operator_takes() -> None:
+    events = [run(1000 * number, 990) for number in range(5)]
+    for number in range(5):
+        at = 1000 * number
+        events += [
+            kernel(at + 1, 30, "Softmax", [1, 9]),
+            kernel(at + 2, 1, "Mul", [1, 9]),
+            kernel(at + 3, 50, "MatMul", [8], [8, 8]),
+        ]
+        events += [kernel(at + 4 + index, taken, "Reshape", [1, 9]) for index, taken in enumerate((3, 4, 4, 4, 10))]
+    assert beside(events) == pytest.approx((26 + 6) * 1e-6)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 256]) for name in "xy")

@@ -19,12 +19,12 @@ from vlmc.runtime.deployment import CacheLayout
 from vlmc.runtime.errors import InputError
 from vlmc.runtime.kernels.native import instruction_sets
 from vlmc.runtime.kernels.packing import ValueType
-from vlmc.runtime.kernels.speed import DEFAULT_THREADS, TYPES, Speeds
+from vlmc.runtime.kernels.speed import DEFAULT_THREADS, TYPES
 from vlmc.toolchain.bench.engines import in_bits, in_onnx, in_torch
 from vlmc.toolchain.bench.latency import DENSE, MERGED, UNMERGED, have_same_operators, no_lora_latency
 from vlmc.toolchain.bench.memory import Memory, memory_of
 from vlmc.toolchain.bench.operators import beside_products
-from vlmc.toolchain.bench.predicting import TOO_SMALL, Product, is_predicted
+from vlmc.toolchain.bench.predicting import TOO_SMALL, Product, is_predicted, packed_seconds
 from vlmc.toolchain.bench.predicting import products as products_of
 from vlmc.toolchain.bench.timing import DECODE, PHASES, Contestant, in_turns
 from vlmc.toolchain.deploy.deployed import Deployed, deploy
@@ -32,7 +32,6 @@ from vlmc.toolchain.deploy.probes import probes
 from vlmc.toolchain.deploy.twins import leave_adapters_apart, rank_of
 from vlmc.toolchain.machine.devices import choose_device
 from vlmc.toolchain.machine.progress import Progress
-from vlmc.toolchain.machine.speeds import machine_speeds
 from vlmc.toolchain.machine.versions import versions
 from vlmc.toolchain.models.saved import SavedModel
 from vlmc.toolchain.settings import BenchSettings
@@ -77,12 +76,12 @@ class Bench:
                     found[name] = contestant
                     memory[name] = self._memory(folder, name)
                     task.advance(name)
-                rounds, speeds = [], []
+                rounds, packed = [], []
                 for number, one in enumerate(in_turns(found, probes(1)[0], self.options.new_tokens, self.options.rounds), 1):
                     rounds.append(one)
-                    speeds += self._speeds(products)
+                    packed.append(self._packed_seconds(products))
                     task.advance(f"round {number}")
-            foretold = self._foretold(products, rounds, speeds, folder / DENSE, found[DENSE])
+            foretold = self._foretold(rounds, packed, folder / DENSE, found[DENSE])
             return self._said(found, memory, rounds, folder) | foretold
 
     def _contestants(self, folder: Path, products: list[Product]) -> Iterator[tuple[str, Contestant]]:
@@ -138,22 +137,23 @@ class Bench:
         question, image = probes(1)[0].question, folder / "probe.png"
         return memory_of(self.artifact.root, folder / name, image, question, self.options.new_tokens, self.options.threads)
 
-    def _speeds(self, products: list[Product]) -> list[Speeds]:
-        """Measure what a prediction needs, if there is anything to predict."""
-        return [machine_speeds(self.options.threads or DEFAULT_THREADS)] if self._types() and is_predicted(products) else []
+    def _packed_seconds(self, products: list[Product]) -> dict[ValueType, float]:
+        """Return the seconds of a token's products in each packed type, if anything is to be predicted."""
+        threads = self.options.threads or DEFAULT_THREADS
+        return {kind: packed_seconds(kind, products, threads) for kind in self._types()} if is_predicted(products) else {}
 
     def _types(self) -> list[ValueType]:
         """Return the types whose speed is predicted."""
         return [kind for kind in TYPES if kind in self._forms()]
 
     def _foretold(
-        self, products: list[Product], rounds: list[dict[str, Any]], speeds: list[Speeds], graphs: Path, twin: Contestant
+        self, rounds: list[dict[str, Any]], packed: list[dict[ValueType, float]], graphs: Path, twin: Contestant
     ) -> dict[str, Any]:
         """Return how many times as fast as dense each packed form was predicted to decode, with the measured over it.
 
-        Both are medians of the rounds; each has its own speeds of the machine.
+        Both are medians of the rounds; each has timed the packed products by themselves.
         """
-        if not speeds:
+        if not any(packed):
             return {"predicted": {}, "why_not_predicted": TOO_SMALL if self._types() else None}
         with twin.opened() as opened:
             opened.answer(probes(1)[0], 2)
@@ -162,10 +162,7 @@ class Bench:
         rows = {}
         for kind in self._types():
             name = _packed(kind)
-            gains = [
-                speed.decoding_gain(kind, products, one[DENSE][DECODE], rest)
-                for one, speed in zip(rounds, speeds, strict=True)
-            ]
+            gains = [one[DENSE][DECODE] / (rest + seconds[kind]) for one, seconds in zip(rounds, packed, strict=True)]
             measured = [one[DENSE][DECODE] / one[name][DECODE] for one in rounds]
             rows[name] = {"gain": median(gains), "measured_of_it": median(map(truediv, measured, gains))}
         return {"predicted": rows, "why_not_predicted": None}
