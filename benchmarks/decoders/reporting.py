@@ -102,7 +102,8 @@ def _predicted(decoder: Decoder, threads: int, dense: float, rest: float) -> dic
     sizes = [(name, outputs, inputs) for name, outputs, inputs in decoder.products()]
     every = [(o, i, name != "head") for name, o, i in sizes for _ in range(1 if name == "head" else decoder.layers)]
     kinds: dict[str, ValueType] = {PACKED: "bf16", PACKED_INT8: "int8"}
-    return {name: dense / (rest + packed_seconds(kind, every, threads, clock(threads))) for name, kind in kinds.items()}
+    now = clock(threads)
+    return {name: dense / (rest + packed_seconds(kind, every, threads, now)) for name, kind in kinds.items()}
 
 
 def _predicted_rows(decoder: Decoder, taken: Taken, gains: dict[str, float]) -> list[Row]:

@@ -127,12 +127,13 @@ def _in_turns(calls: Mapping[Name, Callable[[], object]], seconds: float, now: C
     return {name: median(found[1:]) for name, found in times.items()}
 
 
-def of_ones(kind: ValueType, outputs: int, inputs: int) -> Packed:
-    """Return a 2:4 weight of ones; what it holds changes no time, but zeros would share one page of memory."""
+def of_ones(kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> Packed:
+    """Return a 2:4 weight of ones, or a dense one; what it holds changes no time, but zeros would share a page of memory."""
     blocks, chunks = -(-outputs // LANES), -(-inputs // CHUNK)
     types = {"fp32": np.float32, "bf16": np.uint16, "fp16": np.float16, "int8": np.int8}
     one: Array = np.full((), 0x3F80 if kind == "bf16" else 1, types[kind])
-    values = np.full((blocks, chunks, GROUPS, *((LANES, 2) if kind == "bf16" else (2, LANES))), one)
-    positions = np.full((blocks, chunks, LANES), 0x44444444, np.uint32)
+    pairs, lanes = (2,) if dense else (), (LANES, 2) if kind == "bf16" else (2, LANES)
+    values = np.full((blocks, chunks, GROUPS, *pairs, *lanes), one)
+    positions = None if dense else np.full((blocks, chunks, LANES), 0x44444444, np.uint32)
     scales = np.ones((blocks, -(-inputs // SPAN), LANES), np.float32) if kind == "int8" else None
     return Packed(kind, outputs, inputs, values, positions, scales)

@@ -1,5 +1,6 @@
 """What is measured to choose a type and to predict a gain."""
 
+import numpy as np
 import pytest
 
 from tests.runtime.kernels.material import needs_library, sparse_OI
@@ -11,6 +12,17 @@ from vlmc.runtime.kernels.speed import TYPES, Speeds, fastest, speeds, stored_by
 @pytest.mark.parametrize("kind", TYPES)
 def test_bytes_are_those_of_packed_weights(kind: speed.ValueType) -> None:
     assert stored_bytes(kind, 64, 256) == pack(sparse_OI(64, 256), kind).nbytes
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_weight_of_ones_is_packed_as_any(kind: speed.ValueType, dense: bool) -> None:
+    weight = np.ones((40, 128), np.float32) if dense else np.tile(np.float32([1, 1, 0, 0]), (40, 32))
+    found, packed = speed.of_ones(kind, 40, 128, dense=dense), pack(weight, kind, dense=dense)
+    for name in ("values", "positions", "scales"):
+        one, other = getattr(found, name), getattr(packed, name)
+        assert (one is None) == (other is None)
+        assert one is None or (one.shape, one.dtype) == (other.shape, other.dtype)
 
 
 def test_the_gain_is_over_dense_float32() -> None:
