@@ -81,12 +81,6 @@ def speeds(
     return Speeds(threads, read, products, dense_read or read)
 
 
-def stored_bytes(kind: ValueType, outputs: int, inputs: int, *, dense: bool = False) -> float:
-    """Return what a 2:4 weight takes: half of the values, two bits of place for each, int8's scales; or a dense one."""
-    size = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}[kind]
-    return outputs * inputs * ((size if dense else size / 2 + 1 / 8) + (4 / SPAN if kind == "int8" else 0))
-
-
 def _products(threads: int, seconds: float, now: Callable[[], float] = perf_counter) -> dict[ValueType, float]:
     """Return the median seconds of a large product of one row in each type; inputs and outputs lie in the cache."""
     outputs, inputs = LARGE
