@@ -58,7 +58,7 @@ def test_the_median_of_all_passes_but_the_first_with_new_weights() -> None:
     assert packed_seconds("bf16", PRODUCTS, 1, lambda: float(next(clock))) == 5
 
 
-def test_no_cache_holds_new_weights(multiplied: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_memory_is_read_before_new_weights(multiplied: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, int]] = []
 
     class Library:

@@ -45,8 +45,8 @@ def packed_seconds(
 ) -> float:
     """Return the seconds of a token's products by the clock `now`, 2:4 weights packed in that type, the others dense in it.
 
-    They are taken in the model's order, with weights of ones that no cache holds at first, a few times: what a cache keeps
-    until the next token it keeps here too. Many times would let it keep more than it does amid a decoder.
+    They are taken in the model's order, with new weights of ones after other memory was read, a few times: what a cache
+    keeps until the next token it keeps here too. Many times would let it keep more than it does amid a decoder.
 
     Raises:
         EnvironmentLacks: the kernels were not built.
