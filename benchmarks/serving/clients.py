@@ -1,7 +1,7 @@
 """Clients that ask one question after the other, all at once, and what each answer took."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Barrier, Lock, Thread
@@ -62,18 +62,7 @@ def load(ask: Ask, questions: Sequence[Message], clients: int) -> Load:
 
 def directly(model: Model, options: Options) -> Ask:
     """Ask the model in the client's own thread."""
-
-    def ask(question: Message) -> tuple[Answer, float]:
-        began, first = perf_counter(), None
-        pieces = model.stream_chat([question], max_new_tokens=options.max_new_tokens)
-        while True:
-            try:
-                next(pieces)
-                first = first or perf_counter() - began
-            except StopIteration as end:
-                return end.value, first or perf_counter() - began
-
-    return ask
+    return lambda question: _timed(lambda: model.stream_chat([question], max_new_tokens=options.max_new_tokens))
 
 
 def in_turn(ask: Ask) -> Ask:
@@ -92,15 +81,18 @@ def in_turn(ask: Ask) -> Ask:
 
 def batched(batcher: Batcher, options: Options) -> Ask:
     """Ask a batcher."""
+    return lambda question: _timed(lambda: batcher.stream_chat([question], options))
 
-    def ask(question: Message) -> tuple[Answer, float]:
-        began, first = perf_counter(), None
-        pending = batcher.ask([question], options)
-        for _ in pending:
+
+def _timed(ask: Callable[[], Generator[str, None, Answer]]) -> tuple[Answer, float]:
+    began, first = perf_counter(), None
+    pieces = ask()
+    while True:
+        try:
+            next(pieces)
             first = first or perf_counter() - began
-        return pending.answer(), first or perf_counter() - began
-
-    return ask
+        except StopIteration as end:
+            return end.value, first or perf_counter() - began
 
 
 @final

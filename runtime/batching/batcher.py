@@ -2,19 +2,22 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Condition, Semaphore, Thread
 from time import perf_counter
 from types import TracebackType
 from typing import Self, final
 
+from vlmc.runtime.answers import Answer
 from vlmc.runtime.asking import Asked
+from vlmc.runtime.batching.alone import Alone
 from vlmc.runtime.batching.counts import BatcherState, Counts
 from vlmc.runtime.batching.pending import Pending
 from vlmc.runtime.batching.reading import Reading
 from vlmc.runtime.batching.rows import Row
 from vlmc.runtime.batching.running import Running
+from vlmc.runtime.engine import State
 from vlmc.runtime.errors import Busy, Closed, InputError
 from vlmc.runtime.messages import Message
 from vlmc.runtime.model import Model
@@ -22,6 +25,7 @@ from vlmc.runtime.options import Options
 from vlmc.runtime.reply import Reply
 
 GREEDY = Options()
+_CUT = "the batcher was closed before the answer was whole"
 _MOMENT = 0.002  # seconds between questions that come one after the other, to be read together
 _PATIENCE = 0.01  # seconds that a question waits for others to be prepared
 
@@ -59,8 +63,10 @@ class Batcher:
         self._hands = Semaphore(max(1, (os.cpu_count() or 1) // 2))
         self._waiting: deque[Row] = deque()
         self._inside: list[Row] = []
+        self._handed: deque[tuple[Row, State]] = deque()  # begun by those who asked, in their own threads
+        self._alone: Row | None = None  # the one that is answered there
         self._preparing = 0
-        self._closing = False
+        self._closing = self._closed = False
         self._counts = Counts()
         self._thread = Thread(target=self._run, name="vlmc-batcher", daemon=True)
         self._thread.start()
@@ -73,33 +79,58 @@ class Batcher:
             Busy: as many questions wait as may wait.
             Closed: the batcher is closed.
         """
-        began = perf_counter()
-        self._reserve()
-        row = None
-        try:
-            with self._turn():
-                asked = self._model.prepare(messages, options)
-            self._check_limits(asked)
-            row = Row(Pending(), asked, Reply(asked, self._model.text, self._model.deployment.stop_ids, began))
-        finally:
-            self._prepared(row)
-        return row.pending
+        return self._asked(messages, options)[0].pending
+
+    def chat(self, messages: Sequence[Message], options: Options = GREEDY) -> Answer:
+        """Ask, and wait for the whole answer.
+
+        Raises:
+            InputError, Busy: as `ask`.
+            Closed: as `ask`, or it is closed before the answer is whole.
+            CheckFailed: the graphs cannot be run on this question.
+        """
+        pieces = self.stream_chat(messages, options)
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+
+    def stream_chat(self, messages: Sequence[Message], options: Options = GREEDY) -> Generator[str, None, Answer]:
+        """Ask, and yield the answer piece by piece while it is generated; return it whole.
+
+        As long as there is no other question, it is answered in the caller's thread, a token when the next piece is asked
+        for: it is not slower so than by the model itself. When others come, it joins their batch at its next token. Who
+        stops before the end, or closes it, gives the question up.
+
+        Raises:
+            InputError, Busy: as `ask`, before the first piece.
+            Closed, CheckFailed: as `chat`.
+        """
+        row, here = self._asked(messages, options, here=True)
+        if here:
+            return Alone(self._model.engine, row, self._is_alone, self._hand, self._ended).stream()
+        return _pieces(row.pending)
 
     def state(self) -> BatcherState:
         """Return what it does, and what it did."""
         with self._changed:
             self._forget()
-            return self._counts.state(len(self._waiting) + self._preparing, len(self._inside))
+            running = len(self._inside) + len(self._handed) + (self._alone is not None)
+            return self._counts.state(len(self._waiting) + self._preparing, running)
 
     def close(self, wait: float = 0) -> None:
         """Take no more questions, go on for so many seconds with those that were asked, and end the rest as `Closed`."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not (self._inside or self._waiting), wait)
-            left = [*self._inside, *self._waiting]
+            self._changed.wait_for(lambda: not self._has_questions(), wait)
+            self._closed = True
+            self._changed.notify_all()
+            left = [*self._inside, *self._waiting, *(row for row, _ in self._handed)]
         for row in left:
-            row.pending.end(Closed("the batcher was closed before the answer was whole"))
+            row.pending.end(Closed(_CUT))
         self._thread.join()
 
     def __enter__(self) -> Self:
@@ -128,15 +159,60 @@ class Batcher:
             if waited:
                 self._hands.release()
 
-    def _prepared(self, row: Row | None) -> None:
-        """Let a question wait for its turn, if it is a good one, in the place that was reserved."""
+    def _asked(self, messages: Sequence[Message], options: Options, *, here: bool = False) -> tuple[Row, bool]:
+        """Prepare a question, which then waits for its turn; or, if it may be answered `here` and is alone, does not."""
+        began = perf_counter()
+        self._reserve()
+        row = None
+        try:
+            with self._turn():
+                asked = self._model.prepare(messages, options)
+            self._check_limits(asked)
+            row = Row(Pending(), asked, Reply(asked, self._model.text, self._model.deployment.stop_ids, began))
+        finally:
+            alone = self._prepared(row, here=here)
+        return row, alone
+
+    def _prepared(self, row: Row | None, *, here: bool) -> bool:
+        """Let a question wait for its turn, if it is a good one, in the place that was reserved; or say that it is alone."""
         with self._changed:
             self._preparing -= 1
             if row is not None and self._closing:
                 raise Closed("the batcher is closed: make another one")
+            if row is not None and here and not self._has_questions():
+                self._alone = row
+                return True
             if row is not None:
                 self._waiting.append(row)
             if len(self._waiting) == 1 or not self._preparing:  # others come in a moment
+                self._changed.notify_all()
+            return False
+
+    def _has_questions(self) -> bool:
+        self._forget()
+        return bool(self._inside or self._waiting or self._handed or self._preparing or self._alone)
+
+    def _is_alone(self) -> bool:
+        """Whether the question that is answered in its asker's thread is still the only one."""
+        with self._changed:
+            return not (self._closing or self._inside or self._waiting or self._handed or self._preparing)
+
+    def _hand(self, row: Row, state: State) -> None:
+        """Let the question that was alone go on in the batch."""
+        with self._changed:
+            self._alone = None
+            self._handed.append((row, state))
+            if self._closed:
+                row.fail(Closed(_CUT))
+                self._forget()
+            self._changed.notify_all()
+
+    def _ended(self, row: Row) -> None:
+        """The question that was alone has its end."""
+        with self._changed:
+            self._alone = None
+            self._counts.ended(row)
+            if self._closing:
                 self._changed.notify_all()
 
     def _check_limits(self, asked: Asked) -> None:
@@ -156,6 +232,8 @@ class Batcher:
                     self._running.tell()  # not after it
                     self._reading.turn()
                 self._running.step()
+                if not self._running.goes_on:
+                    self._running.tell()
             except Exception as error:  # such as memory that ran out between two tokens: the next questions may fit
                 for row in self._inside:
                     row.fail(error)
@@ -164,18 +242,26 @@ class Batcher:
         """Let questions in, in their order, as far as there is room; wait where there is nothing to do."""
         with self._changed:
             ended = sum(row.pending.done for row in self._inside)
-            if self._inside and not (ended or self._waiting or self._preparing):
+            if self._inside and not (ended or self._waiting or self._handed or self._preparing):
                 return True
             self._forget()
-            while not (self._inside or self._waiting or self._closing):
+            while not (self._inside or self._waiting or self._handed or self._ends()):
                 self._changed.wait()
                 self._forget()
             room = self._max_batch - len(self._inside)
+            begun = [self._handed.popleft() for _ in range(min(room, len(self._handed)))]
+            room -= len(begun)
             self._linger(room, asking=0 < len(self._waiting) < ended)
             new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-            self._inside += new
+            self._inside += [*(row for row, _ in begun), *new]
+        for row, state in begun:
+            self._running.take_over(row, state)
         self._reading.add(new)
         return bool(self._inside)
+
+    def _ends(self) -> bool:
+        """Whether no question can come any more, nor go on here that was alone."""
+        return self._closed or (self._closing and self._alone is None)
 
     def _linger(self, room: int, *, asking: bool) -> None:
         """Wait for questions that are being prepared, as long as one comes every moment: they are read with those that wait.
@@ -189,10 +275,23 @@ class Batcher:
 
     def _forget(self) -> None:
         """Drop the questions that have ended; those who wait for the last one are told."""
-        for row in (*self._inside, *self._waiting):
-            if row.pending.done:
-                self._counts.ended(row)
+        rows = [*self._inside, *self._waiting, *(row for row, _ in self._handed)]
+        ended = [row for row in rows if row.pending.done]
+        if not ended:
+            return
+        for row in ended:
+            self._counts.ended(row)
         self._inside = [row for row in self._inside if not row.pending.done]
         self._waiting = deque(row for row in self._waiting if not row.pending.done)
-        if not (self._inside or self._waiting):
+        self._handed = deque((row, state) for row, state in self._handed if not row.pending.done)
+        if self._closing and not (self._inside or self._waiting or self._handed):
             self._changed.notify_all()
+
+
+def _pieces(pending: Pending) -> Generator[str, None, Answer]:
+    try:
+        yield from pending
+        return pending.answer()
+    finally:
+        if not pending.done:  # it was given up
+            pending.cancel()

@@ -27,12 +27,17 @@ class Row:
         try:
             self.pending.add(self.reply.take(logits_V, likeliest))
             if self.reply.finish is not None:
-                self.pending.end(self.reply.answer())
+                self.pending.finish(self.reply.answer())
         except Exception as error:  # of this row alone, such as logits that are not finite
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """End it with an error; of one that vlmc did not raise, with a line about it."""
-        if not isinstance(error, VlmcError):
-            error = CheckFailed(f"the question cannot be answered: {one_line(error)}")
-        self.pending.end(error)
+        """End it with an error."""
+        self.pending.end(told(error))
+
+
+def told(error: Exception) -> VlmcError:
+    """Return an error as who asked is told of it; one that vlmc did not raise, as a line about it."""
+    if isinstance(error, VlmcError):
+        return error
+    return CheckFailed(f"the question cannot be answered: {one_line(error)}")
