@@ -27,6 +27,7 @@ from vlmc.runtime.reply import Reply
 GREEDY = Options()
 _CUT = "the batcher was closed before the answer was whole"
 _MOMENT = 0.002  # seconds between questions that come one after the other, to be read together
+_CROWDED = 0.05  # seconds after several questions at once for which nobody is taken to ask alone
 _PATIENCE = 0.01  # seconds that a question waits for others to be prepared
 
 
@@ -65,6 +66,7 @@ class Batcher:
         self._inside: list[Row] = []
         self._handed: deque[tuple[Row, State]] = deque()  # begun by those who asked, in their own threads
         self._alone: Row | None = None  # the one that is answered there
+        self._crowded = 0.0  # when there were several at once
         self._preparing = 0
         self._closing = self._closed = False
         self._counts = Counts()
@@ -179,7 +181,8 @@ class Batcher:
             self._preparing -= 1
             if row is not None and self._closing:
                 raise Closed("the batcher is closed: make another one")
-            if row is not None and here and not self._has_questions():
+            crowded = perf_counter() - self._crowded < _CROWDED  # the others may ask again in a moment
+            if row is not None and here and not (crowded or self._has_questions()):
                 self._alone = row
                 return True
             if row is not None:
@@ -193,9 +196,8 @@ class Batcher:
         return bool(self._inside or self._waiting or self._handed or self._preparing or self._alone)
 
     def _is_alone(self) -> bool:
-        """Whether the question that is answered in its asker's thread is still the only one."""
-        with self._changed:
-            return not (self._closing or self._inside or self._waiting or self._handed or self._preparing)
+        """Whether the question that is answered in its asker's thread is still the only one; a look, for every token."""
+        return not (self._closing or self._inside or self._waiting or self._handed or self._preparing)
 
     def _hand(self, row: Row, state: State) -> None:
         """Let the question that was alone go on in the batch."""
@@ -232,8 +234,6 @@ class Batcher:
                     self._running.tell()  # not after it
                     self._reading.turn()
                 self._running.step()
-                if not self._running.goes_on:
-                    self._running.tell()
             except Exception as error:  # such as memory that ran out between two tokens: the next questions may fit
                 for row in self._inside:
                     row.fail(error)
@@ -244,6 +244,8 @@ class Batcher:
             ended = sum(row.pending.done for row in self._inside)
             if self._inside and not (ended or self._waiting or self._handed or self._preparing):
                 return True
+            if len(self._inside) > 1:
+                self._crowded = perf_counter()
             self._forget()
             while not (self._inside or self._waiting or self._handed or self._ends()):
                 self._changed.wait()

@@ -10,6 +10,8 @@ from typing import final
 from vlmc.runtime.answers import Answer
 from vlmc.runtime.errors import Cancelled, VlmcError
 
+_PAUSE = 0.005  # seconds between two pieces of which who waits hears: more often is more than anybody sees
+
 Waker = Callable[[], object]
 """Wakes somebody who waits in an event loop."""
 
@@ -30,6 +32,7 @@ class Pending:
         lock = Lock()
         self._changed, self._ended = Condition(lock), Condition(lock)
         self._pieces: list[str] = []
+        self._untold, self._told = False, 0.0
         self._end: Answer | VlmcError | None = None
         self._readers: list[Waker] = []
         self._waiters: list[Waker] = []  # for the end alone: they are not woken for every token
@@ -46,10 +49,10 @@ class Pending:
 
     def after(self, count: int, *, wait: bool = False) -> list[str]:
         """Return the pieces after the first `count` that are there; `wait` until there is one, or the end."""
-        with self._changed:
-            if wait:
+        if wait:
+            with self._changed:
                 self._changed.wait_for(lambda: len(self._pieces) > count or self._end is not None)
-            return self._pieces[count:]
+        return self._pieces[count:]
 
     async def __aiter__(self) -> AsyncIterator[str]:
         count = 0
@@ -100,37 +103,34 @@ class Pending:
         self.end(Cancelled("the answer was cancelled"))
 
     def add(self, piece: str) -> None:
-        """Add a piece of the text, of which who waits hears by `tell`; only the batcher does."""
+        """Add a piece of the text, of which who waits hears by `tell`, or at the end; only the batcher does."""
         if piece and not self.done:
             self._pieces.append(piece)
+            self._untold = True
 
-    def finish(self, answer: Answer) -> None:
-        """End it with its answer, of which who waits hears by `tell`; only the batcher does."""
-        self._set(answer)
+    def tell(self, now: float | None = None) -> None:
+        """Wake who waits for the pieces that were added; only the batcher does.
 
-    def tell(self) -> None:
-        """Wake who waits for what was added, or for the end."""
-        with self._changed:
-            self._changed.notify_all()
-            wakers = _taken(self._readers)
-            if self._end is not None:
-                self._ended.notify_all()
-                wakers += _taken(self._waiters)
-        _wake(wakers)
+        With the time `now`, in seconds, nobody is woken who was so just before: it takes a core from the next token.
+        """
+        if self._untold and (now is None or now - self._told >= _PAUSE):
+            self._untold, self._told = False, now or self._told
+            with self._changed:
+                self._changed.notify_all()
+                wakers = _taken(self._readers)
+            _wake(wakers)
 
     def end(self, end: Answer | VlmcError) -> bool:
-        """End it, unless it ended before, and wake who waits; return whether it was this that ended it."""
-        if not self._set(end):
-            return False
-        self.tell()
-        return True
-
-    def _set(self, end: Answer | VlmcError) -> bool:
+        """End it, unless it ended before; return whether it was this that ended it. Only the batcher gives answers."""
         with self._changed:
             if self._end is not None:
                 return False
             self._end = end
-            return True
+            self._changed.notify_all()
+            self._ended.notify_all()
+            wakers = _taken(self._readers) + _taken(self._waiters)
+        _wake(wakers)
+        return True
 
     def _waker(self, wakers: list[Waker]) -> asyncio.Event:
         """Return an event of the running loop that is set the next time that these wakers are called."""

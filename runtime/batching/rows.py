@@ -27,7 +27,7 @@ class Row:
         try:
             self.pending.add(self.reply.take(logits_V, likeliest))
             if self.reply.finish is not None:
-                self.pending.finish(self.reply.answer())
+                self.pending.end(self.reply.answer())
         except Exception as error:  # of this row alone, such as logits that are not finite
             self.fail(error)
 

@@ -25,7 +25,7 @@ PACKED_KEY = "vlmc.cpu_sparse"
 """The metadata entry of a graph whose 2:4 weights are packed; its value is their type."""
 NO_ONNXRUNTIME = "ONNX Runtime is not installed: pip install 'vlmc[cpu]', or 'vlmc[gpu]' where there is an NVIDIA GPU"
 _NO_KERNEL = "there is no kernel for the type of the graph's weights (bf16 has none on a CPU): export it as fp32 or fp16"
-_SPIN = "200"
+_SPIN = "50"
 """Microseconds for which ONNX Runtime's threads stay awake for the next operator. By its own choice it is so long that they
 keep others from a core: those that prepare questions, and other programs."""
 Declared = Mapping[str, tuple[np.dtype[Any], tuple[int | str, ...]]]

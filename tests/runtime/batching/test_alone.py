@@ -8,6 +8,7 @@ import pytest
 
 from tests.runtime.batching.material import SHORT, alone, question, until
 from vlmc.runtime import Batcher, CheckFailed, Closed, InputError, Model, Options
+from vlmc.runtime.batching import batcher as batching
 from vlmc.runtime.batching.running import Running
 
 LONG = Options(max_new_tokens=20)
@@ -63,6 +64,18 @@ def test_it_joins_the_batch_when_others_come(llava: Model, threads: list[int], m
         assert len(set(threads)) == 2
         until(lambda: batcher.state().running == 0)
         assert batcher.state().answered == 4
+
+
+def test_nobody_is_taken_to_ask_alone_just_after_others(
+    llava: Model, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_CROWDED", 60)
+    with Batcher(llava) as batcher:
+        for pending in [batcher.ask([question(number)], LONG) for number in range(3)]:
+            pending.answer(20)
+        threads.clear()
+        assert batcher.chat([question(0)], SHORT).tokens == alone(llava, 0, 4)
+        assert get_ident() not in threads[:4]
 
 
 def test_many_threads_stream(llava: Model) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.batching.material import SHORT, alone, question
-from vlmc.runtime import Answer, Batcher, Message, Model, Options
+from vlmc.runtime import Batcher, Message, Model, Options
 from vlmc.runtime.batching import Pending
 from vlmc.runtime.batching import batcher as batching
 from vlmc.runtime.batching.reading import Reading
@@ -81,14 +81,14 @@ def test_nobody_waits_for_a_question_that_takes_long_to_prepare(llava: Model, mo
 
 def test_who_asks_alone_one_question_after_the_other_waits_for_nobody(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "_MOMENT", 60)
-    expected, second, end = alone(llava, 1, 4), list[Pending](), Pending.finish
+    expected, second, end = alone(llava, 1, 4), list[Pending](), Pending.end
 
-    def ask_again(pending: Pending, answer: Answer) -> None:
+    def ask_again(pending: Pending, answer: Any) -> bool:
         if not second:  # before the batcher looks for questions
             second.append(batcher.ask([question(1)], SHORT))
-        end(pending, answer)
+        return end(pending, answer)
 
-    monkeypatch.setattr(Pending, "finish", ask_again)
+    monkeypatch.setattr(Pending, "end", ask_again)
     with Batcher(llava) as batcher:
         batcher.ask([question(0)], SHORT).answer(20)
         assert second[0].answer(20).tokens == expected
