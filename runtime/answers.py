@@ -1,7 +1,11 @@
 """Answer: what a question is answered with, and how long it took."""
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Literal, final
+
+from vlmc.runtime.errors import Cancelled
 
 Finish = Literal["stop", "length"]
 
@@ -41,3 +45,18 @@ class Answer:
 
     def __str__(self) -> str:
         return self.text
+
+
+def whole(pieces: Generator[str, None, Answer], given_up: Event | None = None) -> Answer:
+    """Run to the end of an answer that comes in pieces, and return it whole.
+
+    Raises:
+        Cancelled: it was `given_up` before.
+    """
+    while given_up is None or not given_up.is_set():
+        try:
+            next(pieces)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+    raise Cancelled("the answer was cancelled")

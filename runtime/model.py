@@ -11,12 +11,12 @@ from typing import Literal, Self, Unpack, final
 import numpy as np
 
 from vlmc.runtime import processing
-from vlmc.runtime.answers import Answer
+from vlmc.runtime.answers import Answer, whole
 from vlmc.runtime.artifact import Artifact
 from vlmc.runtime.asking import Asked, Asking, Images
 from vlmc.runtime.deployment import Deployment
 from vlmc.runtime.engine import Engine, State
-from vlmc.runtime.errors import Cancelled, InputError
+from vlmc.runtime.errors import InputError
 from vlmc.runtime.messages import Message
 from vlmc.runtime.options import OptionKeywords, Options
 from vlmc.runtime.processing import Processing, Request
@@ -144,7 +144,7 @@ class Model:
                 of range, or a file of the artifact is not the one that its manifest lists.
             Closed: the model is closed, also while it answers.
         """
-        return _whole(self.stream(image, prompt, raw=raw, **options))
+        return whole(self.stream(image, prompt, raw=raw, **options))
 
     def stream(
         self, image: Images, prompt: str, *, raw: bool = False, **options: Unpack[OptionKeywords]
@@ -165,7 +165,7 @@ class Model:
             InputError: as `generate`, or the conversation does not fit the model's template.
             Closed: as `generate`.
         """
-        return _whole(self.stream_chat(messages, **options))
+        return whole(self.stream_chat(messages, **options))
 
     def stream_chat(self, messages: Sequence[Message], **options: Unpack[OptionKeywords]) -> Generator[str, None, Answer]:
         """Yield the answer of `chat` piece by piece while it is generated, and return it whole.
@@ -186,7 +186,7 @@ class Model:
         given_up = Event()
 
         def run() -> Answer:
-            return _whole(self.stream(image, prompt, raw=raw, **options), given_up)
+            return whole(self.stream(image, prompt, raw=raw, **options), given_up)
 
         try:
             return await asyncio.to_thread(run)
@@ -229,14 +229,3 @@ class Model:
             if reply.finish is not None:
                 return reply.answer()
             logits_BV, state = self.engine.step(np.array([reply.token]), state)
-
-
-def _whole(pieces: Generator[str, None, Answer], given_up: Event | None = None) -> Answer:
-    """Run to the end of an answer, or until it is given up."""
-    while given_up is None or not given_up.is_set():
-        try:
-            next(pieces)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
-    raise Cancelled("the answer was cancelled")

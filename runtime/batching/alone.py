@@ -59,7 +59,7 @@ class Alone:
                     break
                 logits_1V, state = self._engine.step(np.array([row.reply.token]), state)
             return pending.answer()
-        except Exception as error:
+        except Exception as error:  # ONNX Runtime's share no base; who asked gets one line, as in a batch
             row.fail(error)
             raise told(error) from None
         finally:

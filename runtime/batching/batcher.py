@@ -9,7 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self, final
 
-from vlmc.runtime.answers import Answer
+from vlmc.runtime.answers import Answer, whole
 from vlmc.runtime.asking import Asked
 from vlmc.runtime.batching.alone import Alone
 from vlmc.runtime.batching.counts import BatcherState, Counts
@@ -60,7 +60,8 @@ class Batcher:
         self._max_prompt, self._max_new_tokens = max_prompt, max_new_tokens
         self._running = Running(model.engine)
         self._reading = Reading(model.engine, chunk, self._running.join)
-        self._changed = Condition()  # guards what follows; the two above are the thread's own
+        self._begun: list[tuple[Row, State]] = []  # which join the batch now
+        self._changed = Condition()  # guards what follows; the three above are the thread's own
         self._hands = Semaphore(max(1, (os.cpu_count() or 1) // 2))
         self._waiting: deque[Row] = deque()
         self._inside: list[Row] = []
@@ -91,13 +92,7 @@ class Batcher:
             Closed: as `ask`, or it is closed before the answer is whole.
             CheckFailed: the graphs cannot be run on this question.
         """
-        pieces = self.stream_chat(messages, options)
-        while True:
-            try:
-                next(pieces)
-            except StopIteration as end:
-                answer: Answer = end.value
-                return answer
+        return whole(self.stream_chat(messages, options))
 
     def stream_chat(self, messages: Sequence[Message], options: Options = GREEDY) -> Generator[str, None, Answer]:
         """Ask, and yield the answer piece by piece while it is generated; return it whole.
@@ -230,6 +225,8 @@ class Batcher:
         """Read prompts and make tokens by turns, until the batcher is closed and nothing is left to do."""
         while self._admit():
             try:
+                while self._begun:
+                    self._running.take_over(*self._begun.pop())
                 if self._reading.waits:
                     self._running.tell()  # not after it
                     self._reading.turn()
@@ -251,13 +248,11 @@ class Batcher:
                 self._changed.wait()
                 self._forget()
             room = self._max_batch - len(self._inside)
-            begun = [self._handed.popleft() for _ in range(min(room, len(self._handed)))]
-            room -= len(begun)
+            self._begun = [self._handed.popleft() for _ in range(min(room, len(self._handed)))]
+            room -= len(self._begun)
             self._linger(room, asking=0 < len(self._waiting) < ended)
             new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-            self._inside += [*(row for row, _ in begun), *new]
-        for row, state in begun:
-            self._running.take_over(row, state)
+            self._inside += [*(row for row, _ in self._begun), *new]
         self._reading.add(new)
         return bool(self._inside)
 

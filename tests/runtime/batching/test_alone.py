@@ -1,6 +1,7 @@
 """Who asks alone is answered in his own thread, and in the batch as soon as others ask."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Thread, get_ident
 from typing import Any
 
@@ -64,6 +65,23 @@ def test_it_joins_the_batch_when_others_come(llava: Model, threads: list[int], m
         assert len(set(threads)) == 2
         until(lambda: batcher.state().running == 0)
         assert batcher.state().answered == 4
+
+
+def test_one_that_cannot_join_takes_nobody_with_it(llava: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> None:
+        raise MemoryError("no room")
+
+    with Batcher(llava) as batcher:
+        with monkeypatch.context() as patch:
+            patch.setattr(Running, "take_over", full)
+            pieces = batcher.stream_chat([question(0)], LONG)
+            next(pieces)
+            other = batcher.ask([question(1)], LONG)
+            with pytest.raises(CheckFailed, match="the question cannot be answered: no room"):
+                whole(pieces)
+            with suppress(CheckFailed):  # it was read with the one that could not join, or later
+                other.answer(20)
+        assert batcher.ask([question(2)], SHORT).answer(20).tokens == alone(llava, 2, 4)
 
 
 def test_nobody_is_taken_to_ask_alone_just_after_others(
